@@ -1,0 +1,115 @@
+// Designs: one choice per axis, and the consistent set that each kernel version had. A choice is one file elsewhere that
+// reads like the patch it stands for; here are only the names, and which kernel picks what.
+//
+// Sources: kernel.md A.5, A.6 (pgd, vmalloc sync), B (notifier), C.2 (mprotect); qspinlock replaced ticket locks in 4.2.
+
+/** Every axis with its choices, the default kernel's choice not marked. */
+export const AXES = {
+  pgd: [
+    'pgd-list',
+    'pgd-list-padded',
+    'lockless-v1',
+    'lockless-v2',
+    'lockless-2015-09',
+    'count-at-switch',
+    'sync-at-vmalloc',
+    'preallocated',
+  ],
+  paging: ['2-level', 'pae-shared', 'pae-private', '4-level', '5-level'],
+  spinlock: ['tas', 'ticket', 'mcs', 'qspinlock', 'cna'],
+  'vmalloc-sync': ['none', 'purge', 'alloc'],
+  notifier: ['G0', 'G1', 'G2', 'G2b', 'G3', 'G3b', 'G4', 'G5', 'G5b', 'G6', 'G7', 'G8'],
+  mprotect: ['per-call', 'per-pud', 'per-p4d'],
+  'kvm-mmu': ['shadow', 'tdp'],
+  odp: ['v1-clamp', 'take-all-locks', 'private-counters', 'active-ranges-pool', 'active-ranges-stack', 'interval'],
+  tlb: ['ipi', 'broadcast'],
+} as const;
+
+export type Axis = keyof typeof AXES;
+export type Choice<A extends Axis> = (typeof AXES)[A][number];
+/** One choice on every axis. */
+export type Design = {readonly [A in Axis]: Choice<A>};
+
+/** What a kernel version had, beyond the axes. */
+export interface KernelFacts {
+  readonly version: string;
+  readonly design: Design;
+  /** Kernel stacks come from vmalloc (x86-64 since 4.9). */
+  readonly vmapStack: boolean;
+  /** 64-bit vmalloc_fault exists (until 5.8). */
+  readonly vmallocFault: boolean;
+  /** remove_pagetable clears and frees PGD entries (until af2cf278ef4f, 4.8). */
+  readonly removesPgdEntries: boolean;
+}
+
+const BASE: Design = {
+  pgd: 'pgd-list',
+  paging: '4-level',
+  spinlock: 'qspinlock',
+  'vmalloc-sync': 'none',
+  notifier: 'G8',
+  mprotect: 'per-p4d',
+  'kvm-mmu': 'tdp',
+  odp: 'interval',
+  tlb: 'ipi',
+};
+
+type Row = [string, Partial<Design>, vmapStack: boolean, vmallocFault: boolean, removes: boolean];
+
+const OLD: Partial<Design> = {'kvm-mmu': 'shadow', odp: 'private-counters'};
+const ROWS: readonly Row[] = [
+  ['2.6.32', {...OLD, spinlock: 'ticket', notifier: 'G0', mprotect: 'per-call'}, false, true, true],
+  ['3.10', {...OLD, spinlock: 'ticket', notifier: 'G1', mprotect: 'per-call'}, false, true, true],
+  ['4.1', {...OLD, spinlock: 'ticket', notifier: 'G2', mprotect: 'per-pud'}, false, true, true],
+  ['4.13', {...OLD, notifier: 'G3', mprotect: 'per-pud'}, true, true, false],
+  ['4.15', {...OLD, notifier: 'G3b', mprotect: 'per-pud'}, true, true, false],
+  ['4.19', {...OLD, notifier: 'G4', mprotect: 'per-pud', 'vmalloc-sync': 'purge'}, true, true, false],
+  ['5.4', {...OLD, notifier: 'G5b', mprotect: 'per-pud', 'vmalloc-sync': 'purge'}, true, true, false],
+  ['5.5', {notifier: 'G6', mprotect: 'per-pud', 'kvm-mmu': 'shadow', 'vmalloc-sync': 'purge'}, true, true, false],
+  ['6.6', {pgd: 'preallocated', notifier: 'G7', mprotect: 'per-pud'}, true, false, false],
+  ['6.12', {pgd: 'preallocated'}, true, false, false],
+  ['6.18', {pgd: 'preallocated'}, true, false, false],
+];
+
+/** Kernel versions by name. */
+export const KERNELS: ReadonlyMap<string, KernelFacts> = new Map(
+  ROWS.map(([version, design, vmapStack, vmallocFault, removesPgdEntries]) => [
+    version,
+    {version, design: {...BASE, ...design}, vmapStack, vmallocFault, removesPgdEntries},
+  ]),
+);
+
+/** A design that does not exist; the message lists what does. */
+export class DesignError extends Error {
+  readonly exitCode = 2;
+}
+
+/** The facts of `version` with `overrides` like `pgd=lockless-v2` applied. */
+export function kernelFacts(version: string, overrides: readonly string[] = []): KernelFacts {
+  const facts = KERNELS.get(version);
+  if (facts === undefined) {
+    throw new DesignError(`kernel ${version}: unknown; choose one of ${[...KERNELS.keys()].join(', ')}`);
+  }
+  const design: Record<string, string> = {...facts.design};
+  for (const override of overrides) {
+    const [axis, choice] = splitOverride(override);
+    design[axis] = choice;
+  }
+  return {...facts, design: design as Design};
+}
+
+function splitOverride(override: string): [Axis, string] {
+  const at = override.indexOf('=');
+  const axis = override.slice(0, at) as Axis;
+  const choices: readonly string[] | undefined = AXES[axis];
+  if (at < 0 || choices === undefined) {
+    throw new DesignError(
+      `design ${override}: expected axis=choice with axis one of ${Object.keys(AXES).join(', ')}`,
+    );
+  }
+  const choice = override.slice(at + 1);
+  if (!choices.includes(choice)) {
+    throw new DesignError(`design ${override}: ${axis} is one of ${choices.join(', ')}`);
+  }
+  return [axis, choice];
+}

@@ -1,0 +1,45 @@
+// mm_struct, its kernel-half part: the PGD and what guards it. The user half comes with the whole mm.
+
+import type {BulkLock} from './locking/bulk_lock.ts';
+
+/** Numbers of simulated mms; 0 is init_mm. */
+export type MmId = number;
+
+/** A page-global directory, or on PAE the level that matters there. */
+export interface Pgd {
+  /**
+   * Kernel-half entries, as the number of the next-level table, 0 for none. Only ever accessed through the machine's
+   * store buffers, because creators and walkers race on them.
+   */
+  readonly cells: Uint32Array;
+  /** LineArena line of the PGD page's kernel entries, and of its struct page (list link). */
+  readonly entryLine: number;
+  readonly pageLine: number;
+  /** Owner, for pgd_page_get_mm. */
+  mm: MmStruct | null;
+  /** Links of pgd_list, null when not listed. */
+  next: Pgd | null;
+  prev: Pgd | null;
+  listed: boolean;
+  freed: boolean;
+  /** Xen: pinned read-only in the hypervisor. */
+  pinned: boolean;
+  /** count-at-switch: number of kernel entries this PGD has seen. */
+  kernelCount: number;
+}
+
+/** An address space. */
+export class MmStruct {
+  pgd: Pgd | null = null;
+  /** mm_users and mm_count. */
+  users = 1;
+  count = 1;
+  /** tlb_gen: raised by every change that needs a flush. */
+  tlbGeneration = 0;
+
+  constructor(
+    readonly id: MmId,
+    /** mm->page_table_lock. */
+    readonly pageTableLock: BulkLock,
+  ) {}
+}

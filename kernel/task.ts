@@ -1,0 +1,60 @@
+// task_struct: one thread of a simulated process, as far as the mm, the scheduler and the task list look at it.
+
+import type {Cpu} from '../machine/cpu.ts';
+import type {Process} from '../machine/engine.ts';
+import type {BulkLock} from './locking/bulk_lock.ts';
+import type {MmStruct} from './mm_types.ts';
+
+/** Task states as far as the model tells them apart. */
+export type TaskState = 'new' | 'running' | 'sleeping' | 'zombie' | 'dead';
+
+/** A task. The group leader has tid === tgid. */
+export class Task {
+  /** Where it runs, or ran last. */
+  cpu: Cpu;
+  /** The engine's side of it: its code. Set when the scheduler first gets it. */
+  process: Process | null = null;
+  state: TaskState = 'new';
+  mm: MmStruct | null = null;
+  activeMm: MmStruct | null = null;
+  parent: Task | null = null;
+  readonly children: Task[] = [];
+  /** Leader of the thread group; itself for a leader. */
+  leader: Task;
+  /** All threads of the group, in order of creation; the same array in all of them. */
+  threads: Task[];
+  /** preempt_disable depth: spinlocks held and explicit sections. */
+  preemptCount = 0;
+  /** rcu_read_lock depth. */
+  rcuDepth = 0;
+  /** non_block_start depth. */
+  nonBlockCount = 0;
+  /** PF_EXITING. */
+  exiting = false;
+  exitCode = 0;
+  isKernelThread = false;
+  /** vruntime and other scheduler state belong to the scheduler. */
+  vruntimeTicks = 0;
+  needResched = false;
+  /** CPU it may only run on, -1 for any. */
+  pinnedCpu = -1;
+  /** Index in the task list, -1 when not on it. */
+  listSlot = -1;
+  /** task_lock(). */
+  allocLock: BulkLock | null = null;
+  /** Kernel stack: where it came from matters under VMAP_STACK. */
+  stackVpn = 0;
+
+  constructor(
+    readonly tid: number,
+    readonly tgid: number,
+    readonly comm: string,
+    cpu: Cpu,
+    leader: Task | null,
+  ) {
+    this.cpu = cpu;
+    this.leader = leader ?? this;
+    this.threads = leader === null ? [this] : leader.threads;
+    if (leader !== null) this.threads.push(this);
+  }
+}

@@ -1,0 +1,119 @@
+// A cache line with owner and sharers, as far as its cost goes: who must be asked, how far away, and who is in front.
+//
+// States: modified or exclusive in `owner` (one holder), shared by several, or only in memory (no holder). A miss costs
+// the transfer from the nearest holder that can supply it, a write the farthest holder that must be invalidated.
+// Transfers of one line are served one after the other (`busyUntil`): that queue is what makes a contended line slow.
+// Costs come from core-to-core matrices, so a miss includes the atomic operation that was measured with it.
+// Everything is O(sockets). Lines of bulk objects (one per task, mm or PGD) are in LineArena.
+
+import type {Cpu} from './cpu.ts';
+import {CpuMask} from './cpumask.ts';
+import type {Topology} from './topology.ts';
+
+/** One 64-byte line of memory. */
+export class CacheLine {
+  /** The CPU that wrote last, -1 when only memory has it. */
+  owner = -1;
+  /** First tick at which the line can serve another transfer. */
+  busyUntil = 0;
+  transfers = 0;
+  private readonly sharers: CpuMask;
+  private readonly holdersBySocket: Int32Array;
+  private holders = 0;
+
+  constructor(
+    readonly name: string,
+    readonly topology: Topology,
+    readonly homeNode: number,
+  ) {
+    this.sharers = new CpuMask(topology.cpuCount);
+    this.holdersBySocket = new Int32Array(topology.socketCount);
+  }
+
+  /** Ticks until `cpu` has read the line, starting at `now`. */
+  read(cpu: Cpu, now: number): number {
+    if (this.sharers.has(cpu.id)) return this.topology.l1HitTicks;
+    const start = this.topology.serialReads ? Math.max(now, this.busyUntil) : now;
+    const done = start + this.supplyTicks(cpu.id);
+    if (this.topology.serialReads) this.busyUntil = done;
+    this.transfers++;
+    this.addHolder(cpu.id);
+    return done - now;
+  }
+
+  /** Ticks until a plain store of `cpu` owns the line. */
+  write(cpu: Cpu, now: number): number {
+    if (this.isExclusiveTo(cpu.id)) return this.topology.l1HitTicks;
+    return this.acquire(cpu.id, now);
+  }
+
+  /** Ticks until a locked read-modify-write of `cpu` is done. */
+  rmw(cpu: Cpu, now: number): number {
+    if (this.isExclusiveTo(cpu.id)) return this.topology.atomicLocalTicks;
+    return this.acquire(cpu.id, now);
+  }
+
+  holds(cpu: number): boolean {
+    return this.sharers.has(cpu);
+  }
+
+  isExclusiveTo(cpu: number): boolean {
+    return this.owner === cpu && this.holders === 1;
+  }
+
+  private acquire(cpu: number, now: number): number {
+    const start = Math.max(now, this.busyUntil);
+    const done = start + this.invalidateTicks(cpu);
+    this.busyUntil = done;
+    this.transfers++;
+    this.sharers.clear();
+    this.holdersBySocket.fill(0);
+    this.holders = 0;
+    this.addHolder(cpu);
+    this.owner = cpu;
+    return done - now;
+  }
+
+  private addHolder(cpu: number): void {
+    this.sharers.add(cpu);
+    this.holdersBySocket[this.topology.socketOf[cpu]]++;
+    this.holders++;
+  }
+
+  /** Cost of getting a copy: from a holder in the own socket if there is one, else from the owner, else from memory. */
+  private supplyTicks(cpu: number): number {
+    const {topology, owner} = this;
+    if (this.holders === 0) return topology.memoryTicks(cpu, this.homeNode);
+    const fromOwner = owner < 0 ? Infinity : topology.transferTicks(owner, cpu, this.homeNode);
+    if (this.holdersBySocket[topology.socketOf[cpu]] === 0 && owner >= 0) return fromOwner;
+    return Math.min(fromOwner, this.nearestSocketTicks(cpu));
+  }
+
+  private nearestSocketTicks(cpu: number): number {
+    const {topology, holdersBySocket} = this;
+    let best = Infinity;
+    for (let socket = 0; socket < holdersBySocket.length; socket++) {
+      if (holdersBySocket[socket] === 0) continue;
+      best = Math.min(best, topology.socketTransferTicks(socket, cpu, this.homeNode));
+    }
+    return best;
+  }
+
+  /** Cost of being the only holder: the farthest copy decides. */
+  private invalidateTicks(cpu: number): number {
+    const {topology, holdersBySocket, owner} = this;
+    if (this.holders === 0) return topology.memoryTicks(cpu, this.homeNode);
+    if (this.holders === 1 && owner >= 0 && owner !== cpu && this.sharers.has(owner)) {
+      return topology.transferTicks(owner, cpu, this.homeNode);
+    }
+    let worst = topology.atomicLocalTicks;
+    const own = topology.socketOf[cpu];
+    for (let socket = 0; socket < holdersBySocket.length; socket++) {
+      let others = holdersBySocket[socket];
+      if (socket === own && this.sharers.has(cpu)) others--;
+      if (others === 0) continue;
+      worst = Math.max(worst, topology.socketTransferTicks(socket, cpu, this.homeNode));
+    }
+    return worst;
+  }
+}

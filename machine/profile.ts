@@ -1,0 +1,40 @@
+// Where simulated CPU time went, by kernel function: self time, in ticks, over all CPUs.
+
+/** Accumulates ticks by function name; names are interned so that charging is one array addition. */
+export class Profile {
+  readonly names: string[] = [];
+  private readonly ids = new Map<string, number>();
+  private ticks = new Float64Array(64);
+
+  /** The number that stands for `name`. */
+  id(name: string): number {
+    const known = this.ids.get(name);
+    if (known !== undefined) return known;
+    const id = this.names.length;
+    this.names.push(name);
+    this.ids.set(name, id);
+    if (id === this.ticks.length) {
+      const wider = new Float64Array(this.ticks.length * 2);
+      wider.set(this.ticks);
+      this.ticks = wider;
+    }
+    return id;
+  }
+
+  add(id: number, ticks: number): void {
+    this.ticks[id] += ticks;
+  }
+
+  ticksOf(name: string): number {
+    const id = this.ids.get(name);
+    return id === undefined ? 0 : this.ticks[id];
+  }
+
+  /** Every function with time, most first. */
+  entries(): [name: string, ticks: number][] {
+    return this.names
+      .map((name, id): [string, number] => [name, this.ticks[id]])
+      .filter(([, ticks]) => ticks > 0)
+      .sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+  }
+}
