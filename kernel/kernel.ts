@@ -1,0 +1,57 @@
+// The simulated kernel: its subsystems, put together on one machine for one design. Each subsystem owns its state; what
+// they share is reached through here, as global variables are in Linux.
+
+import type {Machine} from '../machine/machine.ts';
+import {KernelPageTables} from './arch/x86/mm/page_tables.ts';
+import {makePgdDesign} from './arch/x86/mm/pgd/designs.ts';
+import {Checks} from './checks.ts';
+import {COSTS, type Costs} from './costs.ts';
+import type {Design, KernelFacts} from './design.ts';
+import {LockRegistry} from './locking/registry.ts';
+import {MmStruct} from './mm_types.ts';
+import {Vmalloc} from './mm/vmalloc.ts';
+import type {PgdDesign} from './pgd_design.ts';
+import {Rcu} from './rcu.ts';
+import {Scheduler} from './sched/core.ts';
+import {TaskList} from './tasklist.ts';
+
+/** A kernel of one version and design, running on one machine. */
+export class Kernel {
+  readonly design: Design;
+  readonly checks = new Checks();
+  readonly costs: Costs = COSTS;
+  readonly locks: LockRegistry;
+  readonly sched: Scheduler;
+  readonly rcu: Rcu;
+  readonly taskList: TaskList;
+  readonly initMm: MmStruct;
+  readonly pageTables: KernelPageTables;
+  readonly pgd: PgdDesign;
+  readonly vmalloc: Vmalloc;
+  private nextMmId = 1;
+
+  constructor(
+    readonly machine: Machine,
+    readonly facts: KernelFacts,
+  ) {
+    this.design = facts.design;
+    this.locks = new LockRegistry(this);
+    this.sched = new Scheduler(this);
+    this.rcu = new Rcu(this);
+    this.taskList = new TaskList(this);
+    this.initMm = new MmStruct(0, this.locks.bulk('page_table_lock', 0));
+    this.pageTables = new KernelPageTables(this);
+    this.pgd = makePgdDesign(this);
+    this.vmalloc = new Vmalloc(this);
+  }
+
+  /** The profile's number for a kernel function; callers keep it. */
+  fn(name: string): number {
+    return this.machine.profile.id(name);
+  }
+
+  /** A new, empty address space with its memory on `node`. */
+  newMm(node: number): MmStruct {
+    return new MmStruct(this.nextMmId++, this.locks.bulk('page_table_lock', node));
+  }
+}
