@@ -4,7 +4,7 @@
 // Costs that a machine cannot incur (no SMT, one L3 per socket, one socket) may be left out; `required` below says which.
 
 import type {MachineSpec} from './spec_types.ts';
-import {COST_KEYS, LINK_KINDS, type Sourced, socketHops} from './spec_types.ts';
+import {COST_KEYS, type CostKey, LINK_KINDS, socketHops} from './spec_types.ts';
 
 /** Bad machine file or name: `message` names file, field and remedy. `exitCode` 3 is the command line's "bad input". */
 export class MachineError extends Error {
@@ -137,9 +137,9 @@ function checkSourced(field: unknown, file: string, path: string, check: Check):
 }
 
 /** The costs this machine's layout can incur; the others may be left out of its file. */
-export function requiredCosts(layout: MachineSpec['layout']): string[] {
+export function requiredCosts(layout: MachineSpec['layout']): CostKey[] {
   const far = socketHops(layout.links.value, layout.sockets.value).reduce((a, b) => Math.max(a, b));
-  const absent = new Set<string>(['invlpgb', 'tlbsync']);
+  const absent = new Set<CostKey>(['invlpgb', 'tlbsync']);
   if (layout.threadsPerCore.value === 1) absent.add('smt');
   if (layout.l3PerSocket.value === 1) absent.add('sameSocket').add('sameSocketRemoteHome');
   if (far < 1) absent.add('crossSocket').add('memoryRemote');
@@ -161,8 +161,7 @@ function checkWhole(spec: MachineSpec, file: string): void {
       `${file}: layout.links: twisted-hypercube needs 8 sockets; use full or ring`,
     );
   for (const key of requiredCosts(layout)) {
-    const field: Sourced<number> | undefined = costsNs[key as keyof typeof costsNs];
-    if (field === undefined)
+    if (costsNs[key] === undefined)
       throw new MachineError(
         `${file}: costsNs.${key}: missing; this layout can incur it, so add it`,
       );

@@ -35,6 +35,8 @@ export class StoreBuffers {
   readonly capacity: number;
   /** Stores that wait anywhere. */
   pending = 0;
+  /** Earliest due time of any waiting store. */
+  private earliestTicks = Infinity;
   private readonly queues: PendingStore[][];
   private readonly lastDueTicks: Float64Array;
   private readonly drainTicks: StoreBufferOptions['drainTicks'];
@@ -59,6 +61,7 @@ export class StoreBuffers {
     this.lastDueTicks[cpu] = dueTicks;
     queue.push({cells, index, value, dueTicks});
     this.pending++;
+    if (dueTicks < this.earliestTicks) this.earliestTicks = dueTicks;
   }
 
   /** What `cpu` reads at `nowTicks`: its own newest waiting store to the cell, else memory as of now. */
@@ -74,18 +77,16 @@ export class StoreBuffers {
   }
 
   /**
-   * MFENCE, and the fence in every locked operation: empties the buffer of `cpu` into memory and returns the ticks until
-   * its last store would have drained, which the caller charges. Stores of other CPUs that are due before that time
-   * are applied in their order.
+   * MFENCE, and the fence in every locked operation: returns the ticks until the last waiting store of `cpu` would have
+   * drained, which the caller charges. The stores reach memory at once, which x86-TSO allows too, so that no caller can
+   * read ahead of its own stores, whenever it pays the charge; stores of other CPUs keep their times.
    */
   fence(cpu: number, nowTicks: number): number {
     if (this.pending === 0) return 0;
     this.settle(nowTicks);
-    const queue = this.queues[cpu];
-    if (queue.length === 0) return 0;
-    const until = queue[queue.length - 1].dueTicks;
-    this.settle(until);
-    return until - nowTicks;
+    const untilTicks = this.drainedBy(cpu);
+    while (this.drainOne(cpu));
+    return untilTicks === 0 ? 0 : untilTicks - nowTicks;
   }
 
   /** Tick at which everything that `cpu` has issued so far is visible; 0 when nothing waits. */
@@ -101,17 +102,11 @@ export class StoreBuffers {
 
   /** Moves every store that is due by `nowTicks` into memory, earliest first, lower CPU first on a tie. */
   settle(nowTicks: number): void {
-    while (this.pending !== 0) {
-      let next = -1;
-      let earliest = Infinity;
-      for (let cpu = 0; cpu < this.queues.length; cpu++) {
-        const queue = this.queues[cpu];
-        if (queue.length === 0 || queue[0].dueTicks >= earliest) continue;
-        earliest = queue[0].dueTicks;
-        next = cpu;
-      }
-      if (earliest > nowTicks) return;
-      this.drainOne(next);
+    while (this.pending !== 0 && this.earliestTicks <= nowTicks) {
+      const due = this.earliestTicks;
+      this.drainOne(
+        this.queues.findIndex((queue) => queue.length > 0 && queue[0].dueTicks === due),
+      );
     }
   }
 
@@ -121,6 +116,16 @@ export class StoreBuffers {
     if (entry === undefined) return false;
     entry.cells[entry.index] = entry.value;
     this.pending--;
+    if (entry.dueTicks === this.earliestTicks) this.earliestTicks = this.findEarliest();
     return true;
+  }
+
+  private findEarliest(): number {
+    let earliest = Infinity;
+    if (this.pending === 0) return earliest;
+    for (const queue of this.queues) {
+      if (queue.length > 0 && queue[0].dueTicks < earliest) earliest = queue[0].dueTicks;
+    }
+    return earliest;
   }
 }
