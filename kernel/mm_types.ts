@@ -1,5 +1,6 @@
 // mm_struct, its kernel-half part: the PGD and what guards it. The user half comes with the whole mm.
 
+import type {CpuMask} from '../machine/cpumask.ts';
 import type {BulkLock} from './locking/bulk_lock.ts';
 
 /** Numbers of simulated mms; 0 is init_mm. */
@@ -36,6 +37,12 @@ export class MmStruct {
   count = 1;
   /** tlb_gen: raised by every change that needs a flush. */
   tlbGeneration = 0;
+  /** mm_cpumask: CPUs that may hold translations of this mm; null until one has loaded it. */
+  cpumask: CpuMask | null = null;
+  /** LineArena line of mm_users, mm_count and cpumask; -1 before mm_init. */
+  line = -1;
+  /** Slot of rss_stat in the percpu area, -1 without percpu counters (before 6.2). */
+  pcpuSlot = -1;
 
   constructor(
     readonly id: MmId,
