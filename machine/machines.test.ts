@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import {copyFileSync, mkdtempSync, rmSync} from 'node:fs';
+import {copyFileSync, mkdtempSync, readFileSync, rmSync} from 'node:fs';
 import {tmpdir} from 'node:os';
-import {join} from 'node:path';
+import {dirname, join} from 'node:path';
 import {test} from 'node:test';
 import {listMachines, loadMachine, machineFolder, machineNames} from './machines.ts';
 
@@ -59,6 +59,25 @@ test('costs grow with distance on every shipped machine', () => {
     );
     assert.ok(m.l1HitTicks <= m.atomicLocalTicks, name);
     assert.ok(m.sameSocketRemoteHomeTicks >= m.sameSocketTicks, name);
+  }
+});
+
+test('docs/machines.md shows every shipped machine with the numbers of its file', () => {
+  const root = dirname(dirname(machineFolder()));
+  const shown = readFileSync(join(root, 'docs', 'machines.md'), 'utf8').split('\n');
+  for (const {name, cpus} of listMachines()) {
+    const {costsNs: costs} = loadMachine(name).spec;
+    const ns = (key: keyof typeof costs): string => String(costs[key]?.value ?? '-');
+    const pair = (a: keyof typeof costs, b: keyof typeof costs): string =>
+      costs[a] === undefined ? '-' : `${ns(a)} / ${ns(b)}`;
+    const row = [
+      `| \`${name}\` | ${cpus} | ${ns('smt')} | ${ns('sameL3')}`,
+      pair('sameSocket', 'sameSocketRemoteHome'),
+      ns('crossSocket'),
+      ns('twoHop'),
+      `${pair('memoryLocal', 'memoryRemote')} |`,
+    ].join(' | ');
+    assert.ok(shown.includes(row), `missing in docs/machines.md:\n${row}`);
   }
 });
 

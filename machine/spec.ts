@@ -1,7 +1,7 @@
 // What a machine file says, and the check that it says it. Every number in a file carries where it comes from: a
 // `source`, or the word `assumption` and the reason. A file with a bare number, an unknown key or a missing cost is
 // refused with the path of the field, because a silently ignored field is a wrong result that nobody will look for.
-// Costs that a machine cannot incur (no SMT, one L3 per socket, one socket) may be left out; `required` below says which.
+// Costs that a machine cannot incur (no SMT, one L3 per socket, one socket) may be left out; `requiredCosts` says which.
 
 import type {MachineSpec} from './spec_types.ts';
 import {COST_KEYS, type CostKey, LINK_KINDS, socketHops} from './spec_types.ts';

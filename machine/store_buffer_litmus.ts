@@ -178,6 +178,13 @@ export const LITMUS_CATALOGUE: readonly LitmusExpectation[] = [
   expect('SB+mfence+po', 'Wx=1 mf Ry:A / Wy=1 Rx:A', '0:A=0 & 1:A=0', 'Allow', [4, 3]),
   expect('SB+mfences', 'Wx=1 mf Ry:A / Wy=1 mf Rx:A', '0:A=0 & 1:A=0', 'Forbid', [3, 3]),
   expect(
+    'SB+po-mfence+mfence',
+    'Wz=1 Wx=1 mf Ry:A / Wy=1 mf Rx:A',
+    '0:A=0 & 1:A=0',
+    'Forbid',
+    [3, 3],
+  ),
+  expect(
     'SB+rfi-pos',
     'Wx=1 Rx:A Ry:B / Wy=1 Ry:A Rx:B',
     '0:A=1 & 0:B=0 & 1:A=1 & 1:B=0',
