@@ -35,8 +35,11 @@ export class StoreBuffers {
   readonly capacity: number;
   /** Stores that wait anywhere. */
   pending = 0;
-  /** Earliest due time of any waiting store. */
+  /** Due time of the store that drains next, and its CPU. */
   private earliestTicks = Infinity;
+  private earliestCpu = -1;
+  /** CPUs with waiting stores, in no order. */
+  private readonly busy: number[] = [];
   private readonly queues: PendingStore[][];
   private readonly lastDueTicks: Float64Array;
   private readonly drainTicks: StoreBufferOptions['drainTicks'];
@@ -59,9 +62,10 @@ export class StoreBuffers {
     const due = nowTicks + this.drainTicks(cpu, this.rng);
     const dueTicks = Math.max(due, this.lastDueTicks[cpu]);
     this.lastDueTicks[cpu] = dueTicks;
+    if (queue.length === 0) this.busy.push(cpu);
     queue.push({cells, index, value, dueTicks});
     this.pending++;
-    if (dueTicks < this.earliestTicks) this.earliestTicks = dueTicks;
+    if (queue.length === 1) this.consider(cpu);
   }
 
   /** What `cpu` reads at `nowTicks`: its own newest waiting store to the cell, else memory as of now. */
@@ -102,30 +106,34 @@ export class StoreBuffers {
 
   /** Moves every store that is due by `nowTicks` into memory, earliest first, lower CPU first on a tie. */
   settle(nowTicks: number): void {
-    while (this.pending !== 0 && this.earliestTicks <= nowTicks) {
-      const due = this.earliestTicks;
-      this.drainOne(
-        this.queues.findIndex((queue) => queue.length > 0 && queue[0].dueTicks === due),
-      );
-    }
+    while (this.pending !== 0 && this.earliestTicks <= nowTicks) this.drainOne(this.earliestCpu);
   }
 
   /** Moves the oldest waiting store of `cpu` into memory whatever its time; false when none waits. */
   drainOne(cpu: number): boolean {
-    const entry = this.queues[cpu].shift();
+    const queue = this.queues[cpu];
+    const entry = queue.shift();
     if (entry === undefined) return false;
     entry.cells[entry.index] = entry.value;
     this.pending--;
-    if (entry.dueTicks === this.earliestTicks) this.earliestTicks = this.findEarliest();
+    if (queue.length === 0) this.busy.splice(this.busy.indexOf(cpu), 1);
+    if (cpu === this.earliestCpu) this.findEarliest();
     return true;
   }
 
-  private findEarliest(): number {
-    let earliest = Infinity;
-    if (this.pending === 0) return earliest;
-    for (const queue of this.queues) {
-      if (queue.length > 0 && queue[0].dueTicks < earliest) earliest = queue[0].dueTicks;
-    }
-    return earliest;
+  private findEarliest(): void {
+    this.earliestTicks = Infinity;
+    this.earliestCpu = -1;
+    for (const cpu of this.busy) this.consider(cpu);
+  }
+
+  /** Makes the oldest store of `cpu` the next to drain if it is due before the one known so far. */
+  private consider(cpu: number): void {
+    const {dueTicks} = this.queues[cpu][0];
+    const known = this.earliestTicks;
+    if (dueTicks > known || (dueTicks === known && cpu > this.earliestCpu && this.earliestCpu >= 0))
+      return;
+    this.earliestTicks = dueTicks;
+    this.earliestCpu = cpu;
   }
 }
