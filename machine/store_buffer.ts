@@ -2,8 +2,8 @@
 // can see; a store leaves the FIFO for memory some time later, and then every CPU sees it. Nothing else is reordered:
 // that is the whole of x86-TSO (Sewell et al., CACM 2010), and the litmus test beside this file checks it exhaustively.
 //
-// Memory is the caller's Uint32Array cells. Stores wait in one ring per CPU, in order of issue with due times that never
-// go down inside a ring. Whoever loads or fences first moves every store that is due by now into memory, in order of due
+// Memory is the caller's Uint32Array cells. Stores wait in one queue per CPU, in order of issue with due times that never
+// go down inside a queue. Whoever loads or fences first moves every store that is due by now into memory, in order of due
 // time and then of CPU number, so the cells are right for everyone who asks through this class. Code that reads cells
 // directly calls `settle` first. While no store waits anywhere, load and fence cost one integer test.
 

@@ -10,8 +10,9 @@
 // or more sockets has, extend the one- and two-hop costs linearly.
 
 import {createHash} from 'node:crypto';
-import {COST_KEYS, type CostKey, type MachineSpec, socketHops} from './spec_types.ts';
+import {type MachineSpec, socketHops} from './spec_types.ts';
 import {nsToTicks} from './time.ts';
+import {MachineCosts} from './topology_costs.ts';
 
 /** Names of the distances, indexed by what `distance` returns; the names of the run report. */
 export const DISTANCE_NAMES = ['self', 'smt', 'l3', 'socket', 'cross', 'two_hop'] as const;
@@ -23,7 +24,8 @@ export const DISTANCE_SOCKET = 3;
 export const DISTANCE_CROSS = 4;
 export const DISTANCE_TWO_HOP = 5;
 
-export class Topology {
+/** Layout and distances of one machine; the costs in ticks are the fields of MachineCosts. */
+export class Topology extends MachineCosts {
   readonly spec: MachineSpec;
   readonly name: string;
   /** 16 hex digits over every number and flag of the spec, not over names and sources. */
@@ -48,42 +50,13 @@ export class Topology {
   readonly ghz: number;
   readonly ticksPerCycle: number;
 
-  readonly l1HitTicks: number;
-  readonly atomicLocalTicks: number;
-  readonly smtTicks: number;
-  readonly sameL3Ticks: number;
-  readonly sameSocketTicks: number;
-  readonly sameSocketRemoteHomeTicks: number;
-  readonly crossSocketTicks: number;
-  readonly twoHopTicks: number;
-  readonly memoryLocalTicks: number;
-  readonly memoryRemoteTicks: number;
-  readonly memoryTwoHopTicks: number;
-  readonly ipiSendTicks: number;
-  readonly ipiDeliverTicks: number;
-  readonly ipiHandlerEntryTicks: number;
-  readonly invlpgTicks: number;
-  readonly fullTlbFlushTicks: number;
-  /** Broadcast invalidation (AMD INVLPGB and TLBSYNC); 0 when `hasInvlpgb` is false. */
-  readonly invlpgbTicks: number;
-  readonly tlbsyncTicks: number;
-  readonly contextSwitchTicks: number;
-  readonly storeBufferDrainTicks: number;
-  readonly syscallEntryTicks: number;
-  readonly pageFaultEntryTicks: number;
-
-  readonly hasInvlpgb: boolean;
-  readonly smtSlowdown: number;
-  readonly serialReads: boolean;
-  readonly defaultHomeNode: number;
-  readonly storeBufferEntries: number;
-
   private readonly hops: Uint8Array;
   private readonly crossTicks: Float64Array;
   private readonly memoryTicksBySocket: Float64Array;
 
   constructor(spec: MachineSpec) {
-    const {layout, model} = spec;
+    super(spec);
+    const {layout} = spec;
     this.spec = spec;
     this.name = spec.name;
     this.hash = hashOf(spec);
@@ -113,42 +86,13 @@ export class Topology {
     );
     this.siblings = Array.from(this.coreOf, (core) => cores[core]);
 
-    const ticks = costTicks(spec);
-    this.l1HitTicks = ticks.l1Hit;
-    this.atomicLocalTicks = ticks.atomicLocal;
-    this.smtTicks = ticks.smt;
-    this.sameL3Ticks = ticks.sameL3;
-    this.sameSocketTicks = ticks.sameSocket;
-    this.sameSocketRemoteHomeTicks = ticks.sameSocketRemoteHome;
-    this.crossSocketTicks = ticks.crossSocket;
-    this.twoHopTicks = ticks.twoHop;
-    this.memoryLocalTicks = ticks.memoryLocal;
-    this.memoryRemoteTicks = ticks.memoryRemote;
-    this.memoryTwoHopTicks = ticks.memoryTwoHop;
-    this.ipiSendTicks = ticks.ipiSend;
-    this.ipiDeliverTicks = ticks.ipiDeliver;
-    this.ipiHandlerEntryTicks = ticks.ipiHandlerEntry;
-    this.invlpgTicks = ticks.invlpg;
-    this.fullTlbFlushTicks = ticks.fullTlbFlush;
-    this.invlpgbTicks = ticks.invlpgb;
-    this.tlbsyncTicks = ticks.tlbsync;
-    this.contextSwitchTicks = ticks.contextSwitch;
-    this.storeBufferDrainTicks = ticks.storeBufferDrain;
-    this.syscallEntryTicks = ticks.syscallEntry;
-    this.pageFaultEntryTicks = ticks.pageFaultEntry;
-    this.hasInvlpgb = spec.costsNs.invlpgb !== undefined && spec.costsNs.tlbsync !== undefined;
-    this.smtSlowdown = model.smtSlowdown.value;
-    this.serialReads = model.serialReads.value;
-    this.defaultHomeNode = model.homeNode.value;
-    this.storeBufferEntries = model.storeBufferEntries.value;
-
     this.hops = socketHops(layout.links.value, sockets);
-    this.crossTicks = byHops(this.hops, 0, ticks.crossSocket, ticks.twoHop);
+    this.crossTicks = byHops(this.hops, 0, this.crossSocketTicks, this.twoHopTicks);
     this.memoryTicksBySocket = byHops(
       this.hops,
-      ticks.memoryLocal,
-      ticks.memoryRemote,
-      ticks.memoryTwoHop,
+      this.memoryLocalTicks,
+      this.memoryRemoteTicks,
+      this.memoryTwoHopTicks,
     );
   }
 
@@ -209,12 +153,6 @@ export class Topology {
 
 function byCpu(count: number, value: (index: number) => number): Int32Array {
   return Int32Array.from({length: count}, (_, index) => value(index));
-}
-
-/** Costs of the file as ticks; one that the file leaves out cannot occur and is 0. */
-function costTicks(spec: MachineSpec): Record<CostKey, number> {
-  const entries = COST_KEYS.map((key) => [key, nsToTicks(spec.costsNs[key]?.value ?? 0)]);
-  return Object.fromEntries(entries) as Record<CostKey, number>;
 }
 
 /** Cost per pair of sockets from the costs of 0, 1 and 2 hops; each hop after the second costs as much as the second. */
