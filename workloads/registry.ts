@@ -1,0 +1,22 @@
+// Every workload by name, in the order of the listings. A new one: copy skeleton.ts, add it here.
+
+import {EXIT, UserError} from '../formats/errors.ts';
+import {forkStorm} from './fork_storm.ts';
+import {locktorture} from './locktorture.ts';
+import {open1} from './open1.ts';
+import type {Workload} from './workload.ts';
+
+/** All workloads by name. */
+export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
+  [forkStorm, locktorture, open1].map((one) => [one.name, one]),
+);
+
+/** The workload called `name`. Throws UserError listing those that exist. */
+export function workloadByName(name: string): Workload {
+  const workload = WORKLOADS.get(name);
+  if (workload !== undefined) return workload;
+  throw new UserError(
+    `workload ${name}: unknown; choose one of ${[...WORKLOADS.keys()].join(', ')}`,
+    EXIT.usage,
+  );
+}

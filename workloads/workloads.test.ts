@@ -1,0 +1,141 @@
+// Every workload: its traces decode, keep the laws, state what made them, and depend on the seed alone.
+
+import assert from 'node:assert/strict';
+import {describe, test} from 'node:test';
+import fc from 'fast-check';
+import {eventsOf, lawViolations} from './laws.ts';
+import type {ParamSpec} from './params.ts';
+import {WORKLOADS, workloadByName} from './registry.ts';
+import {decode, generate} from './testing.ts';
+
+/** Parameters that keep a test's traces small, beyond what the defaults of each workload do. */
+const SMALL: Readonly<Record<string, readonly string[]>> = {
+  'fork-storm': ['children=6', 'workers=3', 'pages=40'],
+  locktorture: ['acquisitions=50'],
+  open1: ['iterations=20'],
+};
+
+const CHOICES: Readonly<Record<string, readonly string[][]>> = {
+  'fork-storm': [
+    ['wait=each', 'fork_max=1'],
+    ['wait=each', 'fork_max=4'],
+    ['wait=many', 'fork_max=3', 'exec=0.5', 'threads=2', 'placement=pinned', 'cpus=2'],
+    ['think=10us', 'life=5us', 'times=uniform', 'vmas=6', 'pages=0'],
+  ],
+  locktorture: [['delays=none'], ['writers=1', 'long_split=1000'], ['placement=free', 'cpus=2']],
+  open1: [['mode=processes'], ['tasks=1'], ['tasks=9', 'cpus=4']],
+};
+
+for (const workload of WORKLOADS.values()) {
+  describe(workload.name, () => {
+    const small = SMALL[workload.name] ?? [];
+    const variants = [[], ...(CHOICES[workload.name] ?? [])].map((more) => {
+      const names = new Set(more.map((word) => word.split('=')[0]));
+      return [...small.filter((word) => !names.has(word.split('=')[0])), ...more];
+    });
+    for (const words of variants) {
+      test(`keeps the laws: ${words.join(' ')}`, () => {
+        const trace = decode(generate(workload, words));
+        assert.ok(trace.events.count > 0);
+        assert.deepEqual(lawViolations(trace), []);
+      });
+    }
+    test('the same seed gives the same bytes, another seed other bytes or the same program', () => {
+      const once = generate(workload, small, 7).bytes;
+      assert.deepEqual(generate(workload, small, 7).bytes, once);
+      assert.notDeepEqual(generate(workload, small, 8).bytes, once);
+    });
+    test('the header states the workload, every parameter and the seed', () => {
+      const {header} = decode(generate(workload, small, 2 ** 53 - 1));
+      assert.equal(header.workload.name, workload.name);
+      assert.deepEqual(
+        Object.keys(header.workload.params),
+        workload.params.map((param) => param.name),
+      );
+      for (const word of small) {
+        const [name, value] = word.split('=');
+        assert.equal(header.workload.params[name], value);
+      }
+      assert.equal(header.seed, 2n ** 53n - 1n);
+    });
+    test('defaults are within bounds', () => {
+      for (const param of workload.params) {
+        const value =
+          param.choices === undefined
+            ? Number(param.default)
+            : param.choices.indexOf(String(param.default));
+        assert.ok(value >= param.min && value <= param.max, param.name);
+        assert.match(param.name, /^[a-z][a-z_]*$/);
+      }
+    });
+  });
+}
+
+/** A value near the low end of a parameter: traces stay small whatever is drawn. */
+function lowValue(param: ParamSpec): fc.Arbitrary<string> {
+  if (param.choices !== undefined) return fc.constantFrom(...param.choices);
+  if (param.unit === 'share') return fc.constantFrom('0', '0.5', '1');
+  return fc.integer({min: param.min, max: Math.min(param.max, param.min + 6)}).map(String);
+}
+
+test('any parameters near their minimum keep the laws', () => {
+  for (const workload of WORKLOADS.values()) {
+    const words = fc.tuple(
+      ...workload.params.map((param) => lowValue(param).map((value) => `${param.name}=${value}`)),
+    );
+    fc.assert(
+      fc.property(words, fc.nat(), (drawn, seed) => {
+        assert.deepEqual(lawViolations(decode(generate(workload, drawn, seed))), []);
+      }),
+      {numRuns: 25, seed: 20150611},
+    );
+  }
+});
+
+test('fork-storm: counts follow from the parameters', () => {
+  const words = ['workers=3', 'children=10', 'threads=2', 'pages=10', 'vmas=8'];
+  const {operations} = generate(workloadByName('fork-storm'), words).summary;
+  assert.equal(operations.fork, 3 * 10 * (1 + 2));
+  assert.equal(operations.wait4, 30);
+  assert.equal(operations.exit, 3 + 90);
+  assert.equal(operations.map, 3 * 8);
+});
+
+test('fork-storm: wait=many never has more than fork_max children alive', () => {
+  const words = ['workers=1', 'children=30', 'wait=many', 'fork_max=4', 'life=3ms', 'pages=0'];
+  let live = 0;
+  let most = 0;
+  const trace = decode(generate(workloadByName('fork-storm'), words));
+  for (const event of eventsOf(trace)) {
+    if (event.name === 'fork') live++;
+    if (event.name === 'wait4') live--;
+    most = Math.max(most, live);
+  }
+  assert.equal(most, 4);
+});
+
+test('locktorture: delays are drawn with the kernel probabilities', () => {
+  const words = ['writers=2', 'acquisitions=40000', 'long_split=1000'];
+  const trace = decode(generate(workloadByName('locktorture'), words));
+  const holds = eventsOf(trace)
+    .filter((event) => event.name === 'lock_section')
+    .map((event) => event.args[1]);
+  const short = holds.filter((ns) => ns === 2_000 || ns === 102_000).length;
+  const long = holds.filter((ns) => ns >= 100_000).length;
+  assert.equal(holds.length, 80_000);
+  assert.ok(Math.abs(short - 10_000) < 5 * Math.sqrt(10_000 * 0.875), `${short} short delays`);
+  assert.ok(Math.abs(long - 200) < 5 * Math.sqrt(200), `${long} long delays`);
+});
+
+test('open1: one thread takes what was published for one thread', () => {
+  const words = ['tasks=1', 'iterations=10', 'lines=0'];
+  const sections = eventsOf(decode(generate(workloadByName('open1'), words))).filter(
+    (event) => event.name === 'lock_section',
+  );
+  const ns = sections.reduce((sum, event) => sum + event.args[1] + event.args[3], 0) / 10;
+  assert.equal(Math.round(1e6 / ns), 536);
+});
+
+test('an unknown workload is refused with the list of those that exist', () => {
+  assert.throws(() => workloadByName('forkstorm'), /choose one of fork-storm/);
+});
