@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import {eventsOf, lawViolations} from './laws.ts';
 import type {ParamSpec} from './params.ts';
 import {WORKLOADS, workloadByName} from './registry.ts';
+import {skeleton} from './skeleton.ts';
 import {decode, generate} from './testing.ts';
 
 /** Parameters that keep a test's traces small, beyond what the defaults of each workload do. */
@@ -13,6 +14,9 @@ const SMALL: Readonly<Record<string, readonly string[]>> = {
   'fork-storm': ['children=6', 'workers=3', 'pages=40'],
   locktorture: ['acquisitions=50'],
   open1: ['iterations=20'],
+  'vmalloc-growth': ['areas=12', 'pages=10'],
+  'vmalloc-sync-storm': ['live=20', 'forks=6', 'workers=3', 'pages=10'],
+  skeleton: ['think=5000'],
 };
 
 const CHOICES: Readonly<Record<string, readonly string[][]>> = {
@@ -24,9 +28,11 @@ const CHOICES: Readonly<Record<string, readonly string[][]>> = {
   ],
   locktorture: [['delays=none'], ['writers=1', 'long_split=1000'], ['placement=free', 'cpus=2']],
   open1: [['mode=processes'], ['tasks=1'], ['tasks=9', 'cpus=4']],
+  'vmalloc-growth': [['growth=1.5'], ['free_every=0', 'fork_every=1', 'touch=0.5']],
+  'vmalloc-sync-storm': [['rate=500', 'exec=0.5'], ['rate=100000', 'times=constant'], ['live=0']],
 };
 
-for (const workload of WORKLOADS.values()) {
+for (const workload of [...WORKLOADS.values(), skeleton]) {
   describe(workload.name, () => {
     const small = SMALL[workload.name] ?? [];
     const variants = [[], ...(CHOICES[workload.name] ?? [])].map((more) => {
@@ -125,6 +131,36 @@ test('locktorture: delays are drawn with the kernel probabilities', () => {
   assert.equal(holds.length, 80_000);
   assert.ok(Math.abs(short - 10_000) < 5 * Math.sqrt(10_000 * 0.875), `${short} short delays`);
   assert.ok(Math.abs(long - 200) < 5 * Math.sqrt(200), `${long} long delays`);
+});
+
+test('vmalloc-sync-storm: live processes are in the task table and do nothing', () => {
+  const words = ['live=500', 'workers=2', 'forks=3'];
+  const trace = decode(generate(workloadByName('vmalloc-sync-storm'), words));
+  const acting = new Set(eventsOf(trace).map((event) => event.tid));
+  assert.equal(trace.tasks.filter((task) => !acting.has(task.tid)).length, 500);
+});
+
+test('vmalloc-sync-storm: an open loop forks at its rate', () => {
+  const words = ['live=0', 'workers=1', 'forks=400', 'rate=1000', 'life=20ms', 'pages=0'];
+  const trace = decode(generate(workloadByName('vmalloc-sync-storm'), words));
+  const forks = eventsOf(trace).filter((event) => event.name === 'fork');
+  const spanNs = forks[399].timeNs - forks[0].timeNs;
+  assert.ok(Math.abs(spanNs / 1e6 - 399) < 5 * Math.sqrt(399), `${spanNs / 1e6} ms`);
+});
+
+test('vmalloc-growth: sizes grow and every third area is freed', () => {
+  const words = ['workers=1', 'areas=30', 'first=8K', 'step=4K'];
+  const events = eventsOf(decode(generate(workloadByName('vmalloc-growth'), words)));
+  const sizes = events.filter((event) => event.name === 'vmalloc').map((event) => event.args[1]);
+  assert.deepEqual(sizes.slice(0, 3), [8192, 12288, 16384]);
+  const freed = events.filter((event) => event.name === 'vfree').map((event) => event.args[1]);
+  assert.deepEqual(freed.slice(0, 2), [sizes[2], sizes[5]]);
+  assert.equal(freed.length, 10);
+});
+
+test('vmalloc-growth: more than the vmalloc area holds is refused', () => {
+  const made = (): unknown => generate(workloadByName('vmalloc-growth'), ['step=1T']);
+  assert.throws(made, /16 TiB of addresses together; give a smaller step/);
 });
 
 test('open1: one thread takes what was published for one thread', () => {
