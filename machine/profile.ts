@@ -25,6 +25,11 @@ export class Profile {
     this.ticks[id] += ticks;
   }
 
+  /** Forgets all time, keeps the names. */
+  reset(): void {
+    this.ticks.fill(0);
+  }
+
   ticksOf(name: string): number {
     const id = this.ids.get(name);
     return id === undefined ? 0 : this.ticks[id];

@@ -13,3 +13,6 @@ export function nsToTicks(ns: number): number {
 export function ticksToNs(ticks: number): number {
   return ticks / TICKS_PER_NS;
 }
+
+/** Ticks in one second. */
+export const TICKS_PER_S = 1e9 * TICKS_PER_NS;

@@ -1,0 +1,80 @@
+// The flags that replay, compare, sweep and scenario share, and their checking.
+
+import {type Command, InvalidArgumentError, Option} from 'commander';
+import {
+  DEFAULT_OPTIONS,
+  ORDERS,
+  PLACEMENTS,
+  parseTimeMode,
+  type ReplayOptions,
+} from '../replay/options.ts';
+
+/** Flags as commander delivers them. */
+export interface ReplayFlags {
+  machine: string;
+  kernel: string;
+  design: string[];
+  seed: number;
+  order: ReplayOptions['order'];
+  time: string;
+  copies: number;
+  placement: ReplayOptions['placement'];
+  ipi: ReplayOptions['ipi'];
+  maxEvents: number;
+  maxTime: number;
+  audit: boolean;
+  lockdep: boolean;
+}
+
+/** Reads a whole number between bounds. */
+export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`expected a whole number from ${min} to ${max}`);
+    }
+    return value;
+  };
+}
+
+/** Collects a repeatable flag. */
+export function collect(value: string, earlier: string[]): string[] {
+  return [...earlier, value];
+}
+
+/** Adds the flags that say on what and how a trace is replayed. */
+export function addReplayFlags(command: Command, machine: string): Command {
+  const d = DEFAULT_OPTIONS;
+  return command
+    .option('--machine <name>', 'machine: name, file or shorthand like 8s18c2t', machine)
+    .option('--kernel <version>', 'kernel version that picks the design', '4.1')
+    .option('--design <axis=choice>', 'override one axis (repeatable)', collect, [])
+    .option('--seed <n>', 'seed of everything random', wholeNumber(0), d.seed)
+    .addOption(new Option('--order <order>', 'order of operations').choices(ORDERS).default(d.order))
+    .option('--time <mode>', 'asap, timed, scaled=X or think', d.time)
+    .option('--copies <n>', 'instances of the recorded process tree', wholeNumber(1, 4096), d.copies)
+    .addOption(
+      new Option('--placement <how>', 'where tasks start').choices(PLACEMENTS).default(d.placement),
+    )
+    .addOption(new Option('--ipi <form>', 'interrupts').choices(['event', 'closed']).default(d.ipi))
+    .option('--max-events <n>', 'bound on simulated events', wholeNumber(1), d.maxEvents)
+    .option('--max-time <ns>', 'bound on simulated time', wholeNumber(1), d.maxNs)
+    .option('--audit', 'check every PGD after every walk (slow)', false)
+    .option('--lockdep', 'check the order of lock classes', false);
+}
+
+/** Options of a replay from its flags. */
+export function replayOptions(flags: ReplayFlags): ReplayOptions {
+  return {
+    seed: flags.seed,
+    order: flags.order,
+    ...parseTimeMode(flags.time),
+    copies: flags.copies,
+    placement: flags.placement,
+    ipi: flags.ipi,
+    maxEvents: flags.maxEvents,
+    maxNs: flags.maxTime,
+    audit: flags.audit,
+    lockdep: flags.lockdep,
+  };
+}

@@ -1,0 +1,87 @@
+// mmreplay bench: how fast the simulator itself is, against the goals of the design.
+
+import {execFileSync} from 'node:child_process';
+import {existsSync} from 'node:fs';
+import {dirname, join} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import Table from 'cli-table3';
+import type {Command} from 'commander';
+import {EXIT, UserError} from '../../formats/errors.ts';
+import {benchNames, GOALS} from '../../replay/benches.ts';
+import type {Invocation} from '../main.ts';
+import {Progress} from '../progress.ts';
+
+/** Name and version of what `bench --json` prints. */
+const BENCH_SCHEMA = 'mmreplay.bench/1';
+
+interface Figures {
+  name: string;
+  unit: string;
+  ops_per_s: number;
+  ns_per_op: number;
+  rme_percent: number;
+  samples: number;
+}
+
+export function benchVerb(program: Command, invocation: Invocation): void {
+  program
+    .command('bench')
+    .description('measure the simulator itself, one process per benchmark')
+    .option('--only <text>', 'only benchmarks whose name contains this', '')
+    .option('--check', 'exit 1 when a floor of the goals table is missed', false)
+    .option('--json', 'print JSON', false)
+    .action(async (flags: {only: string; check: boolean; json: boolean}) => {
+      const names = (await benchNames()).filter((name) => name.includes(flags.only));
+      if (names.length === 0) {
+        throw new UserError(`no benchmark contains "${flags.only}"; run without --only to see all`, EXIT.usage);
+      }
+      const progress = new Progress(invocation.err);
+      const results = names.map((name) => {
+        progress.show(name);
+        return runChild(name);
+      });
+      progress.clear();
+      const missed = results.filter((result) => result.ops_per_s < (GOALS[result.name]?.floor ?? 0));
+      if (flags.check && missed.length > 0) invocation.exitCode = EXIT.failed;
+      invocation.out.write(flags.json ? json(results) : draw(results));
+    });
+}
+
+/** The child is this file's neighbour, compiled or not. */
+function runChild(name: string): Figures {
+  const folder = join(dirname(fileURLToPath(import.meta.url)), '..');
+  const compiled = join(folder, 'bench_child.js');
+  const args = existsSync(compiled)
+    ? [compiled, name]
+    : ['--import', 'tsx', join(folder, 'bench_child.ts'), name];
+  return JSON.parse(execFileSync(process.execPath, args, {encoding: 'utf8'})) as Figures;
+}
+
+function json(results: readonly Figures[]): string {
+  const benchmarks = results.map((result) => ({...result, ...GOALS[result.name]}));
+  return `${JSON.stringify({schema: BENCH_SCHEMA, benchmarks}, null, 1)}\n`;
+}
+
+function draw(results: readonly Figures[]): string {
+  const table = new Table({
+    head: ['benchmark', 'per second', 'ns each', '±', 'floor', 'target'],
+    style: {head: [], border: []},
+    colAligns: ['left', 'right', 'right', 'right', 'right', 'right'],
+  });
+  for (const result of results) {
+    const goal = GOALS[result.name];
+    table.push([
+      result.name,
+      `${millions(result.ops_per_s)} ${result.unit}`,
+      result.ns_per_op.toFixed(1),
+      `${result.rme_percent.toFixed(1)} %`,
+      goal === undefined ? '' : millions(goal.floor),
+      goal === undefined ? '' : millions(goal.target),
+    ]);
+  }
+  return `${table.toString()}\n`;
+}
+
+function millions(perSecond: number): string {
+  return `${(perSecond / 1e6).toFixed(perSecond < 1e6 ? 3 : 2)} M`;
+}

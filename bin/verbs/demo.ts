@@ -1,0 +1,43 @@
+// mmreplay demo (npm start): the bundled recorded fork storm on an 8-socket machine, pgd_list against its alternatives.
+
+import {join} from 'node:path';
+import type {Command} from 'commander';
+import {loadTrace} from '../../formats/reader.ts';
+import {DEFAULT_OPTIONS} from '../../replay/options.ts';
+import type {Invocation} from '../main.ts';
+import {packageRoot} from '../package_info.ts';
+import {compareDesigns} from './compare.ts';
+
+const TRACE = 'workloads/samples/fork-storm.mmt.gz';
+const MACHINE = 'westmere-ex-8s-80c';
+const COPIES = 20;
+const SEEDS = 6;
+
+export function demoVerb(program: Command, invocation: Invocation): void {
+  program
+    .command('demo')
+    .description('the bundled fork storm on 8 sockets: pgd_list against padded and lockless')
+    .action(() => {
+      const {out} = invocation;
+      out.write(
+        `$ mmreplay compare ${TRACE} --a pgd=pgd-list --b pgd=pgd-list-padded \\\n` +
+          `    --b pgd=lockless-2015-09 --kernel 4.1 --machine ${MACHINE} --copies ${COPIES} --seeds ${SEEDS}\n\n`,
+      );
+      const trace = loadTrace(join(packageRoot(), TRACE));
+      const flags = {
+        ...DEFAULT_OPTIONS,
+        a: ['pgd=pgd-list'],
+        b: ['pgd=pgd-list-padded', 'pgd=lockless-2015-09'],
+        seeds: SEEDS,
+        format: 'table',
+        json: false,
+        all: false,
+        machine: MACHINE,
+        kernel: '4.1',
+        design: [],
+        copies: COPIES,
+        maxTime: DEFAULT_OPTIONS.maxNs,
+      };
+      out.write(compareDesigns(trace, flags, invocation));
+    });
+}

@@ -1,0 +1,46 @@
+// The benchmarks of the simulator itself, by group. A group is a module that exports `benches`; each benchmark runs in a
+// process of its own, because the first task measured in a process is always the fastest.
+
+/** One benchmark: `fn` does `perCall` units of work. */
+export interface Bench {
+  readonly name: string;
+  readonly unit: string;
+  readonly perCall: number;
+  fn(): void;
+}
+
+interface BenchModule {
+  readonly benches: readonly Bench[];
+}
+
+const GROUPS: Readonly<Record<string, () => Promise<BenchModule>>> = {
+  engine: () => import('../machine/engine.bench.ts'),
+  locking: () => import('../kernel/locking/locking.bench.ts'),
+  decode: () => import('../formats/reader.bench.ts'),
+  replay: () => import('./replay.bench.ts'),
+};
+
+/** Goals of the design for the benchmarks that have one, in units per second. */
+export const GOALS: Readonly<Record<string, {floor: number; target: number}>> = {
+  'engine: M/M/1': {floor: 2.5e6, target: 4.5e6},
+  'locking: uncontended lock + unlock': {floor: 50e6, target: 100e6},
+  'decode: trace': {floor: 4e6, target: 15e6},
+  'replay: fork storm': {floor: 0.5e6, target: 1e6},
+};
+
+/** Names of all benchmarks as `group: name`. */
+export async function benchNames(): Promise<string[]> {
+  const names: string[] = [];
+  for (const [group, load] of Object.entries(GROUPS)) {
+    for (const bench of (await load()).benches) names.push(`${group}: ${bench.name}`);
+  }
+  return names;
+}
+
+/** The benchmark called `group: name`, undefined when there is none. */
+export async function benchNamed(fullName: string): Promise<Bench | undefined> {
+  const at = fullName.indexOf(': ');
+  const load = GROUPS[fullName.slice(0, at)];
+  if (load === undefined) return undefined;
+  return (await load()).benches.find((bench) => bench.name === fullName.slice(at + 2));
+}

@@ -1,0 +1,41 @@
+// Binds trace operations to the kernel's entry points: a table from operation kind to simulated code.
+//
+// Addresses become page numbers (address >>> 12, exact for all 64 bits). What the kernel does not model yet is charged a
+// base cost and named in `warnings` (user_memory.ts); an operation without a binding is skipped and counted.
+
+import type {EventColumns} from '../../formats/columns.ts';
+import type {Kernel} from '../../kernel/kernel.ts';
+import type {Task} from '../../kernel/task.ts';
+import type {Code} from '../../machine/engine.ts';
+
+/** How an operation ended. */
+export type Outcome = 'done' | 'skipped' | 'failed';
+
+/** What bindings of one copy of a trace share. */
+export interface BindingContext {
+  readonly kernel: Kernel;
+  readonly events: EventColumns;
+  readonly strings: readonly string[];
+  readonly copy: number;
+  /** What recorded names (addresses, ids) stand for in this run, by binding. */
+  readonly names: Map<string, number>;
+  /** Simulated pid of a recorded one. */
+  pidOf(recordedTid: number): number;
+}
+
+/** Carries out event `i` for `t`. */
+export type Binding = (context: BindingContext, t: Task, i: number) => Code<Outcome>;
+
+/** Bindings by kind code. */
+export type BindingTable = readonly (readonly [kind: number, binding: Binding])[];
+
+/** Page number of the address in argument `k`. */
+export function vpnArg(events: EventColumns, i: number, k: number): number {
+  const at = events.argStart[i] + k;
+  return events.argHi[at] * 0x100000 + (events.argLo[at] >>> 12);
+}
+
+/** A kernel result (negative errno on failure) as an outcome. */
+export function outcomeOf(result: number): Outcome {
+  return result < 0 ? 'failed' : 'done';
+}
