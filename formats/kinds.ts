@@ -122,6 +122,9 @@ const ANSWERS = [
   [168, 'lost', ['count']], // the recorder lost events here
   [169, 'kvm_vcpu', ['entry', 'vcpu', 'reason']],
   [170, 'block_io', ['issue', 'sector', 'bytes', 'write']],
+  [171, 'mapped', ['addr', 'len', 'pgoff', 'prot', 'flags', 'file_str']], // the recorder's record of what a syscall mapped
+  [172, 'ksm_entered', ['mm']], // inside a modelled operation, else the operation ksm_enter
+  [173, 'ksm_exited', ['mm']],
 ] as const;
 
 type Row = (typeof OPERATIONS)[number] | (typeof ANSWERS)[number];
