@@ -4,6 +4,8 @@ import type {Cpu} from '../machine/cpu.ts';
 import type {Process} from '../machine/engine.ts';
 import type {BulkLock} from './locking/bulk_lock.ts';
 import type {MmStruct} from './mm_types.ts';
+import type {SignalStruct} from './signal_struct.ts';
+import {SchedEntity} from './sched/entity.ts';
 
 /** Task states as far as the model tells them apart. */
 export type TaskState = 'new' | 'running' | 'sleeping' | 'zombie' | 'dead';
@@ -36,6 +38,7 @@ export class Task {
   /** vruntime and other scheduler state belong to the scheduler. */
   vruntimeTicks = 0;
   needResched = false;
+  readonly se = new SchedEntity();
   /** CPU it may only run on, -1 for any. */
   pinnedCpu = -1;
   /** Index in the task list, -1 when not on it. */
@@ -44,9 +47,24 @@ export class Task {
   allocLock: BulkLock | null = null;
   /** Kernel stack: where it came from matters under VMAP_STACK. */
   stackVpn = 0;
+  /** exit_state: a zombie waits for its parent, a dead one is being released. */
+  exitState: 'none' | 'zombie' | 'dead' = 'none';
+  /** Shared with the other threads; null only before copy_signal. */
+  signal: SignalStruct | null = null;
+  /** A fatal signal is pending (fatal_signal_pending). */
+  sigkill = false;
+  /** The task that waits in wait_for_vfork_done for this one, null when none does. */
+  vforkParent: Task | null = null;
+  /** Index in parent.children. */
+  childIndex = -1;
+  /** LineArena line of the fields that others read: list links, mm, exit_state; -1 before dup_task_struct. */
+  line = -1;
+  /** Memory node of task_struct and stack. */
+  node = 0;
 
   constructor(
-    readonly tid: number,
+    /** Changes only when a thread that is not the leader execs (de_thread). */
+    public tid: number,
     readonly tgid: number,
     readonly comm: string,
     cpu: Cpu,

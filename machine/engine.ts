@@ -20,6 +20,7 @@ import {PRIORITY} from './priorities.ts';
 import {ticksToNs} from './time.ts';
 
 const KEY_SPAN = 2 ** 44;
+const SWEEP_AT = 1024;
 
 /** Simulated code: yields nothing to wait for its queued resumption, or a Code to call it. */
 export type Code<T = void> = Generator<Code<unknown> | undefined, T, unknown>;
@@ -69,6 +70,8 @@ export class Engine {
   private readonly freeIds: number[] = [];
   private sequence = 1;
   private stopping = false;
+  /** Events in the queue that were replaced or taken back: they are dropped when they come up. */
+  private stale = 0;
 
   constructor(readonly bounds: Bounds = {...NO_BOUNDS}) {}
 
@@ -84,13 +87,19 @@ export class Engine {
     this.table[target.id] = null;
     this.freeIds.push(target.id);
     target.id = -1;
-    target.pendingKey = 0;
+    this.cancel(target);
+  }
+
+  /** Events that will still fire. */
+  get pendingEvents(): number {
+    return this.queue.size - this.stale;
   }
 
   /** Queues `target` to fire at `time`, replacing the event it may have pending. */
   schedule(target: Schedulable, time: number, priority: number = PRIORITY.cpu): void {
     assert(time >= this.now, `event at ${time} is in the past, now is ${this.now}`);
     const key = priority * KEY_SPAN + this.sequence++;
+    if (target.pendingKey !== 0) this.dropStale();
     target.pendingKey = key;
     if (time === this.now && priority === PRIORITY.cpu) this.queue.pushNow(key, target.id);
     else this.queue.push(time, key, target.id);
@@ -98,7 +107,17 @@ export class Engine {
 
   /** Takes back the pending event of `target`. */
   cancel(target: Schedulable): void {
+    if (target.pendingKey === 0) return;
     target.pendingKey = 0;
+    this.dropStale();
+  }
+
+  /** One more queued event is dead; when they are the most of the queue, they are swept out. */
+  private dropStale(): void {
+    if (++this.stale < SWEEP_AT || this.stale * 2 < this.queue.size) return;
+    const {table} = this;
+    this.queue.sweep((id, key) => table[id] !== null && table[id].pendingKey === key);
+    this.stale = 0;
   }
 
   /**
@@ -134,6 +153,15 @@ export class Engine {
     this.schedule(process, this.now + delayTicks);
   }
 
+  /** Ends a process from within or from outside; its code is never resumed. */
+  retire(process: Process): void {
+    assert(!process.done, `${process.name} ends twice`);
+    process.done = true;
+    this.live--;
+    this.unregister(process);
+    process.onDone?.();
+  }
+
   /** Ends `run` after the present event. */
   stop(): void {
     this.stopping = true;
@@ -151,7 +179,10 @@ export class Engine {
         break;
       }
       const target = table[id];
-      if (target === null || target.pendingKey !== queue.poppedKey) continue;
+      if (target === null || target.pendingKey !== queue.poppedKey) {
+        this.stale--;
+        continue;
+      }
       target.pendingKey = 0;
       this.beginEvent(queue.poppedTime, id, queue.size, bounds);
       target.fire();
@@ -205,6 +236,8 @@ export class Process extends Schedulable {
   done = false;
   /** Called once when the code has ended. */
   onDone: (() => void) | null = null;
+  /** Asked when an exception leaves the code: true if only this process ends, else the run ends. */
+  onCrash: ((error: unknown) => boolean) | null = null;
   private code: Code<unknown>;
   private callers: Code<unknown>[] | null = null;
 
@@ -240,11 +273,18 @@ export class Process extends Schedulable {
   private step(): void {
     let value: unknown;
     for (;;) {
-      const result = this.code.next(value);
+      let result: IteratorResult<Code<unknown> | undefined, unknown>;
+      try {
+        result = this.code.next(value);
+      } catch (error) {
+        const recovered = this.unwind(error);
+        if (recovered === null) return;
+        result = recovered;
+      }
       if (result.done === true) {
         const caller = this.callers?.pop();
         if (caller === undefined) {
-          this.finish();
+          this.engine.retire(this);
           return;
         }
         value = result.value;
@@ -259,11 +299,22 @@ export class Process extends Schedulable {
     }
   }
 
-  private finish(): void {
-    this.done = true;
-    this.engine.live--;
-    this.engine.unregister(this);
-    this.onDone?.();
+  /** Hands an exception to the callers, innermost first; null when it ended the process. */
+  private unwind(error: unknown): IteratorResult<Code<unknown> | undefined, unknown> | null {
+    for (;;) {
+      const caller = this.callers?.pop();
+      if (caller === undefined) {
+        if (this.onCrash?.(error) !== true) throw error;
+        if (!this.done) this.engine.retire(this);
+        return null;
+      }
+      this.code = caller;
+      try {
+        return caller.throw(error);
+      } catch (next) {
+        error = next;
+      }
+    }
   }
 }
 

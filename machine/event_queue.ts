@@ -83,6 +83,26 @@ export class EventQueue {
     return id;
   }
 
+  /** Keeps only the events that `isLive` accepts. The order of the others does not change. */
+  sweep(isLive: (id: number, key: number) => boolean): void {
+    const {times, keys, ids} = this;
+    const last = this.heapSize;
+    this.heapSize = 0;
+    for (let i = 0; i < last; i++) {
+      if (isLive(ids[i], keys[i])) this.push(times[i], keys[i], ids[i]);
+    }
+    const mask = this.ringKeys.length - 1;
+    let kept = 0;
+    for (let i = 0; i < this.ringCount; i++) {
+      const from = (this.ringHead + i) & mask;
+      if (!isLive(this.ringIds[from], this.ringKeys[from])) continue;
+      const to = (this.ringHead + kept++) & mask;
+      this.ringKeys[to] = this.ringKeys[from];
+      this.ringIds[to] = this.ringIds[from];
+    }
+    this.ringCount = kept;
+  }
+
   private heapGoesFirst(now: number): boolean {
     if (this.heapSize === 0 || this.times[0] > now) return false;
     return this.times[0] < now || this.keys[0] < this.ringKeys[this.ringHead];

@@ -1,0 +1,37 @@
+// __might_sleep() and the check in schedule(): sleeping with preemption or interrupts off, inside an RCU reader, or in a
+// non_block section (5.4 on). See kernel.md F.1. Every violation counts; the text is shown once per simulated second.
+
+import {nsToTicks} from '../../machine/time.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
+
+const RATE_TICKS = nsToTicks(1e9);
+
+/** The sleep-in-atomic detector. */
+export class SleepChecker {
+  private nextReport = 0;
+  private readonly knowsNonBlock: boolean;
+
+  constructor(readonly kernel: Kernel) {
+    this.knowsNonBlock = !isBefore(kernel.facts.version, '5.4');
+  }
+
+  /** A point at which `t` may sleep; `what` is the function. True when it must not. */
+  check(t: Task, what: string): boolean {
+    const nonBlock = this.knowsNonBlock ? t.nonBlockCount : 0;
+    const irqsOff = t.cpu.irqDisabledDepth;
+    if (t.preemptCount + t.rcuDepth + nonBlock + irqsOff === 0) return false;
+    const {checks, machine} = this.kernel;
+    checks.sleepInAtomic++;
+    const now = machine.engine.now;
+    if (now < this.nextReport) return true;
+    this.nextReport = now + RATE_TICKS;
+    checks.finding(
+      `BUG: sleeping function called from invalid context at ${what} ` +
+        `(in_atomic(): ${t.preemptCount}, irqs_disabled(): ${irqsOff}, ` +
+        `non_block: ${nonBlock}, rcu: ${t.rcuDepth}, ${t.comm}/${t.tid})`,
+    );
+    return true;
+  }
+}
