@@ -15,7 +15,7 @@ export const AXES = {
     'sync-at-vmalloc',
     'preallocated',
   ],
-  paging: ['2-level', 'pae-shared', 'pae-private', '4-level', '5-level'],
+  paging: ['2-level', 'pae-shared', 'pae-private', '4-level', '4-level-xen', '5-level'],
   spinlock: ['tas', 'ticket', 'mcs', 'qspinlock', 'cna'],
   'vmalloc-sync': ['none', 'purge', 'alloc'],
   notifier: ['G0', 'G1', 'G2', 'G2b', 'G3', 'G3b', 'G4', 'G5', 'G5b', 'G6', 'G7', 'G8'],

@@ -7,6 +7,7 @@ import {makePgdDesign} from './arch/x86/mm/pgd/designs.ts';
 import {Checks} from './checks.ts';
 import {COSTS, type Costs} from './costs.ts';
 import type {Design, KernelFacts} from './design.ts';
+import {Layout} from './layout.ts';
 import {LockRegistry} from './locking/registry.ts';
 import {MmStruct} from './mm_types.ts';
 import {Vmalloc} from './mm/vmalloc.ts';
@@ -20,6 +21,7 @@ export class Kernel {
   readonly design: Design;
   readonly checks = new Checks();
   readonly costs: Costs = COSTS;
+  readonly layout: Layout;
   readonly locks: LockRegistry;
   readonly sched: Scheduler;
   readonly rcu: Rcu;
@@ -35,6 +37,7 @@ export class Kernel {
     readonly facts: KernelFacts,
   ) {
     this.design = facts.design;
+    this.layout = new Layout(machine, facts.design);
     this.locks = new LockRegistry(this);
     this.sched = new Scheduler(this);
     this.rcu = new Rcu(this);

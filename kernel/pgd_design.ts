@@ -4,9 +4,18 @@
 // Kernel virtual addresses are page numbers here: address >>> 12 as an unsigned 52-bit integer, exact in a double.
 // Every method is simulated code: it takes the locks, charges the costs and yields as the kernel would.
 
+import type {Cpu} from '../machine/cpu.ts';
 import type {Code} from '../machine/engine.ts';
+import type {KernelPgd} from './arch/x86/mm/pgd_pool.ts';
+import type {SpinLock} from './locking/spinlock.ts';
 import type {MmStruct} from './mm_types.ts';
 import type {Task} from './task.ts';
+
+/** What a walk over PGDs does at each of them. */
+export interface PgdVisitor {
+  /** Acts on `pgd`, whose lines are here and whose page_table_lock is held. False ends the walk. */
+  visit(cpu: Cpu, pgd: KernelPgd): boolean;
+}
 
 /** A choice of the `pgd` axis. */
 export interface PgdDesign {
@@ -28,4 +37,8 @@ export interface PgdDesign {
   arch_sync_kernel_mappings(t: Task, startVpn: number, endVpn: number): Code;
   /** Context switch to `mm` on the task's CPU: extra work of count-at-switch; null in the others. */
   switch_mm: ((t: Task, mm: MmStruct) => void) | null;
+  /** Guards walks over PGDs, and in the list designs the list. */
+  readonly pgd_lock: SpinLock;
+  /** Visits every PGD that the design can find; the caller holds pgd_lock. For CPA and Xen. */
+  walkAll(t: Task, visitor: PgdVisitor, fn: number): Code;
 }

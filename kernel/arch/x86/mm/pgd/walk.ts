@@ -1,0 +1,83 @@
+// Walks over PGDs, in the two ways there are: along pgd_list, and along the task list. Each visit pays for what it touches,
+// one line at a time, and settles before it looks, so that other CPUs act at their own times between two visits.
+//
+// What a visit costs: the struct page of the PGD (the list link) or the task_struct, task_lock and mm_struct; the locked
+// operation on mm->page_table_lock ("only for Xen", but always taken); the line of the entry. A walk over more PGDs than a
+// cache holds finds even its own lines evicted: `evictedTicks` is the floor for that.
+//
+// Per visit nothing is allocated. The caller holds pgd_lock, so its CPU does not change during the walk.
+
+import {nsToTicks} from '../../../../../machine/time.ts';
+import type {Code} from '../../../../../machine/engine.ts';
+import type {Kernel} from '../../../../kernel.ts';
+import type {PgdVisitor} from '../../../../pgd_design.ts';
+import type {Task} from '../../../../task.ts';
+import type {KernelPgd} from '../pgd_pool.ts';
+import type {PgdList} from './list.ts';
+
+/** Lines that a visit touches, and the sizes of L1 and L2 in lines (32 KiB, 1 MiB): assumption, for the floor below. */
+const LINES_PER_VISIT = 3;
+const L1_LINES = 512;
+const L2_LINES = 16_384;
+const L2_TICKS = nsToTicks(4);
+const L3_TICKS = nsToTicks(18);
+
+/** Least ticks of a line in a walk over `visits` PGDs: from L2 or L3 once the walk is larger than what is nearer. */
+function evictedTicks(visits: number): number {
+  const lines = visits * LINES_PER_VISIT;
+  if (lines <= L1_LINES) return 0;
+  return lines <= L2_LINES ? L2_TICKS : L3_TICKS;
+}
+
+/** list_for_each_entry(page, &pgd_list, lru), page_table_lock around each visit. */
+export function* walkPgdList(
+  kernel: Kernel,
+  t: Task,
+  list: PgdList,
+  visitor: PgdVisitor,
+  fn: number,
+): Code {
+  const {cpu} = t;
+  const {lines} = kernel.machine;
+  const stepTicks = kernel.costs.walkStepTicks;
+  const floor = evictedTicks(list.count);
+  let goOn = true;
+  for (let pgd = list.first; pgd !== null && goOn; pgd = pgd.next) {
+    cpu.charge(stepTicks, fn);
+    cpu.stall(Math.max(floor, lines.touch(pgd.pageLine, cpu)), fn);
+    const lock = pgd.mm!.pageTableLock;
+    if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
+    cpu.stall(Math.max(floor, lines.touch(pgd.entryLine, cpu)), fn);
+    if (cpu.settle()) yield;
+    goOn = visitor.visit(cpu, pgd);
+    if (!lock.release(t)) yield* lock.releaseSlow(t);
+  }
+}
+
+/**
+ * for_each_process(g) with find_lock_task_mm(g), as in the posting of September 2015: one visit per process, a leader that
+ * is gone does not hide its threads, and task_lock keeps the mm. The caller is in an RCU read section.
+ */
+export function* walkProcesses(kernel: Kernel, t: Task, visitor: PgdVisitor, fn: number): Code {
+  const {cpu} = t;
+  const {taskList} = kernel;
+  let goOn = true;
+  for (let g = taskList.nextProcess(cpu, null); g !== null && goOn; ) {
+    taskList.chargeStep(cpu, g, fn);
+    if (cpu.settle()) yield;
+    const p = yield* taskList.find_lock_task_mm(t, g, fn);
+    if (p !== null) {
+      const mm = taskList.loadMm(cpu, p)!;
+      const pgd = mm.pgd as KernelPgd;
+      const lock = mm.pageTableLock;
+      if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
+      cpu.stall(kernel.machine.lines.touch(pgd.entryLine, cpu), fn);
+      if (cpu.settle()) yield;
+      goOn = visitor.visit(cpu, pgd);
+      if (!lock.release(t)) yield* lock.releaseSlow(t);
+      const taskLock = p.allocLock!;
+      if (!taskLock.release(t)) yield* taskLock.releaseSlow(t);
+    }
+    g = taskList.nextProcess(cpu, g);
+  }
+}
