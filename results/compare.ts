@@ -1,10 +1,12 @@
 // A/B comparison of designs: any number of columns, the first is the baseline, runs paired by seed.
 //
 // Rules that keep the table honest:
-// - Only runs of the same trace on the same machine are compared (by hash, per seed); else the column is `x`.
-// - A difference counts when the paired signed-rank test, after Holm's correction over the whole table, is below
-//   alpha and the median change is at least the noise floor; everything else sampled is `~`.
-// - Fewer pairs than the test could ever need to reach alpha give `untested`, not `~`: absence of evidence.
+// - Only runs of the same trace on the same machine are compared (by hash, per seed); else the
+//   column is `x`.
+// - A difference counts when the paired signed-rank test, after Holm's correction over the whole
+//   table, is below alpha and the median change is at least the noise floor; all else is `~`.
+// - Fewer pairs than the test could ever need to reach alpha give `untested`, not `~`: absence of
+//   evidence.
 // - Metrics that no seed changes are compared exactly, without a p-value.
 
 import {
@@ -38,8 +40,8 @@ interface Settings {
 }
 
 /**
- * Compares runs of several designs. Each input is one design under several seeds; the first input is the baseline.
- * Throws UserError when an input has no runs, mixes designs, or has a seed twice.
+ * Compares runs of several designs. Each input is one design under several seeds; the first input
+ * is the baseline. Throws UserError when an input has no runs, mixes designs, or has a seed twice.
  */
 export function compareRuns(inputs: readonly Input[], options: CompareOptions = {}): Comparison {
   const settings = {

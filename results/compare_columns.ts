@@ -1,4 +1,5 @@
-// The columns of a comparison: what each design was run on, and whether that is the same thing as the baseline.
+// The columns of a comparison: what each design was run on, and whether that is the same thing as
+// the baseline.
 
 import {checkCounts} from './metrics.ts';
 import type {Column} from './comparison.ts';
@@ -11,7 +12,10 @@ export interface Input {
   readonly runs: readonly RunReport[];
 }
 
-/** Checks every input and describes it; throws UserError when an input is not one design over distinct seeds. */
+/**
+ * Checks every input and describes it; throws UserError when an input is not one design over
+ * distinct seeds.
+ */
 export function buildColumns(inputs: readonly Input[]): Column[] {
   if (inputs.length < 2) {
     throw new UserError('a comparison needs a baseline and at least one other design', 2);

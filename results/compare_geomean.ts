@@ -1,5 +1,6 @@
-// Geometric means over the operations of the headline table, one per percentile, always over one set of rows for all
-// columns: a geomean over different sets compares nothing. Mechanism rows have none; a mean of waits and holds says nothing.
+// Geometric means over the operations of the headline table, one per percentile, always over one
+// set of rows for all columns: a geomean over different sets compares nothing. Mechanism rows have
+// none; a mean of waits and holds says nothing.
 
 import type {Column, Geomean, Row} from './comparison.ts';
 import {geometricMean} from './stats.ts';

@@ -1,5 +1,6 @@
-// What a comparison of designs is, as one plain JSON object (`mmreplay.compare/1`). compare.ts computes it,
-// everything in draw/ only reads it; a comparison can be stored and drawn again later in another format.
+// What a comparison of designs is, as one plain JSON object (`mmreplay.compare/1`). compare.ts
+// computes it, everything in draw/ only reads it; a comparison can be stored and drawn again later
+// in another format.
 
 import type {Better, TableName, Unit} from './metrics.ts';
 import type {Interval} from './stats.ts';
@@ -11,7 +12,8 @@ export const COMPARE_SCHEMA = 'mmreplay.compare/1';
  * - `baseline`: it is the baseline;
  * - `equal` (drawn `=`): the same value under every seed;
  * - `noise` (drawn `~`): no significant difference, or one below the noise floor;
- * - `better` / `worse` / `changed`: a difference that stands (`changed` where no direction is good);
+ * - `better` / `worse` / `changed`: a difference that stands (`changed` where no direction is
+ *   good);
  * - `untested`: the values differ, but there are too few seeds for any test to say more;
  * - `incomparable` (drawn `x`): another trace or machine, or no seed in common;
  * - `missing` (drawn `-`): one of the two has no such metric.
@@ -27,7 +29,10 @@ export type Verdict =
   | 'incomparable'
   | 'missing';
 
-/** `test`: the paired test says so; `exact`: each side has one value under every seed, nothing was sampled. */
+/**
+ * `test`: the paired test says so; `exact`: each side has one value under every seed, nothing was
+ * sampled.
+ */
 export type Basis = 'test' | 'exact';
 
 export interface Change {
@@ -41,14 +46,19 @@ export interface Change {
   readonly interval?: Interval;
   /** Median over seeds of new - old, in the unit of the row. */
   readonly difference?: number;
-  /** Signed-rank p-value, and the same after Holm's correction over the table. Only when sampled. */
+  /**
+   * Signed-rank p-value, and the same after Holm's correction over the table. Only when sampled.
+   */
   readonly p?: number;
   readonly p_holm?: number;
   readonly p_sign?: number;
 }
 
 export interface Cell {
-  /** One value per seed of the column, in the column's seed order; null where that run lacks the metric. */
+  /**
+   * One value per seed of the column, in the column's seed order; null where that run lacks the
+   * metric.
+   */
   readonly values: readonly (number | null)[];
   /** Absent when no run of the column has the metric. */
   readonly median?: number;
@@ -70,7 +80,9 @@ export interface Table {
   readonly rows: readonly Row[];
   /** How many p-values Holm's correction was over. */
   readonly tests: number;
-  /** Geometric means of the median ratios over all kinds of operation, one per latency percentile. */
+  /**
+   * Geometric means of the median ratios over all kinds of operation, one per latency percentile.
+   */
   readonly geomeans: readonly Geomean[];
 }
 

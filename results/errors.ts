@@ -1,7 +1,11 @@
 // What goes wrong with a user's input, in one line: where, what was expected, what to do about it.
-// The same shape as formats/errors.ts; results/ imports no other folder, so it has its own copy of the class.
+// The same shape as formats/errors.ts; results/ imports no other folder, so it has its own copy of
+// the class.
 
-/** Bad input or bad usage. `message` is the one line that the user reads; `exitCode` 3 is "bad input", 2 is "usage". */
+/**
+ * Bad input or bad usage. `message` is the one line that the user reads; `exitCode` 3 is "bad
+ * input", 2 is "usage".
+ */
 export class UserError extends Error {
   readonly exitCode: number;
   constructor(message: string, exitCode = 3) {

@@ -1,4 +1,5 @@
-// Runs for tests of results/: plausible shapes, no simulation. Values follow from the arguments alone.
+// Runs for tests of results/: plausible shapes, no simulation. Values follow from the arguments
+// alone.
 
 import type {LatencyNs, LockReport, RunReport} from './run.ts';
 import {RUN_SCHEMA} from './run.ts';
@@ -20,7 +21,9 @@ export interface Fixture {
   readonly warnings?: Readonly<Record<string, number>>;
 }
 
-/** One run of a fork storm; the seed moves all times by up to about 10 %, the same for every design. */
+/**
+ * One run of a fork storm; the seed moves all times by up to about 10 %, the same for every design.
+ */
 export function fixtureRun(fixture: Fixture = {}): RunReport {
   const {seed = 1, pgd = 'pgd-list', speed = 1} = fixture;
   const wobble = 1 + ((seed * 37) % 11) / 100;
@@ -47,7 +50,7 @@ export function fixtureRun(fixture: Fixture = {}): RunReport {
       order: 'causal',
       time: 'think',
       copies: 4,
-      placement: 'spread',
+      placement: 'scatter',
       operations: {done: 10_000, skipped: 2, failed: 1, differed: 3},
       edges: {program: 9_000, fork: 800, wait: 200},
       lateness_ns: latency(120),

@@ -1,4 +1,5 @@
-// Golden files for tests: what a user reads, compared byte for byte. UPDATE_GOLDENS=1 rewrites them.
+// Golden files for tests: what a user reads, compared byte for byte. UPDATE_GOLDENS=1 rewrites
+// them.
 
 import assert from 'node:assert/strict';
 import {existsSync, readFileSync, writeFileSync} from 'node:fs';

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
+import {build} from 'hdr-histogram-js';
 import {drawHistogram} from './draw/histogram.ts';
 import {LatencyRecorder, NO_LATENCY} from './latency.ts';
 
@@ -41,6 +42,24 @@ test('merging equals recording everything in one', () => {
       const [merged, whole] = [a.summary(), all.summary()];
       assert.ok(Math.abs(merged.mean - whole.mean) <= whole.mean * 1e-12);
       assert.deepEqual({...merged, mean: 0}, {...whole, mean: 0});
+    }),
+  );
+});
+
+test('percentiles are those of the library fed value by value', () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({min: 0, max: 2 ** 50}), {minLength: 1}), (values) => {
+      const recorder = new LatencyRecorder();
+      const library = build({bitBucketSize: 64, autoResize: true, useWebAssembly: false});
+      for (const value of values) {
+        recorder.record(value);
+        library.recordValue(value);
+      }
+      const most = Math.max(...values);
+      for (const percentile of [1, 25, 50, 90, 99, 99.9]) {
+        const expected = Math.min(library.getValueAtPercentile(percentile), most);
+        assert.equal(recorder.percentileNs(percentile), expected);
+      }
     }),
   );
 });

@@ -1,7 +1,8 @@
-// The numbers of one run that a comparison has rows for, with their unit and which direction is good.
+// The numbers of one run that a comparison has rows for, with their unit and which direction is
+// good.
 //
-// Two tables, as mm developers read them: the headline (did it get faster?) and the mechanism (why?).
-// A metric that a run does not have (a lock it never took) is absent there, not zero.
+// Two tables, as mm developers read them: the headline (did it get faster?) and the mechanism
+// (why?). A metric that a run does not have (a lock it never took) is absent there, not zero.
 
 import type {LatencyNs, LockReport, RunReport} from './run.ts';
 

@@ -1,6 +1,7 @@
-// The numbers of an mmtests report: per operation the statistics that mmtests' Multiops prints, with its comparison.
-// Sign: positive is always better. Rates compare as new*100/old - 100, times as 100 - new*100/old; the spread
-// statistics always as times. Only the mean can carry a star, and only when our paired test says so.
+// The numbers of an mmtests report: per operation the statistics that mmtests' Multiops prints,
+// with its comparison. Sign: positive is always better. Rates compare as new*100/old - 100, times
+// as 100 - new*100/old; the spread statistics always as times. Only the mean can carry a star, and
+// only when our paired test says so.
 
 import type {Comparison, Row} from './comparison.ts';
 import {harmonicMean, mean, sorted, standardDeviation} from './stats.ts';
@@ -25,7 +26,10 @@ interface Statistic {
   readonly of: (values: readonly number[]) => number;
 }
 
-/** Statistics of a rate (`Hmean`) or of a time (`Amean`), in mmtests' order. One sample has only its mean. */
+/**
+ * Statistics of a rate (`Hmean`) or of a time (`Amean`), in mmtests' order. One sample has only its
+ * mean.
+ */
 export function statisticsOf(isRate: boolean, samples: number): readonly Statistic[] {
   const centre = isRate ? (xs: readonly number[]) => harmonicMean(xs) ?? mean(xs) : mean;
   const letter = isRate ? 'H' : 'A';
@@ -54,7 +58,9 @@ function best95(values: readonly number[], isRate: boolean): number[] {
   return xs.slice(0, Math.max(1, Math.floor(xs.length * 0.95)));
 }
 
-/** All rows of one kind (rates or times), by statistic, then by operation, as mmtests orders them. */
+/**
+ * All rows of one kind (rates or times), by statistic, then by operation, as mmtests orders them.
+ */
 export function mmtestsRows(comparison: Comparison, isRate: boolean): MmtestsRow[] {
   const headline = comparison.tables.find((table) => table.name === 'headline');
   const rows = (headline?.rows ?? []).filter((row) => (row.better === 'higher') === isRate);

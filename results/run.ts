@@ -1,5 +1,6 @@
 // What one replay measured, as one plain JSON object. The names are fixed: other tools read them.
-// replay/ fills this in; everything else in results/ only reads it. Nothing here knows about simulation.
+// replay/ fills this in; everything else in results/ only reads it. Nothing here knows about
+// simulation.
 
 /** Name and version of the schema that `replay --json` prints. */
 export const RUN_SCHEMA = 'mmreplay.run/1';
@@ -29,7 +30,10 @@ export interface LockReport {
   readonly handoff: Partial<Record<Distance, number>>;
   /** Share of all CPU time (CPUs x simulated time) spent waiting for it, 0..1. */
   readonly cpu_share: number;
-  /** Waiting ns by the kernel function that asked for the lock (`pgd_alloc`, `sync_global_pgds`, ...). */
+  /**
+   * Waiting ns by the kernel function that asked for the lock (`pgd_alloc`, `sync_global_pgds`,
+   * ...).
+   */
   readonly wait_ns_by_caller: Readonly<Record<string, number>>;
 }
 
@@ -76,7 +80,9 @@ export interface RunReport {
   readonly ops: Readonly<Record<string, OpReport>>;
   /** Operations finished per simulated second, all kinds. */
   readonly throughput_ops_s: number;
-  /** Kernel functions by share of CPU time, 0..1 of CPUs x simulated time; self time, not children. */
+  /**
+   * Kernel functions by share of CPU time, 0..1 of CPUs x simulated time; self time, not children.
+   */
   readonly cpu: {
     readonly idle: number;
     readonly user: number;

@@ -84,7 +84,7 @@ test('interval of the median at n = 10 is the 2nd and the 9th value (97.85 %)', 
   near(ten?.confidence ?? 0, 1 - 2 * (11 / 1024));
 });
 
-test('signed-rank test on the depression data of Hollander and Wolfe (R: V = 40, p = 0.03906)', () => {
+test('signed-rank: depression data of Hollander and Wolfe (V = 40, p = 0.03906)', () => {
   const x = [1.83, 0.5, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.3];
   const y = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29];
   const result = signedRankTest(x.map((v, i) => v - y[i]));

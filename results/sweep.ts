@@ -1,5 +1,6 @@
-// A scaling sweep: throughput and idle time of each design over the number of tasks. The table that will-it-scale
-// prints, and the input of a scaling plot. Medians over seeds; the samples stay in the object.
+// A scaling sweep: throughput and idle time of each design over the number of tasks. The table that
+// will-it-scale prints, and the input of a scaling plot. Medians over seeds; the samples stay in
+// the object.
 
 import {UserError} from './errors.ts';
 import type {RunReport} from './run.ts';
@@ -41,7 +42,10 @@ export interface SweepInput {
   readonly runs: readonly RunReport[];
 }
 
-/** Collects runs into series by label. Throws UserError on an empty sweep, a machine that changes, or a point twice. */
+/**
+ * Collects runs into series by label. Throws UserError on an empty sweep, a machine that changes,
+ * or a point twice.
+ */
 export function buildSweep(
   inputs: readonly SweepInput[],
   xName = 'tasks',
@@ -54,8 +58,9 @@ export function buildSweep(
     for (const run of input.runs) {
       if (run.machine.hash !== first.machine.hash) {
         throw new UserError(
-          `sweep "${input.label}" at ${input.x} ran on ${run.machine.name} (${run.machine.hash}), ` +
-            `the others on ${first.machine.name} (${first.machine.hash}); sweep one machine at a time`,
+          `sweep "${input.label}" at ${input.x} ran on machine ${run.machine.name} ` +
+            `(${run.machine.hash}), the others on ${first.machine.name} (${first.machine.hash}); ` +
+            'sweep one machine at a time',
         );
       }
     }

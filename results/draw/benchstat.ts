@@ -1,6 +1,7 @@
-// Output in the shape of Go's benchstat: configuration once, one table per unit, median ± range of its interval,
-// change against the first column, superscript footnotes, geomean last. Where benchstat uses Mann-Whitney's U on two
-// unpaired sets, the p here is our paired signed-rank test after Holm's correction; the footnote says so.
+// Output in the shape of Go's benchstat: configuration once, one table per unit, median ± range of
+// its interval, change against the first column, superscript footnotes, geomean last. Where
+// benchstat uses Mann-Whitney's U on two unpaired sets, the p here is our paired signed-rank test
+// after Holm's correction; the footnote says so.
 
 import type {Cell, Comparison, Row} from '../comparison.ts';
 import type {Unit} from '../metrics.ts';
@@ -130,7 +131,9 @@ function rangeText(cell: Cell, notes: Notes, comparison: Comparison): string {
   return `± ∞ ${notes.mark(`need >= 6 samples for confidence interval ${level}`)}`;
 }
 
-/** The larger side of the interval, in whole percent of the median; undefined without an interval. */
+/**
+ * The larger side of the interval, in whole percent of the median; undefined without an interval.
+ */
 function relativeRange(cell: Cell): number | undefined {
   const {median, interval} = cell;
   if (median === undefined || interval === undefined) return undefined;
@@ -170,7 +173,9 @@ function sign(value: number): string {
   return value < 0 ? '' : '+';
 }
 
-/** Geomean over the rows that are above zero everywhere; undefined when there are fewer than two. */
+/**
+ * Geomean over the rows that are above zero everywhere; undefined when there are fewer than two.
+ */
 function geomeanCells(rows: readonly Row[], comparison: Comparison): Parts[] | undefined {
   const usable = rows.filter((row) => row.cells.every((cell) => (cell.median ?? 0) > 0));
   if (usable.length < 2) return undefined;

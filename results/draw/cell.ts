@@ -1,4 +1,5 @@
-// How values and changes read in the human tables: one place, so that table and markdown never disagree.
+// How values and changes read in the human tables: one place, so that table and markdown never
+// disagree.
 
 import type {Change, Column, Comparison, Row, Table, Verdict} from '../comparison.ts';
 import type {Unit} from '../metrics.ts';

@@ -1,4 +1,5 @@
-// One line per metric and design, every computed number in full precision: for spreadsheets and scripts.
+// One line per metric and design, every computed number in full precision: for spreadsheets and
+// scripts.
 
 import type {Cell, Comparison} from '../comparison.ts';
 

@@ -1,4 +1,5 @@
-// The comparison itself: samples in seed order, digests, hashes, every statistic. Schema mmreplay.compare/1.
+// The comparison itself: samples in seed order, digests, hashes, every statistic. Schema
+// mmreplay.compare/1.
 
 import type {Comparison} from '../comparison.ts';
 

@@ -1,10 +1,11 @@
-// The report of the kernel test robot (LKP): value, %stddev, %change, value, and the metric name last, so that names may
-// have any length. Only rows that changed; one block per design against the baseline; failures in their own table.
-// Differences from LKP: a row is printed when our paired test (or an exact difference) says so, not by its range rule.
+// The report of the kernel test robot (LKP): value, %stddev, %change, value, and the metric name
+// last, so that names may have any length. Only rows that changed; one block per design against the
+// baseline; failures in their own table. Differences from LKP: a row is printed when our paired
+// test (or an exact difference) says so, not by its range rule.
 
 import type {Cell, Column, Comparison, Row} from '../comparison.ts';
 import {mean, standardDeviation} from '../stats.ts';
-import {configuration, footnotes} from './cell.ts';
+import {configuration} from './cell.ts';
 import {padEnd, padStart} from './number.ts';
 import type {DrawOptions} from './options.ts';
 
@@ -51,7 +52,24 @@ function drawBlock(comparison: Comparison, index: number, all: boolean): string 
     for (const row of table.rows)
       if (all || isChanged(row.cells[index])) lines.push(rowLine(row, index));
   }
-  return [...lines, '', ...footnotes(comparison)].join('\n');
+  return [...lines, ...notes(comparison, index)].join('\n');
+}
+
+/** What the rows above rest on: a test, an exact difference, or nothing yet. */
+function notes(comparison: Comparison, index: number): string[] {
+  const changes = comparison.tables.flatMap((t) => t.rows.map((row) => row.cells[index].change));
+  const texts: string[] = [];
+  if (changes.some((change) => change.basis !== undefined)) {
+    const test = `paired signed-rank test by seed, Holm-corrected, p <= ${comparison.alpha}`;
+    texts.push(`rows: ${test}; or one value under every seed on each side`);
+  }
+  if (changes.some((change) => change.verdict === 'untested')) {
+    const seeds = comparison.columns[index].seeds.length;
+    texts.push(
+      `${seeds} seeds are too few for that test: rows that vary with the seed are untested`,
+    );
+  }
+  return texts.length > 0 ? ['', ...texts] : [];
 }
 
 function isChanged(cell: Cell): boolean {
@@ -89,7 +107,9 @@ function failures(baseline: Column, column: Column): string[] {
   ];
 }
 
-/** `          4:6`: failures right-aligned before the colon; nothing before it when there were none. */
+/**
+ * `          4:6`: failures right-aligned before the colon; nothing before it when there were none.
+ */
 function runs(column: Column, name: string): string {
   const failed = column.failures[name] ?? 0;
   return `${padStart(failed === 0 ? '' : String(failed), 11)}:${column.seeds.length}`;
@@ -106,7 +126,9 @@ function rowLine(row: Row, index: number): string {
     else change = `${padStart(b === 0 ? '+0.0' : 'inf', REL_WIDTH)} `;
   }
   const name = isShare ? `${row.metric}%` : row.metric;
-  return `${valueAndError(row.cells[0], a, isShare)}${change} ${valueAndError(row.cells[index], b, isShare)}  ${name}`;
+  const left = valueAndError(row.cells[0], a, isShare);
+  const right = valueAndError(row.cells[index], b, isShare);
+  return `${left}${change} ${right}  ${name}`;
 }
 
 function signed(value: number): string {

@@ -1,7 +1,8 @@
-// The report of mmtests' compare-kernels.sh, cell for cell: `%12.2f (%7.2f%%)`, stars instead of the parentheses
-// where the difference is significant, two header lines when labels have a dash, then Duration and Ops tables.
-// Differences from mmtests: stars are our paired test by seed (mmtests compares the gap of two means with 1.96 sigma),
-// and a column of another trace or machine shows `x`.
+// The report of mmtests' compare-kernels.sh, cell for cell: `%12.2f (%7.2f%%)`, stars instead of
+// the parentheses where the difference is significant, two header lines when labels have a dash,
+// then Duration and Ops tables. Differences from mmtests: stars are our paired test by seed
+// (mmtests compares the gap of two means with 1.96 sigma), and a column of another trace or machine
+// shows `x`.
 
 import type {Comparison, Table} from '../comparison.ts';
 import {type MmtestsCell, type MmtestsRow, mmtestsRows} from '../mmtests_rows.ts';
@@ -50,7 +51,10 @@ function noMinusZero(value: number): string {
   return text === '-0.00' ? '0.00' : text;
 }
 
-/** Text before the first dash on the first line, the rest on the second; `-rcN` stays with the version. */
+/**
+ * Text before the first dash on the first line, the rest on the second; `-rcN` stays with the
+ * version.
+ */
 export function splitLabel(label: string): [string, string] {
   const match = /^([^-]*(?:-rc\d+)?)(?:-(.*))?$/.exec(label);
   return match ? [match[1], match[2] ?? ''] : [label, ''];
@@ -110,7 +114,9 @@ function durations(comparison: Comparison): PlainRow[] {
   ];
 }
 
-/** Where mm people look for the mechanism. Shares come out in percent. Rows of zeros are left out. */
+/**
+ * Where mm people look for the mechanism. Shares come out in percent. Rows of zeros are left out.
+ */
 function counters(comparison: Comparison, all: boolean): PlainRow[] {
   const table = comparison.tables.find((candidate) => candidate.name === 'mechanism');
   const rows = (table?.rows ?? []).map((row) => {

@@ -1,5 +1,6 @@
-// Numbers as kernel people write them: ns us ms s with three or four digits, counts with separators, shares in percent.
-// Every function here is pure and locale-free, so that output is the same on every host.
+// Numbers as kernel people write them: ns us ms s with three or four digits, counts with
+// separators, shares in percent. Every function here is pure and locale-free, so that output is the
+// same on every host.
 
 const NS_UNITS: readonly (readonly [number, string])[] = [
   [1e9, 's'],
@@ -12,14 +13,18 @@ const NS_UNITS: readonly (readonly [number, string])[] = [
 export function formatNs(valueNs: number): string {
   const size = Math.abs(valueNs);
   for (const [scale, unit] of NS_UNITS) {
-    if (size >= scale * 0.9999 || scale === 1) return `${digits4(valueNs / scale)} ${unit}`;
+    if (scale === 1) return `${digits4(valueNs)} ${unit}`;
+    if (size >= scale * 0.9999) return `${fixed4(valueNs / scale)} ${unit}`;
   }
   return `${valueNs} ns`;
 }
 
 /** Four significant digits, never in exponent form below 1e9: 0.0123 1.235 12.35 123.5 1235. */
 export function digits4(value: number): string {
-  if (Number.isInteger(value) && Math.abs(value) < 1e5) return String(value);
+  return Number.isInteger(value) && Math.abs(value) < 1e5 ? String(value) : fixed4(value);
+}
+
+function fixed4(value: number): string {
   const size = Math.abs(value);
   if (size >= 1000) return value.toFixed(0);
   if (size >= 100) return value.toFixed(1);

@@ -3,16 +3,25 @@
 import type {Comparison} from '../comparison.ts';
 
 export interface DrawOptions {
-  /** Colour escapes; default off. The command line decides by terminal and NO_COLOR (see `colourWanted`). */
+  /**
+   * Colour escapes; default off. The command line decides by terminal and NO_COLOR (see
+   * `colourWanted`).
+   */
   readonly color?: boolean;
-  /** Also rows that are equal or missing in every column; default false where a drawer leaves them out. */
+  /**
+   * Also rows that are equal or missing in every column; default false where a drawer leaves them
+   * out.
+   */
   readonly all?: boolean;
 }
 
 /** A drawer turns a comparison into text that ends with a newline. It computes nothing. */
 export type Draw = (comparison: Comparison, options?: DrawOptions) => string;
 
-/** Colour on a terminal, unless NO_COLOR is set and not empty (no-color.org); `--color`/`--no-color` win. */
+/**
+ * Colour on a terminal, unless NO_COLOR is set and not empty (no-color.org); `--color`/`--no-color`
+ * win.
+ */
 export function colourWanted(
   env: Readonly<Record<string, string | undefined>>,
   isTerminal: boolean,

@@ -1,4 +1,5 @@
-// The default output of `compare`: what all columns share, alarms, headline table, mechanism table, footnotes.
+// The default output of `compare`: what all columns share, alarms, headline table, mechanism table,
+// footnotes.
 
 import Table from 'cli-table3';
 import pc from 'picocolors';

@@ -1,7 +1,8 @@
 // The CSV of will-it-scale's runtest.py, so that its postprocess and plot scripts read ours:
 //   tasks,processes,processes_idle,threads,threads_idle,linear
-// `linear` is n times the single-task result. A sweep runs tasks in one mode; the other mode's fields stay empty
-// (a zero would read as a measurement). Several designs: one CSV each, after a `# design` line.
+// `linear` is n times the single-task result. A sweep runs tasks in one mode; the other mode's
+// fields stay empty (a zero would read as a measurement). Several designs: one CSV each, after a `#
+// design` line.
 
 import type {Comparison} from '../comparison.ts';
 import type {Sweep, SweepPoint, SweepSeries} from '../sweep.ts';
@@ -32,7 +33,10 @@ function csvLine(point: SweepPoint, mode: Sweep['mode'], single: number | undefi
   return [String(point.x), ...fields, linear].join(',');
 }
 
-/** A comparison is one point per design: tasks = copies of the trace, each replayed as its own processes. */
+/**
+ * A comparison is one point per design: tasks = copies of the trace, each replayed as its own
+ * processes.
+ */
 export function drawWillItScale(comparison: Comparison): string {
   const {own} = configuration(comparison.columns);
   const headline = comparison.tables.find((table) => table.name === 'headline');

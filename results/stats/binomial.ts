@@ -1,6 +1,8 @@
 // The binomial distribution with p = 1/2, summed exactly enough for any n that a benchmark reaches.
 
-/** P(X <= k) for X ~ Binomial(n, 1/2). Terms are built up from the smaller tail, so nothing cancels. */
+/**
+ * P(X <= k) for X ~ Binomial(n, 1/2). Terms are built up from the smaller tail, so nothing cancels.
+ */
 export function binomialCdfHalf(k: number, n: number): number {
   if (k < 0) return 0;
   if (k >= n) return 1;

@@ -7,7 +7,9 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, x) => sum + x, 0) / values.length;
 }
 
-/** Harmonic mean, the right mean of rates; 0 when a value is 0, `undefined` when one is negative. */
+/**
+ * Harmonic mean, the right mean of rates; 0 when a value is 0, `undefined` when one is negative.
+ */
 export function harmonicMean(values: readonly number[]): number | undefined {
   assert(values.length > 0, 'mean of nothing');
   if (values.some((x) => x < 0)) return undefined;

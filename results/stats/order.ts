@@ -1,6 +1,7 @@
-// Order statistics: quantiles, and a confidence interval for the median that assumes nothing about the distribution.
-// The interval is a pair of order statistics; its confidence comes from the binomial distribution, exactly.
-// Below six samples no such pair reaches 95 %, so there is no interval: `undefined`, never a guess.
+// Order statistics: quantiles, and a confidence interval for the median that assumes nothing about
+// the distribution. The interval is a pair of order statistics; its confidence comes from the
+// binomial distribution, exactly. Below six samples no such pair reaches 95 %, so there is no
+// interval: `undefined`, never a guess.
 
 import {assert} from '../errors.ts';
 import {binomialCdfHalf} from './binomial.ts';
@@ -32,9 +33,9 @@ export function quantile(values: readonly number[], q: number): number {
 }
 
 /**
- * Interval for the median of the distribution that the values were drawn from, at `confidence` or better.
- * Takes the k-th smallest and the k-th largest value with the largest k whose coverage
- * 1 - 2 P(Binomial(n, 1/2) <= k - 1) is still enough. `undefined` when n is too small (n < 6 at 95 %).
+ * Interval for the median of the distribution that the values were drawn from, at `confidence` or
+ * better. Takes the k-th smallest and the k-th largest value with the largest k whose coverage 1 -
+ * 2 P(Binomial(n, 1/2) <= k - 1) is still enough. `undefined` when n is too small (n < 6 at 95 %).
  */
 export function medianInterval(values: readonly number[], confidence = 0.95): Interval | undefined {
   const n = values.length;

@@ -1,11 +1,13 @@
-// A against B on the same seeds. The simulator is deterministic, so a seed fixes every random draw of the workload
-// (common random numbers): the two runs of a seed differ by the design alone, and the ratio B/A per seed has far less
-// spread than A and B themselves. All statistics here are therefore on pairs; nothing compares two unpaired means.
+// A against B on the same seeds. The simulator is deterministic, so a seed fixes every random draw
+// of the workload (common random numbers): the two runs of a seed differ by the design alone, and
+// the ratio B/A per seed has far less spread than A and B themselves. All statistics here are
+// therefore on pairs; nothing compares two unpaired means.
 //
 // Three kinds of "different" are kept apart:
 // - sampled: values vary with the seed; a test and an interval apply;
-// - exact: each side has one value under every seed. The seed does not reach this metric, n copies of one number
-//   are not n samples, so there is no test and no interval: the difference is simply a fact about this workload;
+// - exact: each side has one value under every seed. The seed does not reach this metric, n copies
+//   of one number are not n samples, so there is no test and no interval: the difference is simply a
+//   fact about this workload;
 // - equal: both sides agree under every seed.
 
 import {median, medianInterval, type Interval} from './order.ts';
@@ -24,12 +26,17 @@ export interface Paired {
   readonly ratioInterval?: Interval;
   /** Median over seeds of B - A, in the metric's own unit. */
   readonly difference: number;
-  /** Signed-rank test (on log ratios where they exist, else on differences), before any correction. */
+  /**
+   * Signed-rank test (on log ratios where they exist, else on differences), before any correction.
+   */
   readonly p?: number;
   readonly pSign?: number;
 }
 
-/** Compares paired samples: `a[i]` and `b[i]` come from the same seed. Both have the same length, at least 1. */
+/**
+ * Compares paired samples: `a[i]` and `b[i]` come from the same seed. Both have the same length, at
+ * least 1.
+ */
 export function comparePaired(
   a: readonly number[],
   b: readonly number[],

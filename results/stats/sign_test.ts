@@ -3,7 +3,10 @@
 import {binomialCdfHalf} from './binomial.ts';
 import type {TestResult} from './signed_rank.ts';
 
-/** Two-sided exact sign test of "positive and negative differences are equally likely". Zeros are dropped. */
+/**
+ * Two-sided exact sign test of "positive and negative differences are equally likely". Zeros are
+ * dropped.
+ */
 export function signTest(differences: readonly number[]): TestResult {
   const plus = differences.filter((d) => d > 0).length;
   const minus = differences.filter((d) => d < 0).length;

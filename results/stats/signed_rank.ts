@@ -1,9 +1,10 @@
 // Wilcoxon's signed-rank test for paired samples: do the differences lean to one side of zero?
 //
-// Zero differences are dropped (Wilcoxon's own rule), ties share their mean rank. Up to EXACT_MAX pairs the
-// null distribution is counted exactly, ties included: every assignment of signs to the actual ranks is equally
-// likely, and doubled ranks are integers, so a table over rank sums counts all 2^n of them in n * n^2 steps.
-// Above that, the normal approximation with tie and continuity correction.
+// Zero differences are dropped (Wilcoxon's own rule), ties share their mean rank. Up to EXACT_MAX
+// pairs the null distribution is counted exactly, ties included: every assignment of signs to the
+// actual ranks is equally likely, and doubled ranks are integers, so a table over rank sums counts
+// all 2^n of them in n * n^2 steps. Above that, the normal approximation with tie and continuity
+// correction.
 
 import {normalUpperTail} from './normal.ts';
 
@@ -67,7 +68,8 @@ function exactP(doubled: readonly number[], plus: number): number {
 
 function normalP(doubled: readonly number[], plus: number): number {
   const total = doubled.reduce((sum, r) => sum + r, 0);
-  // Under the null each rank counts with probability 1/2; mid-ranks already carry the tie correction.
+  // Under the null each rank counts with probability 1/2; mid-ranks already carry the tie
+  // correction.
   const deviation = Math.sqrt(doubled.reduce((sum, r) => sum + r * r, 0)) / 2;
   // Continuity correction of half a rank = 1 in doubled ranks.
   const distance = Math.max(0, Math.abs(plus - total / 2) - 1);
