@@ -4,17 +4,24 @@
 import type {Machine} from '../machine/machine.ts';
 import {KernelPageTables} from './arch/x86/mm/page_tables.ts';
 import {makePgdDesign} from './arch/x86/mm/pgd/designs.ts';
+import {CpuTlbState} from './arch/x86/mm/tlb.ts';
 import {Checks} from './checks.ts';
 import {COSTS, type Costs} from './costs.ts';
 import type {Design, KernelFacts} from './design.ts';
+import {type ForkFns, forkFns} from './fork_fns.ts';
+import {ThreadStacks} from './fork_stack.ts';
 import {Layout} from './layout.ts';
 import {LockRegistry} from './locking/registry.ts';
+import type {SpinLock} from './locking/spinlock.ts';
 import {MmStruct} from './mm_types.ts';
+import {MmCounters} from './mm/percpu.ts';
 import {Vmalloc} from './mm/vmalloc.ts';
 import type {PgdDesign} from './pgd_design.ts';
 import {Rcu} from './rcu.ts';
 import {Scheduler} from './sched/core.ts';
+import type {Task} from './task.ts';
 import {TaskList} from './tasklist.ts';
+import {isBefore} from './version.ts';
 
 /** A kernel of one version and design, running on one machine. */
 export class Kernel {
@@ -22,6 +29,7 @@ export class Kernel {
   readonly checks = new Checks();
   readonly costs: Costs = COSTS;
   readonly layout: Layout;
+  readonly fns: ForkFns;
   readonly locks: LockRegistry;
   readonly sched: Scheduler;
   readonly rcu: Rcu;
@@ -30,6 +38,20 @@ export class Kernel {
   readonly pageTables: KernelPageTables;
   readonly pgd: PgdDesign;
   readonly vmalloc: Vmalloc;
+  readonly tlb: CpuTlbState;
+  readonly stacks: ThreadStacks;
+  /** rss_stat as percpu counters (6.2+), null before. */
+  readonly mmCounters: MmCounters | null;
+  readonly pidmap_lock: SpinLock;
+  /** The task that inherits orphans, null until there was one. */
+  init: Task | null = null;
+  /** What happened so far: for reports and for the laws that tests check. */
+  forks = 0;
+  execs = 0;
+  exits = 0;
+  /** Tasks freed after release_task and a grace period. */
+  reaped = 0;
+  readonly mmCounts = {pgdAllocs: 0, pgdFrees: 0};
   private nextMmId = 1;
 
   constructor(
@@ -38,6 +60,7 @@ export class Kernel {
   ) {
     this.design = facts.design;
     this.layout = new Layout(machine, facts.design);
+    this.fns = forkFns(this);
     this.locks = new LockRegistry(this);
     this.sched = new Scheduler(this);
     this.rcu = new Rcu(this);
@@ -46,6 +69,10 @@ export class Kernel {
     this.pageTables = new KernelPageTables(this);
     this.pgd = makePgdDesign(this);
     this.vmalloc = new Vmalloc(this);
+    this.tlb = new CpuTlbState(this);
+    this.stacks = new ThreadStacks(this);
+    this.mmCounters = isBefore(facts.version, '6.2') ? null : new MmCounters(this);
+    this.pidmap_lock = this.locks.spinlock('pidmap_lock', {line: this.layout.line('pidmap_lock')});
   }
 
   /** The profile's number for a kernel function; callers keep it. */

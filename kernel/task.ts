@@ -66,7 +66,8 @@ export class Task {
     /** Changes only when a thread that is not the leader execs (de_thread). */
     public tid: number,
     readonly tgid: number,
-    readonly comm: string,
+    /** Changes with exec. */
+    public comm: string,
     cpu: Cpu,
     leader: Task | null,
   ) {

@@ -72,6 +72,33 @@ export class TaskList {
     this.growCells();
   }
 
+  /** write_lock_irq(&tasklist_lock). */
+  *write_lock_irq(t: Task, fn: number): Code {
+    const {tasklist_lock: lock} = this;
+    t.cpu.disableInterrupts();
+    if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
+    if (t.cpu.settle()) yield;
+  }
+
+  /** write_unlock_irq(&tasklist_lock): a plain store, so what was stored before may still be on its way. */
+  *write_unlock_irq(t: Task): Code {
+    const {tasklist_lock: lock} = this;
+    if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+    t.cpu.enableInterrupts();
+  }
+
+  /** read_lock(&tasklist_lock). */
+  *read_lock(t: Task, fn: number): Code {
+    const {tasklist_lock: lock} = this;
+    if (!lock.readAcquire(t, fn)) yield* lock.readAcquireSlow(t, fn);
+  }
+
+  /** read_unlock(&tasklist_lock). */
+  *read_unlock(t: Task): Code {
+    const {tasklist_lock: lock} = this;
+    if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
+  }
+
   /** A slot for a task or for a signal's thread_head; in use until `releaseSlot`. */
   takeSlot(): number {
     const slot = this.freeSlots.pop() ?? this.tasks.push(null) - 1;
@@ -143,7 +170,10 @@ export class TaskList {
   /** READ_ONCE(p->mm) on `cpu`. A freed mm is an error of the walker and asserts. */
   loadMm(cpu: Cpu, p: Task): MmStruct | null {
     const id = this.mmCells.load(cpu, p.listSlot);
-    return id === 0 ? null : (this.mms.get(id) ?? null);
+    if (id === 0) return null;
+    const mm = this.mms.get(id);
+    assert(mm !== undefined, `${p.comm}/${p.tid} still shows a freed mm`);
+    return mm;
   }
 
   /** for_each_process: the first one (`p` null) or the one after `p`, as `cpu` sees the list now; null at the end. */

@@ -1,0 +1,101 @@
+// fs/exec.c: execve, as far as it concerns address spaces and threads.
+//
+//   bprm_mm_init: mm_alloc (PGD) -> begin_new_exec (flush_old_exec to 5.7): de_thread, exec_mmap -> load the file.
+//   exec_mmap: mm_release (wakes a vfork parent), then under task_lock: tsk->mm = mm, [designs of seed 003]
+//   arch_pgd_init_late, active_mm, activate_mm; after task_unlock the old mm is put.
+//
+// tsk->mm changes without tasklist_lock: it is a store-buffered cell of the task list. The task_lock section makes the
+// late init safe on x86: task_lock is a locked operation before, not after, the store; the walker takes the same task_lock.
+// The user half (argument pages, ELF mappings, faults of the dynamic linker) is a base cost with a warning.
+
+import type {Code} from '../machine/engine.ts';
+import {exit_to_user_mode} from './exit.ts';
+import {mm_release, release_task, zap_other_threads} from './exit_task.ts';
+import {mm_alloc, mmput} from './fork_mm.ts';
+import type {Kernel} from './kernel.ts';
+import type {MmStruct} from './mm_types.ts';
+import type {Task} from './task.ts';
+import {replaceChild} from './task_tree.ts';
+
+const EAGAIN = 11;
+const WARNING =
+  'exec: file mappings and the faults of the new image are not modelled; load_elf_binary charges a base cost';
+
+/** execve(2): 0, or -EAGAIN when the group is already being killed. */
+export function* sys_execve(k: Kernel, t: Task, comm: string): Code<number> {
+  const {costs, fns} = k;
+  t.cpu.charge(k.machine.topology.syscallEntryTicks, fns.syscall_entry);
+  t.cpu.charge(costs.execBaseTicks, fns.do_execveat_common);
+  const mm = yield* mm_alloc(k, t);
+  t.cpu.charge(costs.beginNewExecTicks, fns.begin_new_exec);
+  if (!(yield* de_thread(k, t))) {
+    yield* mmput(k, t, mm);
+    yield* exit_to_user_mode(k, t);
+    return -EAGAIN;
+  }
+  yield* exec_mmap(k, t, mm);
+  t.comm = comm;
+  k.execs++;
+  k.checks.warn(WARNING);
+  t.cpu.charge(costs.execUserBaseTicks, fns.load_elf_binary);
+  yield* exit_to_user_mode(k, t);
+  return 0;
+}
+
+/** Gives `t` the address space `mm` in place of the one it has, or of none (kernel thread). */
+export function* exec_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
+  const {taskList, fns} = k;
+  const old = t.mm;
+  yield* mm_release(k, t);
+  const lock = t.allocLock!;
+  if (!lock.acquire(t, fns.exec_mmap)) yield* lock.acquireSlow(t, fns.exec_mmap);
+  if (t.cpu.settle()) yield;
+  taskList.storeMm(t, t, mm);
+  if (k.pgd.arch_pgd_init_late !== null) yield* k.pgd.arch_pgd_init_late(t, mm);
+  k.sched.activateMm(t);
+  if (!lock.release(t)) yield* lock.releaseSlow(t);
+  t.isKernelThread = false;
+  if (old !== null) yield* mmput(k, t, old);
+}
+
+/**
+ * de_thread: the other threads die, and the caller becomes the leader under the leader's number. False when the group
+ * is being killed already.
+ */
+function* de_thread(k: Kernel, t: Task): Code<boolean> {
+  const signal = t.signal!;
+  const {siglock} = signal;
+  if (t.threads.length === 1) return true;
+  if (!siglock.acquire(t, k.fns.de_thread)) yield* siglock.acquireSlow(t, k.fns.de_thread);
+  const first = !signal.groupExit && signal.groupExecTask === null;
+  if (first) {
+    signal.groupExecTask = t;
+    zap_other_threads(k, t);
+  }
+  if (!siglock.release(t)) yield* siglock.releaseSlow(t);
+  if (!first) return false;
+  while (t.threads.some((other) => other !== t && !isDeadLeader(other))) {
+    yield* k.sched.block(t, {name: `other threads of ${t.comm}/${t.tgid}`});
+    if (t.cpu.settle()) yield;
+  }
+  if (t.leader !== t) yield* becomeLeader(k, t);
+  signal.groupExecTask = null;
+  return true;
+}
+
+function isDeadLeader(other: Task): boolean {
+  return other.leader === other && other.exitState === 'zombie';
+}
+
+function* becomeLeader(k: Kernel, t: Task): Code {
+  const {leader} = t;
+  yield* k.taskList.write_lock_irq(t, k.fns.de_thread);
+  k.taskList.replaceLeader(t, leader, t);
+  replaceChild(leader, t);
+  t.leader = t;
+  leader.leader = t;
+  t.signal!.leader = t;
+  leader.exitState = 'dead';
+  yield* k.taskList.write_unlock_irq(t);
+  yield* release_task(k, t, leader);
+}

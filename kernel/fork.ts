@@ -1,0 +1,221 @@
+// kernel/fork.c: copy_process and what clone(2) does around it, in the kernel's order (4.1 to 6.18).
+//
+//   dup_task_struct (with the stack) -> creds -> sched_fork -> hooks -> files, fs, sighand, signal -> copy_mm ->
+//   namespaces, thread -> alloc_pid -> cgroup -> tasklist_lock for write: the child becomes visible -> unlock ->
+//   [designs of seed 003] arch_pgd_init_late -> proc connector, cgroup -> wake_up_new_task -> [CLONE_VFORK] wait.
+//
+// The child is a copy on the parent's node (NUMA_NO_NODE is local). tsk->mm is stored before the links of the task list,
+// by the same CPU, so whoever sees the child sees its mm. arch_pgd_init_late runs after write_unlock_irq: a release does
+// not drain the store buffer, so at that point the child may be visible to nobody else yet (kernel.md G.7).
+// Condition of the late init: v1 `p->mm != current->mm`, later !(clone_flags & CLONE_VM); the same for what can happen here.
+
+import type {Code} from '../machine/engine.ts';
+import {areInvalid, CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM} from './clone_flags.ts';
+import {exit_to_user_mode, task_main} from './exit.ts';
+import {dup_mm, mmget, mmput} from './fork_mm.ts';
+import type {Kernel} from './kernel.ts';
+import {lockIrq, unlockIrq} from './mm/percpu.ts';
+import {SignalStruct} from './signal_struct.ts';
+import {Task} from './task.ts';
+import {addChild} from './task_tree.ts';
+
+/** What clone(2) is asked for, with the numbers the child shall get. */
+export interface CloneArgs {
+  readonly flags: number;
+  readonly childTid: number;
+  /** Ignored with CLONE_THREAD: then it is the caller's. */
+  readonly childTgid?: number;
+  /** Default: the parent's. */
+  readonly comm?: string;
+  /** CPU the child may only run on; default: as the parent. */
+  readonly pinnedCpu?: number;
+  /** What the child does in user mode. When it returns, the thread (or, for a leader, the process) exits. */
+  readonly program: (child: Task) => Code<unknown>;
+}
+
+/** clone(2), fork(2), vfork(2): returns the child, or null when it failed (bad flags, or the caller is being killed). */
+export function* sys_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
+  t.cpu.charge(k.machine.topology.syscallEntryTicks, k.fns.syscall_entry);
+  const child = yield* kernel_clone(k, t, args);
+  if (child !== null && child.mm !== t.mm && t.mm !== null) {
+    yield* faultsAfterFork(k, t, k.costs.forkFaultsParentTicks);
+  }
+  yield* exit_to_user_mode(k, t);
+  return child;
+}
+
+/** kernel_clone (_do_fork): copies, wakes the child, and waits for it with CLONE_VFORK. */
+export function* kernel_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
+  const child = yield* copy_process(k, t, args);
+  if (child === null) return null;
+  const ownMm = child.mm !== null && child.mm !== t.mm;
+  if ((args.flags & CLONE_VFORK) !== 0) child.vforkParent = t;
+  k.sched.startTask(child, task_main(k, child, childProgram(k, child, ownMm, args.program)));
+  if ((args.flags & CLONE_VFORK) !== 0) yield* wait_for_vfork_done(k, t, child);
+  return child;
+}
+
+/** copy_process: a child that is visible to walkers of the task list and has not run yet. */
+export function* copy_process(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
+  const {costs, fns} = k;
+  if (areInvalid(args.flags)) return null;
+  const p = yield* dup_task_struct(k, t, args);
+  t.cpu.charge(costs.copyCredsTicks, fns.copy_process);
+  t.cpu.charge(costs.schedForkTicks, fns.sched_fork);
+  t.cpu.charge(costs.copyHooksTicks, fns.copy_process);
+  chargeFilesAndSignals(k, t, args.flags);
+  p.signal = copy_signal(k, t, p, args.flags);
+  yield* copy_mm(k, t, p, args.flags);
+  t.cpu.charge(costs.copyNamespacesTicks + costs.copyThreadTicks, fns.copy_process);
+  yield* alloc_pid(k, t);
+  t.cpu.charge(costs.cgroupForkTicks, fns.cgroup_fork);
+  if (!(yield* makeVisible(k, t, p, args.flags))) {
+    yield* undoCopy(k, t, p);
+    return null;
+  }
+  if (k.pgd.arch_pgd_init_late !== null && p.mm !== null && (args.flags & CLONE_VM) === 0) {
+    yield* k.pgd.arch_pgd_init_late(t, p.mm);
+  }
+  t.cpu.charge(costs.procForkConnectorTicks, fns.copy_process);
+  return p;
+}
+
+function* dup_task_struct(k: Kernel, t: Task, args: CloneArgs): Code<Task> {
+  const node = k.machine.topology.nodeOf[t.cpu.id];
+  const tgid = (args.flags & CLONE_THREAD) !== 0 ? t.tgid : (args.childTgid ?? args.childTid);
+  const p = newTask(k, {tid: args.childTid, tgid, comm: args.comm ?? t.comm, cpu: t.cpu, node});
+  p.pinnedCpu = args.pinnedCpu ?? t.pinnedCpu;
+  p.isKernelThread = t.isKernelThread;
+  t.cpu.charge(k.costs.dupTaskStructTicks, k.fns.dup_task_struct);
+  t.cpu.stall(k.machine.lines.touch(p.line, t.cpu), k.fns.dup_task_struct);
+  yield* k.stacks.alloc_thread_stack_node(t, p);
+  return p;
+}
+
+/** A task that nothing points to yet, with its line, lock and place in the task list. */
+export function newTask(
+  k: Kernel,
+  spec: {tid: number; tgid: number; comm: string; cpu: Task['cpu']; node: number},
+): Task {
+  const p = new Task(spec.tid, spec.tgid, spec.comm, spec.cpu, null);
+  p.node = spec.node;
+  p.line = k.machine.lines.allocate(spec.node);
+  p.allocLock = k.locks.bulk('alloc_lock', spec.node);
+  p.listSlot = k.taskList.takeSlot();
+  return p;
+}
+
+function chargeFilesAndSignals(k: Kernel, t: Task, flags: number): void {
+  const {costs, fns} = k;
+  if ((flags & CLONE_THREAD) !== 0) {
+    t.cpu.charge(costs.copySighandTicks / 5, fns.copy_signal);
+    return;
+  }
+  t.cpu.charge(costs.copyFilesTicks, fns.copy_files);
+  t.cpu.charge(costs.copyFsTicks, fns.copy_process);
+  t.cpu.charge(costs.copySighandTicks + costs.copySignalTicks, fns.copy_signal);
+}
+
+function copy_signal(k: Kernel, t: Task, p: Task, flags: number): SignalStruct {
+  if ((flags & CLONE_THREAD) !== 0) return t.signal!;
+  return new SignalStruct(p, k.locks.bulk('siglock', p.node), k.taskList.takeSlot());
+}
+
+function* copy_mm(k: Kernel, t: Task, p: Task, flags: number): Code {
+  const oldmm = t.mm;
+  if (oldmm === null) return;
+  if ((flags & CLONE_VM) !== 0) {
+    yield* mmget(k, t, oldmm);
+    k.taskList.storeMm(t, p, oldmm);
+  } else {
+    const mm = yield* dup_mm(k, t, oldmm);
+    if (t.cpu.settle()) yield;
+    k.taskList.storeMm(t, p, mm);
+  }
+  p.activeMm = p.mm;
+}
+
+/** Both the bitmap generation (to 4.14) and the idr generation take pidmap_lock with interrupts off. */
+function* alloc_pid(k: Kernel, t: Task): Code {
+  t.cpu.charge(k.costs.allocPidTicks, k.fns.alloc_pid);
+  yield* lockIrq(k.pidmap_lock, t, k.fns.alloc_pid);
+  t.cpu.charge(k.costs.pidmapTicks, k.fns.alloc_pid);
+  yield* unlockIrq(k.pidmap_lock, t);
+}
+
+/** The tasklist_lock section. False when the caller is to die: then there is no child. */
+function* makeVisible(k: Kernel, t: Task, p: Task, flags: number): Code<boolean> {
+  const {taskList, costs, fns} = k;
+  const siglock = t.signal!.siglock;
+  yield* taskList.write_lock_irq(t, fns.copy_process);
+  if (!siglock.acquire(t, fns.copy_process)) yield* siglock.acquireSlow(t, fns.copy_process);
+  const alive = !t.sigkill;
+  if (alive) {
+    t.cpu.charge(costs.tasklistAddTicks, fns.copy_process);
+    if (t.cpu.settle()) yield;
+    link(k, t, p, flags);
+  }
+  if (!siglock.release(t)) yield* siglock.releaseSlow(t);
+  yield* taskList.write_unlock_irq(t);
+  return alive;
+}
+
+function link(k: Kernel, t: Task, p: Task, flags: number): void {
+  const sibling = (flags & (CLONE_PARENT | CLONE_THREAD)) !== 0;
+  const parent = sibling ? t.leader.parent : t;
+  if ((flags & CLONE_THREAD) !== 0) {
+    p.leader = t.leader;
+    p.threads = t.threads;
+    p.threads.push(p);
+    p.parent = parent;
+    p.signal!.live++;
+  } else if (parent !== null) {
+    addChild(parent, p);
+  }
+  k.taskList.add(t, p);
+  k.forks++;
+}
+
+/** bad_fork_cancel_cgroup and the labels after it. */
+function* undoCopy(k: Kernel, t: Task, p: Task): Code {
+  if (p.mm !== null) {
+    const {mm} = p;
+    k.taskList.storeMm(t, p, null);
+    yield* mmput(k, t, mm);
+  }
+  yield* k.stacks.free_thread_stack(t, p);
+  if (p.signal !== t.signal) k.taskList.releaseSlot(p.signal!.listSlot);
+  k.taskList.releaseSlot(p.listSlot);
+  k.machine.lines.release(p.line);
+}
+
+function childProgram(
+  k: Kernel,
+  child: Task,
+  ownMm: boolean,
+  program: CloneArgs['program'],
+): () => Code<unknown> {
+  return function* (): Code<unknown> {
+    child.cpu.charge(k.costs.retFromForkTicks, k.fns.ret_from_fork);
+    if (ownMm) yield* faultsAfterFork(k, child, k.costs.forkFaultsChildTicks);
+    return yield* program(child);
+  };
+}
+
+/** COW faults of parent and child after fork, as one base cost; they read what lies beside pgd_lock. */
+function* faultsAfterFork(k: Kernel, t: Task, ticks: number): Code {
+  t.cpu.charge(ticks, k.fns.do_user_addr_fault);
+  if (t.cpu.settle()) yield;
+  const line = k.layout.line('pgd_lock_neighbour');
+  t.cpu.stall(line.read(t.cpu, k.machine.engine.now), k.fns.do_user_addr_fault);
+}
+
+/** Sleeps until the child has execed or exited (its mm_release), or this task is killed. */
+function* wait_for_vfork_done(k: Kernel, t: Task, child: Task): Code {
+  if (t.cpu.settle()) yield;
+  while (child.vforkParent === t && !t.sigkill) {
+    yield* k.sched.block(t, {name: `vfork of ${child.comm}/${child.tid}`}, true);
+    if (t.cpu.settle()) yield;
+  }
+  if (child.vforkParent === t) child.vforkParent = null;
+}
