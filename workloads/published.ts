@@ -27,7 +27,10 @@ const LEAST_EACH = 150;
 /** A 100 ms delay that comes once in 200,000 acquisitions becomes 1,000 of 100 us: same mean, far less noise. */
 const LONG_SPLIT = 1_000;
 
-type Translate = (params: PublishedWorkload['params'], x: number) => [name: string, words: string[]];
+type Translate = (
+  params: PublishedWorkload['params'],
+  x: number,
+) => [name: string, words: string[]];
 
 function each(tasks: number, perIteration: number): number {
   return Math.max(LEAST_EACH, Math.round(ACQUISITIONS / perIteration / tasks));
@@ -35,7 +38,10 @@ function each(tasks: number, perIteration: number): number {
 
 /** Workloads that go by the name their source gave them. */
 const BY_SOURCE_NAME: Readonly<Record<string, Translate>> = {
-  will_it_scale_open1_threads: (_params, x) => ['open1', [`tasks=${x}`, `iterations=${each(x, 2)}`]],
+  will_it_scale_open1_threads: (_params, x) => [
+    'open1',
+    [`tasks=${x}`, `iterations=${each(x, 2)}`],
+  ],
   locktorture: (_params, x) => [
     'locktorture',
     [`writers=${x}`, `acquisitions=${each(x, 1)}`, `long_split=${LONG_SPLIT}`],

@@ -1,0 +1,250 @@
+// Scenarios about new PGDs and walks over existing ones: initialisation against synchronisation, and what a walk over the
+// task list may and may not rely on. All of them add memory to empty 512 GiB slots of the direct map, where nothing
+// repairs a missing entry later: vmalloc_fault serves only the vmalloc area.
+//
+// The store-buffering window (kernel.md G.7) is between the creator's store that makes its mm visible and its load of
+// the reference entry, against the walker's store of that entry and its load of the list. Forkers and the adder meet
+// before each round; then the forkers' starts are dealt over SPREAD_NS in strata, so that some fork in every run makes
+// its mm visible while a walk passes. LEAD_NS is how much later the adder starts: a fork takes longer to become visible.
+
+import type {Scenario, ScenarioRun, Verdict} from '../catalogue.ts';
+import {Stream} from '../rng.ts';
+import type {Stage} from '../stage.ts';
+import {
+  FIRST_SLOT,
+  dealStrata,
+  forkFreely,
+  forkRounds,
+  forkSleeper,
+  hotAdd,
+  sceneOf,
+  sleepers,
+} from './pieces.ts';
+
+/** Two sockets of the generation that the series was written for. */
+const MACHINE = 'broadwell-2s-e5-2680v4';
+const SEEDS = [1, 2, 3];
+
+function run(design: string, expected: Verdict, more: Partial<ScenarioRun> = {}): ScenarioRun {
+  const pgd = [`pgd=${design}`];
+  return {label: design, kernel: '4.1', design: pgd, machine: MACHINE, expected, ...more};
+}
+
+const LEAD_NS = 60_000;
+const SPREAD_NS = 60_000;
+const FORKERS = 7;
+const ROUNDS = 90;
+const CHILD_LIFE_NS = 400_000;
+
+function putLateInit(stage: Stage, seed: number): void {
+  const gate = stage.gate(FORKERS + 1);
+  const starts = dealStrata(FORKERS * ROUNDS, SPREAD_NS, FORKERS, new Stream(seed, 'starts'));
+  starts.forEach((thinksNs, i) => {
+    stage.adopt({comm: 'forker', cpu: i + 1}, (self) =>
+      forkRounds(self, gate, thinksNs, CHILD_LIFE_NS),
+    );
+  });
+  stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
+    yield self.pin();
+    for (let round = 0; round < ROUNDS; round++) {
+      yield self.arrive(gate);
+      yield self.think(LEAD_NS);
+      yield hotAdd(self, FIRST_SLOT + round);
+    }
+    yield self.exit();
+  });
+}
+
+function putForkRace(stage: Stage, seed: number): void {
+  for (let i = 0; i < 8; i++) {
+    stage.adopt({comm: 'forker', cpu: i + 1}, (self) =>
+      forkFreely(self, 110, 20_000, new Stream(seed, 'forker', i)),
+    );
+  }
+  stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
+    const random = new Stream(seed, 'memhp');
+    for (let i = 0; i < 80; i++) {
+      yield self.think(random.timeNs(150_000, 'exponential'));
+      yield hotAdd(self, FIRST_SLOT + i);
+    }
+    yield self.exit();
+  });
+}
+
+/** Zombies are on the task list without an mm while memory is added. */
+function putNullMm(stage: Stage): void {
+  const gate = stage.gate(5);
+  for (let i = 0; i < 4; i++) {
+    stage.adopt({comm: 'parent', cpu: i + 1}, function* (self) {
+      const child = forkSleeper(self, 0);
+      yield;
+      yield self.sleep(2_000_000);
+      yield self.arrive(gate);
+      yield self.arrive(gate);
+      yield self.wait(child);
+      yield self.exit();
+    });
+  }
+  stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
+    yield self.arrive(gate);
+    for (let i = 0; i < 4; i++) yield hotAdd(self, FIRST_SLOT + i);
+    yield self.arrive(gate);
+    yield self.exit();
+  });
+}
+
+/** Nothing races: processes exist, memory is added, every PGD must have the entry. */
+function putIndex(stage: Stage): void {
+  sleepers(stage, 20);
+  stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
+    for (let i = 0; i < 8; i++) {
+      yield hotAdd(self, FIRST_SLOT + 3 * i);
+      yield self.sleep(100_000);
+    }
+    yield self.exit();
+  });
+}
+
+/** Processes whose leader has exited while two threads live on: the leader's mm is NULL, the group's is not. */
+function putLeaderExit(stage: Stage): void {
+  const processes = 6;
+  const gate = stage.gate(2 * processes + 1);
+  for (let i = 0; i < processes; i++) {
+    const cpu = i + 1;
+    const leader = stage.adopt({comm: 'leader', cpu}, function* (self) {
+      yield self.exit(false);
+    });
+    for (let thread = 0; thread < 2; thread++) {
+      const init = {comm: 'thread', cpu, tgid: leader.tid, parentTid: 1};
+      stage.adopt(init, function* (self) {
+        yield self.sleep(1_000_000);
+        yield self.arrive(gate);
+        yield self.arrive(gate);
+        yield self.exit(false);
+      });
+    }
+  }
+  stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
+    yield self.arrive(gate);
+    for (let i = 0; i < 4; i++) yield hotAdd(self, FIRST_SLOT + i);
+    yield self.arrive(gate);
+    yield self.exit();
+  });
+}
+
+/** Children are reaped all the time, so task structs are freed while walks stand on them. */
+function putWithoutRcu(stage: Stage, seed: number): void {
+  sleepers(stage, 200);
+  for (let i = 0; i < 6; i++) {
+    stage.adopt({comm: 'forker', cpu: i + 1}, function* (self) {
+      const random = new Stream(seed, 'forker', i);
+      for (let n = 0; n < 120; n++) {
+        yield self.think(random.timeNs(5_000, 'uniform'));
+        const child = forkSleeper(self, 0);
+        yield;
+        yield self.wait(child);
+      }
+      yield self.exit();
+    });
+  }
+  stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
+    const random = new Stream(seed, 'memhp');
+    for (let i = 0; i < 100; i++) {
+      yield hotAdd(self, FIRST_SLOT + i);
+      yield self.think(random.timeNs(20_000, 'uniform'));
+    }
+    yield self.exit();
+  });
+}
+
+const MISSED = [{check: 'missed_pgd_entries', atLeast: 1}] as const;
+const BARRIER = 'seed 003: Oleg Nesterov on patch 06, 12 to 14 June 2015; kernel.md A.5, G.7';
+
+export const INIT_SCENARIOS: readonly Scenario[] = [
+  {
+    name: 'pgd-late-init-barrier',
+    summary: 'a new PGD misses an entry for good: smp_wmb in arch_pgd_init_late against a walk',
+    source: BARRIER,
+    fault: MISSED,
+    runs: [
+      run('lockless-v1', 'caught'),
+      run('lockless-v2', 'caught'),
+      run('lockless-2015-09', 'clean'),
+      run('pgd-list', 'clean'),
+    ],
+    seeds: SEEDS,
+    build: sceneOf('pgd-late-init-barrier', FORKERS + 1, putLateInit),
+  },
+  {
+    name: 'pgd-null-mm',
+    summary: 'a walk reads mm->pgd of a task before it tests mm: zombies have none',
+    source: 'seed 003: Waiman Long and Oleg Nesterov on patch 02; kernel.md A.5',
+    fault: [{check: 'findings', matches: 'null', atLeast: 1}],
+    runs: [
+      run('lockless-v1', 'caught'),
+      run('lockless-2015-09', 'clean'),
+      run('pgd-list', 'clean'),
+    ],
+    seeds: SEEDS,
+    build: sceneOf('pgd-null-mm', 5, putNullMm),
+  },
+  {
+    name: 'pgd-index',
+    summary: 'a walk writes the first entry of each PGD instead of the one for the address',
+    source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.5',
+    fault: [...MISSED, {check: 'findings', matches: 'mismatch|BUG', atLeast: 1}],
+    runs: [
+      run('lockless-v1', 'caught'),
+      run('lockless-v2', 'caught'),
+      run('lockless-2015-09', 'clean'),
+      run('pgd-list', 'clean'),
+    ],
+    seeds: SEEDS,
+    build: sceneOf('pgd-index', 1, putIndex),
+  },
+  {
+    name: 'pgd-leader-exit',
+    summary: 'the leader has exited, threads live on: their mm must still be visited',
+    source: 'seed 003: Linus Torvalds and Oleg Nesterov on patch 07; kernel.md A.5',
+    fault: [...MISSED, {check: 'findings', matches: 'null', atLeast: 1}],
+    runs: [
+      run('lockless-v1', 'caught'),
+      run('lockless-2015-09', 'clean'),
+      run('pgd-list', 'clean'),
+    ],
+    seeds: SEEDS,
+    build: sceneOf('pgd-leader-exit', 7, putLeaderExit),
+  },
+  {
+    name: 'pgd-walk-without-rcu',
+    summary: 'a walk over the task list without rcu_read_lock while children are reaped',
+    source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.5',
+    fault: [
+      {check: 'lockdep', atLeast: 1},
+      {check: 'findings', matches: 'rcu|use.after.free', atLeast: 1},
+    ],
+    runs: [
+      run('lockless-v1', 'caught'),
+      run('lockless-v2', 'caught'),
+      run('lockless-2015-09', 'clean'),
+      run('pgd-list', 'clean'),
+    ],
+    seeds: SEEDS,
+    build: sceneOf('pgd-walk-without-rcu', 7, putWithoutRcu),
+  },
+  {
+    name: 'pgd-fork-race',
+    summary: 'memory is added while eight CPUs fork, nobody waits for anybody',
+    source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.2, A.7',
+    fault: MISSED,
+    runs: [
+      run('lockless-v1', 'caught'),
+      run('lockless-v2', 'caught'),
+      run('lockless-2015-09', 'clean'),
+      run('pgd-list', 'clean'),
+      run('pgd-list-padded', 'clean'),
+    ],
+    seeds: SEEDS,
+    build: sceneOf('pgd-fork-race', 9, putForkRace),
+  },
+];
