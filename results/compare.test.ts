@@ -129,6 +129,21 @@ test('a lock that only one design has is missing, not zero', () => {
   assert.equal(median, undefined);
 });
 
+test('a caller that one design never waits in is zero there', () => {
+  const quiet = fixtureRuns(12, {pgd: 'quiet'}).map((run) => {
+    const lock = {...run.locks['pgd_lock'], wait_ns_by_caller: {}};
+    return {...run, locks: {...run.locks, pgd_lock: lock}};
+  });
+  const comparison = compareRuns([
+    {label: 'a', runs: fixtureRuns(12)},
+    {label: 'b', runs: quiet},
+  ]);
+  const {change, median} = cell(comparison, 'locks.pgd_lock.wait_ns.pgd_alloc');
+  assert.equal(median, 0);
+  assert.equal(change.verdict, 'better');
+  assert.equal(change.ratio, 0);
+});
+
 test('bad input says what to do', () => {
   const a = {label: 'a', runs: fixtureRuns(2)};
   assert.throws(() => compareRuns([a]), /needs a baseline and at least one other/);

@@ -106,13 +106,20 @@ function draftRow(
   byRun: readonly (readonly Map<string, Metric>[])[],
   settings: Settings,
 ): Draft {
-  const values = byRun.map((runs) => runs.map((run) => run.get(metric.name)?.value ?? null));
+  const values = byRun.map((runs) => runs.map((run) => valueIn(run, metric)));
   const pairs = columns.map((column, i) => {
     if (i === 0 || column.incomparable !== undefined) return undefined;
     const [a, b] = pairBySeed(columns[0].seeds, values[0], column.seeds, values[i]);
     return a.length === 0 ? undefined : comparePaired(a, b, settings.confidence);
   });
   return {metric, values, pairs};
+}
+
+/** A run's value; zero where only its map lacks the name; null where it has no such thing at all. */
+function valueIn(run: ReadonlyMap<string, Metric>, metric: Metric): number | null {
+  const own = run.get(metric.name);
+  if (own !== undefined) return own.value;
+  return metric.zeroWith !== undefined && run.has(metric.zeroWith) ? 0 : null;
 }
 
 function pairBySeed(

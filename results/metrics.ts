@@ -17,6 +17,8 @@ export interface Metric {
   readonly unit: Unit;
   readonly better: Better;
   readonly value: number;
+  /** A run that has this other metric, but not this one, has it as zero. */
+  readonly zeroWith?: string;
 }
 
 /** Every metric of a run, headline first, in a fixed order. */
@@ -41,15 +43,15 @@ function mechanism(run: RunReport): Metric[] {
   for (const name of keys(run.locks)) metrics.push(...lockMetrics(name, run.locks[name]));
   metrics.push(row('mechanism', 'cpu.idle', 'share', 'none', run.cpu.idle));
   metrics.push(row('mechanism', 'cpu.user', 'share', 'none', run.cpu.user));
-  metrics.push(...each('cpu', run.cpu.functions, 'share', 'none'));
-  metrics.push(...each('tlb', run.tlb, 'count', 'lower'));
-  metrics.push(...each('notifier.calls', run.notifier.calls, 'count', 'lower'));
+  metrics.push(...each('cpu', run.cpu.functions, 'share', 'none', 'cpu.idle'));
+  metrics.push(...each('tlb', run.tlb, 'count', 'lower', 'cpu.idle'));
+  metrics.push(...each('notifier.calls', run.notifier.calls, 'count', 'lower', 'cpu.idle'));
   metrics.push(...latencyMetrics('notifier.latency', run.notifier.latency_ns));
   metrics.push(row('mechanism', 'notifier.retries', 'count', 'lower', run.notifier.retries));
   metrics.push(row('mechanism', 'notifier.eagain', 'count', 'lower', run.notifier.eagain));
-  metrics.push(...each('faults', run.faults, 'count', 'none'));
-  metrics.push(...each('counters', run.counters, 'count', 'none'));
-  metrics.push(...each('checks', checkCounts(run), 'count', 'lower'));
+  metrics.push(...each('faults', run.faults, 'count', 'none', 'cpu.idle'));
+  metrics.push(...each('counters', run.counters, 'count', 'none', 'cpu.idle'));
+  metrics.push(...each('checks', checkCounts(run), 'count', 'lower', 'cpu.idle'));
   return metrics;
 }
 
@@ -61,8 +63,8 @@ function lockMetrics(name: string, lock: LockReport): Metric[] {
     row('mechanism', `${at}.wait_ns`, 'ns', 'lower', lock.wait_ns),
     row('mechanism', `${at}.hold_ns`, 'ns', 'lower', lock.hold_ns),
     row('mechanism', `${at}.cpu_share`, 'share', 'lower', lock.cpu_share),
-    ...each(`${at}.handoff`, lock.handoff, 'count', 'none'),
-    ...each(`${at}.wait_ns`, lock.wait_ns_by_caller, 'ns', 'lower'),
+    ...each(`${at}.handoff`, lock.handoff, 'count', 'none', `${at}.acquired`),
+    ...each(`${at}.wait_ns`, lock.wait_ns_by_caller, 'ns', 'lower', `${at}.acquired`),
   ];
 }
 
@@ -84,12 +86,13 @@ function each(
   values: Readonly<Record<string, number | undefined>>,
   unit: Unit,
   better: Better,
+  zeroWith: string,
 ): Metric[] {
   const metrics: Metric[] = [];
   for (const name of keys(values)) {
     const value = values[name];
     if (value !== undefined) {
-      metrics.push(row('mechanism', `${prefix}.${name}`, unit, better, value));
+      metrics.push({...row('mechanism', `${prefix}.${name}`, unit, better, value), zeroWith});
     }
   }
   return metrics;

@@ -27,6 +27,8 @@ export interface PublishedSeries {
    * it.
    */
   readonly bound?: Bound;
+  /** What of a run's report stands for y, by path: `locks.pgd_lock.wait_ns`; default throughput. */
+  readonly metric?: string;
 }
 
 export interface Published {
@@ -37,7 +39,10 @@ export interface Published {
   readonly status: string;
   /** The machine as the source describes it, and our machine file for it where there is one. */
   readonly machine: {readonly description: string; readonly model?: string};
+  /** As the source names it. */
   readonly kernel: string;
+  /** Our kernel generation for it; without it the nearest. */
+  readonly kernel_model?: string;
   readonly workload: {
     readonly name: string;
     /**
@@ -65,9 +70,10 @@ export function checkPublished(value: unknown, file: string): Published {
       ...['schema', 'name', 'source', 'status', 'machine', 'kernel', 'workload', 'x', 'y'],
       ...['series', 'compare', 'fitted_from', 'notes'],
     ],
-    ['ratio_to'],
+    ['ratio_to', 'kernel_model'],
   );
   for (const name of ['name', 'source', 'status', 'kernel']) root.at(name).text();
+  if (root.has('kernel_model')) root.at('kernel_model').text();
   root.at('machine').fields(['description'], ['model']);
   root.at('machine').at('description').text();
   if (root.at('machine').has('model')) root.at('machine').at('model').text();
@@ -96,7 +102,8 @@ function checkWorkload(workload: Place): void {
 }
 
 function checkSeries(series: Place): string {
-  series.fields(['name', 'design', 'points'], ['bound']);
+  series.fields(['name', 'design', 'points'], ['bound', 'metric']);
+  if (series.has('metric')) series.at('metric').text();
   series.at('design').strings();
   if (series.has('bound')) series.at('bound').oneOf(['at_most', 'at_least']);
   const points = series.at('points').items();

@@ -73,8 +73,8 @@ test('a bound is an error only outside', () => {
   const published = shipped('pgd_lock_ptt_2019_capacity');
   const at = (capacity: number): number | undefined => {
     const result = validate(published, [
-      {series: 'sync on every vmap purge', points: [[1, capacity]]},
-      {series: 'sync removed', points: [[1, 1000]]},
+      {series: 'sync on every vmap purge', points: [[15_000, capacity]]},
+      {series: 'sync removed', points: [[15_000, 1000]]},
     ]);
     return result.points[0].error;
   };
