@@ -1,0 +1,106 @@
+// mmreplay scenario run NAME|--all: the catalogue of bugs and fixes, each caught or clean as it must be.
+
+import Table from 'cli-table3';
+import type {Command} from 'commander';
+import {EXIT, UserError} from '../../formats/errors.ts';
+import {CATALOGUE, scenarioByName, type Scenario} from '../../workloads/catalogue.ts';
+import type {Invocation} from '../main.ts';
+import {Progress} from '../progress.ts';
+import {wholeNumber} from '../replay_flags.ts';
+import {runScenario, type ScenarioResult} from '../scenario_runs.ts';
+
+/** Name and version of what `scenario run --json` prints. */
+const SCENARIO_SCHEMA = 'mmreplay.scenario/1';
+
+interface RunFlags {
+  all: boolean;
+  design?: string;
+  seed?: number;
+  json: boolean;
+}
+
+export function scenarioVerb(program: Command, invocation: Invocation): void {
+  const scenario = program.command('scenario').description('bugs and fixes of the mailing lists, reproduced');
+  scenario
+    .command('list')
+    .description('the scenarios and where they come from')
+    .option('--json', 'print JSON', false)
+    .action((flags: {json: boolean}) => invocation.out.write(listing(flags.json)));
+  scenario
+    .command('run [name]')
+    .description('run one scenario (a name, or a prefix ending in *), or all of them')
+    .option('--all', 'every scenario', false)
+    .option('--design <label>', 'only the design with this label')
+    .option('--seed <n>', 'only this seed', wholeNumber(0))
+    .option('--json', 'print JSON', false)
+    .action((name: string | undefined, flags: RunFlags) => run(chosen(name, flags.all), flags, invocation));
+}
+
+function chosen(name: string | undefined, all: boolean): Scenario[] {
+  if (all) return [...CATALOGUE.values()];
+  if (name === undefined) throw new UserError('scenario run: expected a name or --all', EXIT.usage);
+  if (!name.endsWith('*')) return [scenarioByName(name)];
+  const matching = [...CATALOGUE.values()].filter((one) => one.name.startsWith(name.slice(0, -1)));
+  if (matching.length > 0) return matching;
+  throw new UserError(`scenario ${name}: nothing matches; see mmreplay scenario list`, EXIT.usage);
+}
+
+function run(scenarios: readonly Scenario[], flags: RunFlags, invocation: Invocation): void {
+  const progress = new Progress(invocation.err);
+  const filter = {
+    ...(flags.design === undefined ? {} : {label: flags.design}),
+    ...(flags.seed === undefined ? {} : {seed: flags.seed}),
+  };
+  const results = scenarios.flatMap((one) => runScenario(one, filter, (text) => progress.show(text)));
+  progress.clear();
+  if (results.length === 0) throw new UserError('scenario run: no design has that label', EXIT.usage);
+  if (results.some((result) => !result.ok)) invocation.exitCode = EXIT.failed;
+  invocation.out.write(
+    flags.json ? `${JSON.stringify({schema: SCENARIO_SCHEMA, results}, null, 1)}\n` : draw(results),
+  );
+}
+
+function draw(results: readonly ScenarioResult[]): string {
+  const table = new Table({
+    head: ['scenario', 'design', 'kernel', 'expected', 'found', 'seeds', ''],
+    style: {head: [], border: []},
+  });
+  for (const group of groups(results)) {
+    const [first] = group;
+    const found = [...new Set(group.map((result) => result.found))].join('/');
+    const ok = group.every((result) => result.ok) ? 'ok' : 'NOT OK';
+    table.push([first.scenario, first.label, first.kernel, first.expected, found, group.length, ok]);
+  }
+  const bad = results.filter((result) => !result.ok);
+  const caught = results.filter((result) => result.ok && result.found === 'caught');
+  const replays = (bad.length > 0 ? bad : caught.slice(0, 1)).map(
+    (result) => `  ${result.command}\n${result.evidence.map((line) => `    ${line}\n`).join('')}`,
+  );
+  const ok = results.length - bad.length;
+  return `${table.toString()}\n${ok} of ${results.length} runs as expected; to replay one:\n${replays.join('')}`;
+}
+
+/** Results of one scenario and design together, in order. */
+function groups(results: readonly ScenarioResult[]): ScenarioResult[][] {
+  const byDesign = new Map<string, ScenarioResult[]>();
+  for (const result of results) {
+    const key = `${result.scenario} ${result.label}`;
+    const group = byDesign.get(key);
+    if (group === undefined) byDesign.set(key, [result]);
+    else group.push(result);
+  }
+  return [...byDesign.values()];
+}
+
+function listing(asJson: boolean): string {
+  const scenarios = [...CATALOGUE.values()].map(({name, summary, source, runs}) => ({
+    name,
+    summary,
+    source,
+    designs: runs.map(({label, kernel, expected}) => ({label, kernel, expected})),
+  }));
+  if (asJson) return `${JSON.stringify({schema: 'mmreplay.scenarios/1', scenarios}, null, 1)}\n`;
+  return scenarios
+    .map((one) => `${one.name}: ${one.summary}\n  ${one.designs.map((d) => `${d.label} ${d.expected}`).join(', ')}\n`)
+    .join('');
+}
