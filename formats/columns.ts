@@ -72,7 +72,7 @@ function grown<T extends Float64Array | Int32Array | Uint8Array | Uint16Array | 
 export function reserve(cols: EventColumns, events: number, args: number): void {
   const needEvents = cols.count + events;
   if (needEvents > cols.kind.length) {
-    const length = Math.max(needEvents, Math.ceil(cols.kind.length * 1.6));
+    const length = Math.max(needEvents, cols.kind.length * 2);
     cols.timeNs = grown(cols.timeNs, length);
     cols.tid = grown(cols.tid, length);
     cols.cpu = grown(cols.cpu, length);
@@ -81,7 +81,7 @@ export function reserve(cols: EventColumns, events: number, args: number): void 
   }
   const needArgs = cols.argStart[cols.count] + args;
   if (needArgs > cols.argLo.length) {
-    const length = Math.max(needArgs, Math.ceil(cols.argLo.length * 1.6));
+    const length = Math.max(needArgs, cols.argLo.length * 2);
     cols.argLo = grown(cols.argLo, length);
     cols.argHi = grown(cols.argHi, length);
   }

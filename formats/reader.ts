@@ -51,6 +51,8 @@ export type TracePart =
 const REMEDY =
   'copy or record it again, or read what is before the damage with the tolerant option';
 
+const MAX_ROOM_EVENTS = 1 << 26;
+
 type Body = Record<string, unknown>;
 
 /** Decodes the packets of one file and holds its tables. */
@@ -229,11 +231,17 @@ function tolerate(
   return {offset: at === null ? offset : Number(at[1]), message: error.message};
 }
 
+/** Columns for a file of this size. An event takes 12 bytes or more; memory that is never touched costs nothing. */
+function roomFor(bytes: number): EventColumns {
+  const events = Math.min(Math.max(1024, Math.ceil(bytes / 12)), MAX_ROOM_EVENTS);
+  return emptyColumns(events, events * 3);
+}
+
 /** Loads a whole trace (`-`: standard input; plain, gzip or zstd). Throws UserError for anything that is not one. */
 export function loadTrace(input: string | ByteSource, options: ReadOptions = {}): LoadedTrace {
   const source = sourceOf(input);
   const decoder = new TraceDecoder(source.name);
-  const cols = emptyColumns(65536, 4 * 65536);
+  const cols = roomFor(source.expectedBytes ?? 0);
   const sha = createHash('sha256');
   let truncated: Damage | undefined;
   let offset = 0;

@@ -80,6 +80,22 @@ test('damaged compressed data is a UserError after all that was sound', () => {
   }
 });
 
+const LINES = 'a page fault, an answer, an operation\n'.repeat(40);
+/** LINES as zstd -19 writes them. */
+const ZSTD = Buffer.from(
+  'KLUv/WTwBGUBABQCYSBwYWdlIGZhdWx0LCBhbiBhbnN3ZXJvcGVyYXRpb24KAgDHJfVRC6UJjArCOA==',
+  'base64',
+);
+
+test('zstd input reads whole, and cut or damaged is a UserError', () => {
+  assert.equal(drain(memorySource(ZSTD, 'x.zst', 10)).toString(), LINES);
+  for (let cut = 5; cut < ZSTD.length - 4; cut++) {
+    const part = memorySource(ZSTD.subarray(0, cut), 'x.zst');
+    assert.throws(() => drain(part), UserError, `cut at ${cut}`);
+  }
+  assert.throws(() => drain(memorySource(ZSTD.subarray(0, 20), 'x')), /zstd data is damaged/);
+});
+
 test('a file is written plain or gzipped by its name, and read back by its content', () => {
   inFolder((folder) => {
     const names = ['t.mmr', 't.mmr.gz'].map((name) => join(folder, name));

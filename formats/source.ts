@@ -2,7 +2,7 @@
 // bytes. Reading is synchronous, in pieces of 1 MiB, and holds only one piece (plus the window of the compressor).
 // Offsets in messages count decompressed bytes.
 
-import {closeSync, openSync, readSync} from 'node:fs';
+import {closeSync, fstatSync, openSync, readSync} from 'node:fs';
 import {Decompress} from 'fzstd';
 import {UserError} from './errors.ts';
 import {Inflater} from './inflate.ts';
@@ -13,6 +13,8 @@ const PIECE_BYTES = 1 << 20;
 /** Pieces of a file's content, decompressed. */
 export interface ByteSource {
   readonly name: string;
+  /** About how many bytes will come, when that is known: how much to make room for. */
+  readonly expectedBytes?: number;
   /** Next piece, never empty; undefined at the end. Valid until the next call. Throws UserError on damage. */
   next(): Uint8Array | undefined;
   close(): void;
@@ -107,13 +109,20 @@ function peekable(pull: Pull): {head: Uint8Array; pull: Pull} {
   return {head, pull: again};
 }
 
-function decoded(name: string, raw: Pull): Pull {
+function decoded(
+  name: string,
+  raw: Pull,
+  storedBytes: number,
+): Pick<ByteSource, 'next' | 'expectedBytes'> {
   const {head, pull} = peekable(raw);
-  if (head[0] === 0x1f && head[1] === 0x8b) return gzipPull(name, pull);
-  if (head[0] === 0x28 && head[1] === 0xb5 && head[2] === 0x2f && head[3] === 0xfd) {
-    return zstdPull(name, pull);
+  const expanded = storedBytes * 6; // what traces and their texts shrink by
+  if (head[0] === 0x1f && head[1] === 0x8b) {
+    return {next: gzipPull(name, pull), expectedBytes: expanded};
   }
-  return pull;
+  if (head[0] === 0x28 && head[1] === 0xb5 && head[2] === 0x2f && head[3] === 0xfd) {
+    return {next: zstdPull(name, pull), expectedBytes: expanded};
+  }
+  return {next: pull, expectedBytes: storedBytes};
 }
 
 /** Opens a file (`-`: standard input). Throws UserError when it cannot be read. */
@@ -131,7 +140,7 @@ export function openSource(path: string): ByteSource {
     open = false;
   };
   try {
-    return {name, next: decoded(name, filePull(name, fd)), close};
+    return {name, ...decoded(name, filePull(name, fd), fstatSync(fd).size), close};
   } catch (error) {
     close();
     throw error;
@@ -151,5 +160,5 @@ export function memorySource(
     at += piece.length;
     return piece;
   };
-  return {name, next: decoded(name, pull), close: () => {}};
+  return {name, ...decoded(name, pull, bytes.length), close: () => {}};
 }

@@ -316,13 +316,14 @@ export class EventMapper {
 
   private forkRecord(raw: RawEvent, record: SideBand & {type: 'fork'}): void {
     const {tid, tgid, parentTid} = record;
-    const parent = this.threads.get(parentTid);
     const args = [tid, tgid, parentTid];
-    if (parent === undefined || raw.preamble) {
+    if (raw.preamble) {
       this.addThread(tid, tgid, parentTid, raw.comm);
       this.emit(raw, KIND.task_fork, args, parentTid);
       return;
     }
+    const parent =
+      this.threads.get(parentTid) ?? this.addThread(parentTid, record.parentTgid, 0, raw.comm);
     const repeats = this.repeats(parent, tid, FROM_RECORD);
     this.addThread(tid, tgid, parentTid, raw.comm);
     if (repeats) {

@@ -7,8 +7,8 @@ import type {RawEvent} from './raw.ts';
 /** A record, taken apart. */
 export type SideBand =
   | {type: 'comm'; tid: number; tgid: number; comm: string; exec: boolean}
-  | {type: 'fork'; tid: number; tgid: number; parentTid: number}
-  | {type: 'exit'; tid: number; tgid: number; parentTid: number}
+  | {type: 'fork'; tid: number; tgid: number; parentTid: number; parentTgid: number}
+  | {type: 'exit'; tid: number; tgid: number; parentTid: number; parentTgid: number}
   | {
       type: 'map';
       tid: number;
@@ -76,8 +76,14 @@ function mapping(payload: string): SideBand {
 function family(type: 'fork' | 'exit', payload: string): SideBand {
   const match = FAMILY.exec(payload);
   if (match === null) throw new FieldError('"(pid:tid):(ppid:ptid)" is missing');
-  const [, tgid, tid, , parentTid] = match;
-  return {type, tid: Number(tid), tgid: Number(tgid), parentTid: Number(parentTid)};
+  const [, tgid, tid, parentTgid, parentTid] = match;
+  return {
+    type,
+    tid: Number(tid),
+    tgid: Number(tgid),
+    parentTid: Number(parentTid),
+    parentTgid: Number(parentTgid),
+  };
 }
 
 /** Takes a PERF_RECORD_* event apart; undefined for records that say nothing about memory or tasks. */
