@@ -54,6 +54,8 @@ export interface ScenarioRun {
   /** `axis=choice` overrides of the kernel's design. */
   readonly design: readonly string[];
   readonly machine: string;
+  /** Costs of the machine, ns, that this run changes; the scenario says why. */
+  readonly costsNs?: Readonly<Record<string, number>>;
   readonly expected: Verdict;
   /** Signature of the fault under this design, where it differs from the scenario's. */
   readonly fault?: readonly Expectation[];

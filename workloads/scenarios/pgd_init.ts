@@ -2,19 +2,25 @@
 // task list may and may not rely on. All of them add memory to empty 512 GiB slots of the direct map, where nothing
 // repairs a missing entry later: vmalloc_fault serves only the vmalloc area.
 //
-// The store-buffering window (kernel.md G.7) is between the creator's store that makes its mm visible and its load of
-// the reference entry, against the walker's store of that entry and its load of the list. Forkers and the adder meet
-// before each round; then the forkers' starts are dealt over SPREAD_NS in strata, so that some fork in every run makes
-// its mm visible while a walk passes. LEAD_NS is how much later the adder starts: a fork takes longer to become visible.
+// The store-buffering window (kernel.md G.7) of pgd-late-init-barrier is between the creator's store that makes its mm
+// visible and its load of the reference entry, against the walker's store of that entry and its load of the list. A new
+// process is the last on the list, so its store must wait in the store buffer until the walk has come to the end. x86
+// bounds that wait by nothing; a buffer of 56 stores that each miss to the other socket takes 7 us to drain, and the runs
+// set the mean to DRAIN_NS, so that a short trace meets what a machine meets once in months. Tasks meet before each round;
+// then the forkers' starts are dealt over SPREAD_NS in strata, so that on every seed some forks lie in the window. LEAD_NS
+// is how much later the adder starts, because a fork takes that long to become visible.
+// All tasks exec before a round: v1 and v2 also write user entry 0 of every PGD that they visit (pgd-index), and would
+// BUG on it in the next round. A fresh PGD has none, so that only the barrier is at fault here.
 
-import type {Scenario, ScenarioRun, Verdict} from '../catalogue.ts';
+import {KIND} from '../../formats/kinds.ts';
+import type {Expectation, Scenario, ScenarioRun, Verdict} from '../catalogue.ts';
+import {NOMINAL_NS} from '../nominal.ts';
 import {Stream} from '../rng.ts';
 import type {Stage} from '../stage.ts';
 import {
   FIRST_SLOT,
   dealStrata,
   forkFreely,
-  forkRounds,
   forkSleeper,
   hotAdd,
   sceneOf,
@@ -30,23 +36,35 @@ function run(design: string, expected: Verdict, more: Partial<ScenarioRun> = {})
   return {label: design, kernel: '4.1', design: pgd, machine: MACHINE, expected, ...more};
 }
 
-const LEAD_NS = 60_000;
-const SPREAD_NS = 60_000;
-const FORKERS = 7;
-const ROUNDS = 90;
+const DRAIN_NS = 4_000;
+const LEAD_NS = 100_000;
+const SPREAD_NS = 120_000;
+const FORKERS = 3;
+const ROUNDS = 110;
 const CHILD_LIFE_NS = 400_000;
+const PROGRAM = '/bin/true';
 
 function putLateInit(stage: Stage, seed: number): void {
   const gate = stage.gate(FORKERS + 1);
   const starts = dealStrata(FORKERS * ROUNDS, SPREAD_NS, FORKERS, new Stream(seed, 'starts'));
   starts.forEach((thinksNs, i) => {
-    stage.adopt({comm: 'forker', cpu: i + 1}, (self) =>
-      forkRounds(self, gate, thinksNs, CHILD_LIFE_NS),
-    );
+    stage.adopt({comm: 'forker', cpu: i + 1}, function* (self) {
+      yield self.pin();
+      for (const thinkNs of thinksNs) {
+        yield self.op(KIND.exec, NOMINAL_NS.exec, self.intern(PROGRAM));
+        yield self.arrive(gate);
+        yield self.think(thinkNs);
+        const child = forkSleeper(self, CHILD_LIFE_NS);
+        yield;
+        yield self.wait(child);
+      }
+      yield self.exit();
+    });
   });
   stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
     yield self.pin();
     for (let round = 0; round < ROUNDS; round++) {
+      yield self.op(KIND.exec, NOMINAL_NS.exec, self.intern(PROGRAM));
       yield self.arrive(gate);
       yield self.think(LEAD_NS);
       yield hotAdd(self, FIRST_SLOT + round);
@@ -71,7 +89,7 @@ function putForkRace(stage: Stage, seed: number): void {
   });
 }
 
-/** Zombies are on the task list without an mm while memory is added. */
+/** Zombies are on the task list without an mm while memory is added. Nobody waits for the adder: it may die of an oops. */
 function putNullMm(stage: Stage): void {
   const gate = stage.gate(5);
   for (let i = 0; i < 4; i++) {
@@ -80,7 +98,7 @@ function putNullMm(stage: Stage): void {
       yield;
       yield self.sleep(2_000_000);
       yield self.arrive(gate);
-      yield self.arrive(gate);
+      yield self.sleep(5_000_000);
       yield self.wait(child);
       yield self.exit();
     });
@@ -88,7 +106,6 @@ function putNullMm(stage: Stage): void {
   stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
     yield self.arrive(gate);
     for (let i = 0; i < 4; i++) yield hotAdd(self, FIRST_SLOT + i);
-    yield self.arrive(gate);
     yield self.exit();
   });
 }
@@ -119,7 +136,7 @@ function putLeaderExit(stage: Stage): void {
       stage.adopt(init, function* (self) {
         yield self.sleep(1_000_000);
         yield self.arrive(gate);
-        yield self.arrive(gate);
+        yield self.sleep(5_000_000);
         yield self.exit(false);
       });
     }
@@ -127,7 +144,6 @@ function putLeaderExit(stage: Stage): void {
   stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
     yield self.arrive(gate);
     for (let i = 0; i < 4; i++) yield hotAdd(self, FIRST_SLOT + i);
-    yield self.arrive(gate);
     yield self.exit();
   });
 }
@@ -157,7 +173,17 @@ function putWithoutRcu(stage: Stage, seed: number): void {
   });
 }
 
-const MISSED = [{check: 'missed_pgd_entries', atLeast: 1}] as const;
+const MISSED: Expectation = {check: 'missed_pgd_entries', atLeast: 1};
+const NULL_MM: Expectation = {check: 'findings', matches: 'NULL pointer', atLeast: 1};
+const WRONG_ENTRY: Expectation = {check: 'findings', matches: 'user entry 0', atLeast: 1};
+const NO_RCU: Expectation = {check: 'findings', matches: 'suspicious RCU usage', atLeast: 1};
+/** A creator that read the old reference and that the walk did not see: nothing else counts here. */
+const UNSEEN: Expectation = {
+  check: 'metric',
+  path: ['counters', 'pgd_missed_unseen'],
+  atLeast: 1,
+};
+const SLOW_STORES = {costsNs: {storeBufferDrain: DRAIN_NS}};
 const BARRIER = 'seed 003: Oleg Nesterov on patch 06, 12 to 14 June 2015; kernel.md A.5, G.7';
 
 export const INIT_SCENARIOS: readonly Scenario[] = [
@@ -165,12 +191,12 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
     name: 'pgd-late-init-barrier',
     summary: 'a new PGD misses an entry for good: smp_wmb in arch_pgd_init_late against a walk',
     source: BARRIER,
-    fault: MISSED,
+    fault: [UNSEEN],
     runs: [
-      run('lockless-v1', 'caught'),
-      run('lockless-v2', 'caught'),
-      run('lockless-2015-09', 'clean'),
-      run('pgd-list', 'clean'),
+      run('lockless-v1', 'caught', SLOW_STORES),
+      run('lockless-v2', 'caught', SLOW_STORES),
+      run('lockless-2015-09', 'clean', SLOW_STORES),
+      run('pgd-list', 'clean', SLOW_STORES),
     ],
     seeds: SEEDS,
     build: sceneOf('pgd-late-init-barrier', FORKERS + 1, putLateInit),
@@ -179,7 +205,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
     name: 'pgd-null-mm',
     summary: 'a walk reads mm->pgd of a task before it tests mm: zombies have none',
     source: 'seed 003: Waiman Long and Oleg Nesterov on patch 02; kernel.md A.5',
-    fault: [{check: 'findings', matches: 'null', atLeast: 1}],
+    fault: [NULL_MM],
     runs: [
       run('lockless-v1', 'caught'),
       run('lockless-2015-09', 'clean'),
@@ -192,7 +218,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
     name: 'pgd-index',
     summary: 'a walk writes the first entry of each PGD instead of the one for the address',
     source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.5',
-    fault: [...MISSED, {check: 'findings', matches: 'mismatch|BUG', atLeast: 1}],
+    fault: [WRONG_ENTRY],
     runs: [
       run('lockless-v1', 'caught'),
       run('lockless-v2', 'caught'),
@@ -206,7 +232,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
     name: 'pgd-leader-exit',
     summary: 'the leader has exited, threads live on: their mm must still be visited',
     source: 'seed 003: Linus Torvalds and Oleg Nesterov on patch 07; kernel.md A.5',
-    fault: [...MISSED, {check: 'findings', matches: 'null', atLeast: 1}],
+    fault: [MISSED, NULL_MM],
     runs: [
       run('lockless-v1', 'caught'),
       run('lockless-2015-09', 'clean'),
@@ -219,10 +245,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
     name: 'pgd-walk-without-rcu',
     summary: 'a walk over the task list without rcu_read_lock while children are reaped',
     source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.5',
-    fault: [
-      {check: 'lockdep', atLeast: 1},
-      {check: 'findings', matches: 'rcu|use.after.free', atLeast: 1},
-    ],
+    fault: [NO_RCU],
     runs: [
       run('lockless-v1', 'caught'),
       run('lockless-v2', 'caught'),
@@ -236,7 +259,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
     name: 'pgd-fork-race',
     summary: 'memory is added while eight CPUs fork, nobody waits for anybody',
     source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.2, A.7',
-    fault: MISSED,
+    fault: [MISSED, NULL_MM, WRONG_ENTRY],
     runs: [
       run('lockless-v1', 'caught'),
       run('lockless-v2', 'caught'),

@@ -6,7 +6,7 @@ import type {TraceSummary} from '../../formats/writer.ts';
 import {PGDIR_BYTES, SECTION_BYTES} from '../kernel_memory.ts';
 import {NOMINAL_NS, forkNs} from '../nominal.ts';
 import type {Stream} from '../rng.ts';
-import {Stage, type Actor, type Gate, type Step} from '../stage.ts';
+import {Stage, type Actor, type Step} from '../stage.ts';
 import {generatedHeader, type OpenTrace} from '../workload.ts';
 
 /** Steps of a script. */
@@ -58,24 +58,6 @@ export function forkSleeper(self: Actor, lifeNs: number): Actor {
     },
     forkNs(6, 0),
   );
-}
-
-/** `rounds` times: meet, compute for the drawn time, fork a child that outlives the walk, wait for it. */
-export function* forkRounds(
-  self: Actor,
-  gate: Gate,
-  thinksNs: readonly number[],
-  lifeNs: number,
-): Steps {
-  yield self.pin();
-  for (const thinkNs of thinksNs) {
-    yield self.arrive(gate);
-    yield self.think(thinkNs);
-    const child = forkSleeper(self, lifeNs);
-    yield;
-    yield self.wait(child);
-  }
-  yield self.exit();
 }
 
 /** Forks without meeting anyone: children live shortly, thinking times are drawn. */
