@@ -63,7 +63,8 @@ const ROWS: readonly Row[] = [
   ['4.1', {...OLD, spinlock: 'ticket', notifier: 'G2', mprotect: 'per-pud'}, false, true, true],
   ['4.13', {...OLD, notifier: 'G3', mprotect: 'per-pud'}, true, true, false],
   ['4.15', {...OLD, notifier: 'G3b', mprotect: 'per-pud'}, true, true, false],
-  ['4.19', {...OLD, notifier: 'G4', mprotect: 'per-pud', 'vmalloc-sync': 'purge'}, true, true, false],
+  // 4.19 as PTT ran it, 4.19.88: the stable backport of 3f8fd02b1bf1 syncs in the allocation path (kernel/mm/vmalloc.ts).
+  ['4.19', {...OLD, notifier: 'G4', mprotect: 'per-pud', 'vmalloc-sync': 'alloc'}, true, true, false],
   ['5.4', {...OLD, notifier: 'G5b', mprotect: 'per-pud', 'vmalloc-sync': 'purge'}, true, true, false],
   ['5.5', {notifier: 'G6', mprotect: 'per-pud', 'kvm-mmu': 'shadow', 'vmalloc-sync': 'purge'}, true, true, false],
   ['6.6', {pgd: 'preallocated', notifier: 'G7', mprotect: 'per-pud'}, true, false, false],

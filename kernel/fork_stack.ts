@@ -23,7 +23,11 @@ export class ThreadStacks {
   misses = 0;
   private readonly cached: number[][];
 
+  /** CONFIG_VMAP_STACK: 64-bit only (HAVE_ARCH_VMAP_STACK). */
+  private readonly vmapped: boolean;
+
   constructor(readonly kernel: Kernel) {
+    this.vmapped = kernel.facts.vmapStack && kernel.pageTables.layout.is64;
     this.cached = kernel.machine.cpus.map(() => []);
   }
 
@@ -34,9 +38,9 @@ export class ThreadStacks {
 
   /** Gives `p` a cleared stack. */
   *alloc_thread_stack_node(t: Task, p: Task): Code {
-    const {costs, facts, fns, vmalloc} = this.kernel;
+    const {costs, fns, vmalloc} = this.kernel;
     const fn = fns.alloc_thread_stack_node;
-    if (!facts.vmapStack) {
+    if (!this.vmapped) {
       t.cpu.charge(costs.allocThreadStackTicks, fn);
       return;
     }
@@ -55,8 +59,8 @@ export class ThreadStacks {
 
   /** Takes the stack of `p` back. */
   *free_thread_stack(t: Task, p: Task): Code {
-    const {costs, facts, fns, vmalloc} = this.kernel;
-    if (!facts.vmapStack) {
+    const {costs, fns, vmalloc} = this.kernel;
+    if (!this.vmapped) {
       t.cpu.charge(costs.freeThreadStackTicks, fns.free_thread_stack);
       return;
     }
