@@ -14,7 +14,7 @@ import {
   type TraceHeader,
   type TraceHeaderInit,
 } from './header.ts';
-import {ARG_COUNT, KIND_BY_CODE} from './kinds.ts';
+import {ARG_COUNT, FIRST_ANSWER, KIND_BY_CODE} from './kinds.ts';
 import {BLOCK_EVENTS, MAX_CPUS, MAX_STRING_LENGTH, MAX_STRINGS} from './limits.ts';
 import {encodePacket} from './schema.ts';
 
@@ -139,6 +139,11 @@ export class TraceWriter {
   /** `n` of the events appended stand for no source event of their own. */
   derived(n = 1): void {
     this.derivedEvents += n;
+  }
+
+  /** Operations appended so far. */
+  get operations(): number {
+    return this.totals.subarray(0, FIRST_ANSWER).reduce((sum, count) => sum + count, 0);
   }
 
   /** Something that a user should check before trusting this trace. */

@@ -128,6 +128,9 @@ class TextImport {
       writer.warn(`${this.notes.overwritten} events were overwritten before they could be read`);
     }
     if (this.events === 0) writer.warn('the input holds no events');
+    else if (writer.operations === 0) {
+      writer.warn('nothing in the input can be replayed: it holds no operations');
+    }
     if (cut !== undefined) writer.truncated(cut.message);
     const summary = writer.finish();
     if (summary.sourceEvents !== this.events) {

@@ -44,7 +44,7 @@ export function eachLine(
       at = end + 1;
     }
   }
-  if (carry.length === 0) return {lines};
+  if (Buffer.from(carry).toString('utf8').trim() === '') return {lines};
   const message = `${source.name}:${lines + 1}: the last line has no end, so it was cut`;
   return {lines, cut: {line: lines + 1, message}};
 }

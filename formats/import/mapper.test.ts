@@ -57,6 +57,8 @@ test('without system calls the first evidence of a fork is the operation, for ea
   assert.deepEqual(once([NEWTASK, SCHED_FORK, NEWTASK, SCHED_FORK]), [
     ...['fork', 'sched_fork', 'fork', 'sched_fork'],
   ]);
+  const vfork = NEWTASK.replace('1200000', '4100');
+  assert.match(imported(perf(FORK, vfork)).events[0], / fork child_tid=11 clone_flags=16640 /);
   assert.deepEqual(once([FORK, FORK, SCHED_FORK]), ['fork', 'fork', 'sched_fork']);
 });
 

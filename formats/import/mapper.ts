@@ -10,11 +10,12 @@
 import {KIND} from '../kinds.ts';
 import type {TraceWriter} from '../writer.ts';
 import {ANSWER_ROWS} from './answers.ts';
-import {between, num, numOr, numberAt, ptr, valueIndex, type Arg} from './fields.ts';
+import {between, num, numberAt, ptr, valueIndex, type Arg} from './fields.ts';
 import {HoldQueue, type HeldEvent} from './hold.ts';
 import type {RawEvent} from './raw.ts';
 import {sideBand, type SideBand} from './sideband.ts';
 import {SYSCALLS, SYSCALL_BY_NR, rawSyscallArgs, syscallArgs, type Syscall} from './syscalls.ts';
+import {VmapAreas} from './vmap.ts';
 
 const CLONE_THREAD = 0x10000n;
 const THREAD_FLAGS = 0x3d0f00; // what pthread_create passes, when the source has no flags
@@ -30,6 +31,8 @@ interface Thread {
   call: Syscall | undefined;
   /** What is held for that call. */
   held: HeldEvent | undefined;
+  /** A fork made out of a FORK record, held for the flags that task_newtask may bring. */
+  newborn: HeldEvent | undefined;
   exitCalled: boolean;
   /** An exec was already made out of a COMM record. */
   execSeen: boolean;
@@ -37,11 +40,6 @@ interface Thread {
 
 function isThread(cloneFlags: Arg): boolean {
   return (BigInt(cloneFlags) & CLONE_THREAD) !== 0n;
-}
-
-/** A VMAP_STACK and its guard page, as only fork allocates them: 16 KiB aligned, 32 KiB under KASAN. */
-function isKernelStack(size: Arg, align: Arg): boolean {
-  return (align === 16384 || align === 32768) && size === Number(align) + 4096;
 }
 
 /** Turns raw events into what a TraceWriter takes. */
@@ -54,7 +52,7 @@ export class EventMapper {
   /** By child: which sources have told of its birth. */
   private readonly evidence = new Map<number, number>();
   private readonly groupExits = new Set<number>();
-  private readonly vmallocs = new Map<Arg, Arg>();
+  private readonly areas = new VmapAreas();
   private readonly intern: (text: string) => number;
   private timeNs = 0;
 
@@ -72,6 +70,7 @@ export class EventMapper {
       return;
     }
     const thread = this.thread(raw);
+    if (thread.newborn !== undefined) this.born(thread, raw);
     const row = ANSWER_ROWS.get(raw.name);
     if (row !== undefined) this.emit(raw, row.kind, row.args(raw.payload, this.intern));
     else if (raw.name.startsWith('sys_')) this.syscall(raw, thread);
@@ -80,6 +79,9 @@ export class EventMapper {
 
   /** Writes what is still held. */
   finish(): void {
+    for (const {newborn} of this.threads.values()) {
+      if (newborn !== undefined) this.queue.close(newborn);
+    }
     this.queue.finish();
   }
 
@@ -96,11 +98,14 @@ export class EventMapper {
   }
 
   private addThread(tid: number, tgid: number, parentTid: number, comm: string): Thread {
+    const old = this.threads.get(tid);
+    if (old !== undefined) this.retire(old);
     const thread: Thread = {
       tid,
       tgid,
       call: undefined,
       held: undefined,
+      newborn: undefined,
       exitCalled: false,
       execSeen: false,
     };
@@ -159,6 +164,12 @@ export class EventMapper {
     this.emit(raw, KIND.sys_exit, [call.nr, ret]);
   }
 
+  /** The tid is used again: nothing will be learnt about its former owner. */
+  private retire(thread: Thread): void {
+    this.giveUp(thread);
+    if (thread.newborn !== undefined) this.queue.close(thread.newborn);
+  }
+
   private giveUp(thread: Thread): void {
     if (thread.held !== undefined) {
       if (thread.held.open) this.queue.unresolved++;
@@ -188,8 +199,9 @@ export class EventMapper {
     else if (name === 'sched_process_fork') this.schedFork(raw, thread);
     else if (name === 'sched_process_exec') this.schedExec(raw, thread);
     else if (name === 'sched_process_exit') this.schedExit(raw, thread);
-    else if (name === 'alloc_vmap_area') this.vmapAlloc(raw, thread);
-    else if (name === 'free_vmap_area_noflush') this.vmapFree(raw);
+    else if (name === 'alloc_vmap_area') {
+      this.emit(raw, ...this.areas.alloc(raw.payload, thread.call !== undefined));
+    } else if (name === 'free_vmap_area_noflush') this.emit(raw, ...this.areas.free(raw.payload));
     else if (name === 'ksm_enter') {
       const kind = thread.call === undefined ? KIND.ksm_enter : KIND.ksm_entered;
       this.emit(raw, kind, [ptr(raw.payload, 'mm')]);
@@ -208,6 +220,17 @@ export class EventMapper {
     if ((seen & source) !== 0) seen = 0; // the tid is used again
     this.evidence.set(child, seen | source);
     return seen !== 0 || this.inFork(parent);
+  }
+
+  /** The parent of a newborn goes on: with task_newtask, which knows its flags, or with something else. */
+  private born(parent: Thread, raw: RawEvent): void {
+    const {newborn} = parent;
+    if (newborn === undefined) return;
+    if (raw.name === 'task_newtask' && num(raw.payload, 'pid') === newborn.args[0]) {
+      newborn.args[1] = ptr(raw.payload, 'clone_flags');
+    }
+    this.queue.close(newborn);
+    parent.newborn = undefined;
   }
 
   private newtask(raw: RawEvent, parent: Thread): void {
@@ -265,31 +288,6 @@ export class EventMapper {
     this.emit(raw, KIND.exit, [group ? 1 : 0]);
   }
 
-  private vmapAlloc(raw: RawEvent, thread: Thread): void {
-    const {payload} = raw;
-    const addr = num(payload, 'va_start');
-    const size = num(payload, 'size');
-    if (thread.call !== undefined || isKernelStack(size, numOr(payload, 'align', 0))) {
-      this.emit(raw, KIND.alloc_vmap_area, [addr, size, num(payload, 'failed')]);
-      return;
-    }
-    this.vmallocs.set(addr, size);
-    this.emit(raw, KIND.vmalloc, [addr, size]);
-  }
-
-  private vmapFree(raw: RawEvent): void {
-    const {payload} = raw;
-    const addr = ptr(payload, 'va_start');
-    const size = this.vmallocs.get(addr);
-    if (size === undefined) {
-      const args = [addr, num(payload, 'nr_lazy'), num(payload, 'nr_lazy_max')];
-      this.emit(raw, KIND.free_vmap_area, args);
-      return;
-    }
-    this.vmallocs.delete(addr);
-    this.emit(raw, KIND.vfree, [addr, size]);
-  }
-
   private record(raw: RawEvent): void {
     const record = sideBand(raw);
     if (record === undefined) {
@@ -331,7 +329,12 @@ export class EventMapper {
         this.childIs(parent, tid, undefined);
       }
       this.emit(raw, KIND.task_fork, args, parentTid);
-    } else this.emit(raw, KIND.fork, [tid, tgid === tid ? SIGCHLD : THREAD_FLAGS, tgid], parentTid);
+      return;
+    }
+    const flags = tgid === tid ? SIGCHLD : THREAD_FLAGS;
+    const held = [tid, flags, tgid];
+    if (parent.newborn !== undefined) this.queue.close(parent.newborn);
+    parent.newborn = this.queue.hold(KIND.fork, this.timeNs, parentTid, raw.cpu, held);
   }
 
   private mapRecord(raw: RawEvent, record: SideBand & {type: 'map'}): void {
