@@ -180,6 +180,8 @@ export class Dispatcher {
     t.se.lastRanAt = this.now;
     t.process!.gate = null;
     rq.current = null;
+    const {watchers} = t.se;
+    if (watchers !== null) for (const watcher of watchers.slice()) watcher.ownerLeft();
   }
 
   private pickNext(rq: RunQueue, previous: Task, delayTicks: number): void {
@@ -282,12 +284,17 @@ export class Dispatcher {
   reschedule(rq: RunQueue, here: number, leadTicks: number): void {
     const t = rq.current!;
     if (t.needResched) return;
-    t.needResched = true;
+    this.setNeedResched(t);
     if (here === rq.cpu.id) return;
     const {engine, topology, ipi} = this.kernel.machine;
     ipi.sent++;
     const arrival = this.now + leadTicks + topology.ipiDeliverTicks;
     engine.schedule(rq.reschedule!, arrival, PRIORITY.interrupt);
+  }
+
+  private setNeedResched(t: Task): void {
+    t.needResched = true;
+    t.se.spin?.needsResched();
   }
 
   private rescheduleInterrupt(rq: RunQueue): number {
@@ -308,7 +315,7 @@ export class Dispatcher {
     const t = rq.current;
     if (t === null || rq.tasks.length === 0) return TICK_BODY_TICKS;
     this.fair.updateCurrent(rq, this.now);
-    if (this.fair.sliceOver(rq)) t.needResched = true;
+    if (this.fair.sliceOver(rq)) this.setNeedResched(t);
     this.helpFromIdle(rq);
     this.preemptUser(rq);
     this.armTick(rq);

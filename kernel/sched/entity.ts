@@ -2,6 +2,12 @@
 
 import type {Timer} from '../../machine/engine.ts';
 
+/** A task that spins for a sleeping lock: it stops when it should give way, and when the owner stops running. */
+export interface SpinWatcher {
+  needsResched(): void;
+  ownerLeft(): void;
+}
+
 /** Scheduler state of one task (struct sched_entity and a bit more). */
 export class SchedEntity {
   /** In a run queue, waiting for its CPU. The task that runs is not queued. */
@@ -31,4 +37,8 @@ export class SchedEntity {
   /** TASK_INTERRUPTIBLE: not looked at by the hung-task detector. */
   interruptible = false;
   timer: Timer | null = null;
+  /** Its own optimistic spin, null when it does not spin. */
+  spin: SpinWatcher | null = null;
+  /** Optimistic spins of others for locks that this task owns; null when there are none. */
+  watchers: SpinWatcher[] | null = null;
 }

@@ -64,6 +64,7 @@ export class MmSwitcher {
   private load(rq: RunQueue, t: Task, mm: MmStruct): number {
     const {machine, pgd} = this.kernel;
     const tlb = machine.tlbs[rq.cpu.id];
+    this.kernel.tlb?.mmLoaded(rq.cpu, rq.loadedMm, mm);
     rq.loadedMm = mm;
     tlb.load(mm.id, mm.tlbGeneration);
     pgd.switch_mm?.(t, mm);

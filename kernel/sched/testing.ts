@@ -1,4 +1,4 @@
-// For tests: a kernel with nothing but a scheduler on a real machine, and tasks on it.
+// For tests: a kernel with nothing but locks and a scheduler on a real machine, and tasks on it.
 
 import type {Code} from '../../machine/engine.ts';
 import type {IpiMode} from '../../machine/ipi.ts';
@@ -7,11 +7,12 @@ import {loadMachine} from '../../machine/machines.ts';
 import {Checks} from '../checks.ts';
 import {kernelFacts} from '../design.ts';
 import type {Kernel} from '../kernel.ts';
+import {LockRegistry} from '../locking/registry.ts';
 import {Rcu} from '../rcu.ts';
 import {Task} from '../task.ts';
 import {Scheduler} from './core.ts';
 
-/** A kernel of which only machine, checks, scheduler and RCU exist. */
+/** A kernel of which only machine, checks, locks, scheduler and RCU exist. */
 export interface BareKernel {
   readonly kernel: Kernel;
   readonly machine: Machine;
@@ -40,6 +41,7 @@ export function bareKernel(
     fn: (name: string) => machine.profile.id(name),
   };
   const kernel = partial as unknown as Kernel;
+  Object.assign(partial, {locks: new LockRegistry(kernel)});
   const sched = new Scheduler(kernel);
   Object.assign(partial, {sched});
   const rcu = new Rcu(kernel);

@@ -1,0 +1,405 @@
+// struct rw_semaphore: many readers or one writer, both may sleep. The essay of the mechanism is Linux's own
+// kernel/locking/rwsem.c; which parts a kernel version has is in rwsem_facts.ts.
+//
+// Every down and up is a locked operation on the count: mmap_lock's line travels even between readers. A writer that
+// fails spins while the owner runs (on readers for 10 to 25 us, once per read phase), then queues and sleeps. A reader
+// that fails may slip in past the queue when no writer holds the lock and it is the only reader, else it queues.
+// Whoever makes the lock free wakes the queue: readers are granted the lock by the waker, up to 256 at a time; a writer
+// is only woken and must win the lock itself, unless 4 ms have passed: then it sets the hand-off flag and nobody else
+// gets in. Waiters and wakers meet under wait_lock, which is on the same line.
+// Left out: spinning of readers (5.3 to 5.10), which then queue or steal; waking of killed waiters.
+
+import {assert} from '../../machine/assert.ts';
+import type {Cpu} from '../../machine/cpu.ts';
+import type {Code, Process} from '../../machine/engine.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import type {Acquisition} from './lockdep.ts';
+import type {Spinner} from './osq_lock.ts';
+import type {LockOptions} from './registry.ts';
+import {
+  HANDOFF_AFTER_TICKS,
+  MAX_READERS_WOKEN,
+  type RwsemFacts,
+  readerSpinTicks,
+  rwsemFacts,
+} from './rwsem_facts.ts';
+import {HolderStats, SLEEPING, SleepingLock, TRYLOCK} from './sleeping_lock.ts';
+
+/** A sleeping task in the queue. */
+interface RwsemWaiter {
+  readonly task: Task;
+  readonly reads: boolean;
+  /** Tick from which on it may ask for a hand-off. */
+  readonly timeoutTick: number;
+  /** A reader that a waker gave the lock to. */
+  granted: boolean;
+  /** It no longer sleeps here: a wake-up that is still on its way is dropped. */
+  left: boolean;
+}
+
+/** A reader-writer lock that one may sleep for, as mmap_lock. */
+export class RwSemaphore extends SleepingLock {
+  private writer: Task | null = null;
+  private readers = 0;
+  private readonly waiters: RwsemWaiter[] = [];
+  private handoff = false;
+  /** RWSEM_NONSPINNABLE: spinning on this read phase has timed out once. */
+  private nonspinnable = false;
+  private readonly facts: RwsemFacts;
+  private readonly readHolders: HolderStats;
+  private readonly writeHolders: HolderStats;
+  private readonly readFn: number;
+  private readonly writeFn: number;
+  /** Start of the present read phase or of the writer's hold. */
+  private heldSince = 0;
+
+  constructor(kernel: Kernel, name: string, opts: LockOptions = {}) {
+    super(kernel, name, opts, 'rwsem');
+    const className = opts.class ?? name;
+    this.facts = rwsemFacts(kernel.facts.version);
+    this.readHolders = new HolderStats(kernel, kernel.locks.stats(`${className}-R`));
+    this.writeHolders = new HolderStats(kernel, kernel.locks.stats(`${className}-W`));
+    this.readFn = kernel.fn('down_read');
+    this.writeFn = kernel.fn('down_write');
+  }
+
+  holder(): Process | null {
+    return this.writer?.process ?? null;
+  }
+
+  get readerCount(): number {
+    return this.readers;
+  }
+
+  isWriteHeldBy(t: Task): boolean {
+    return this.writer === t;
+  }
+
+  /** down_read(). False: go on with readAcquireSlow. `how`: SLEEPING, with a subclass if nested (lockdep). */
+  readAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
+    this.kernel.sched.mightSleep(t, 'down_read');
+    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, how);
+    if (t.cpu.settle()) return false;
+    return this.tryRead(t);
+  }
+
+  *readAcquireSlow(t: Task, fn: number): Code {
+    if (t.process!.pendingKey !== 0) {
+      yield;
+      if (this.tryRead(t)) return;
+    }
+    const since = this.now;
+    const {stats} = this.readHolders;
+    stats.contended++;
+    if (t.cpu.settle()) yield;
+    if (!(yield* this.stealRead(t))) yield* this.queueReader(t);
+    stats.waited(fn, this.now - since);
+  }
+
+  /** down_read_trylock(). The caller has settled. */
+  tryReadAcquire(t: Task, fn: number): boolean {
+    if (!this.tryRead(t)) return false;
+    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, TRYLOCK);
+    return true;
+  }
+
+  /** up_read(). False: go on with readReleaseSlow. */
+  readRelease(t: Task): boolean {
+    if (t.cpu.settle()) return false;
+    return this.dropRead(t);
+  }
+
+  *readReleaseSlow(t: Task): Code {
+    if (t.process!.pendingKey !== 0) {
+      yield;
+      if (this.dropRead(t)) return;
+    }
+    yield* this.wakeQueue(t);
+  }
+
+  /** down_write(). False: go on with writeAcquireSlow. */
+  writeAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
+    this.kernel.sched.mightSleep(t, 'down_write');
+    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, how);
+    if (t.cpu.settle()) return false;
+    return this.tryWrite(t);
+  }
+
+  *writeAcquireSlow(t: Task, fn: number): Code {
+    if (t.process!.pendingKey !== 0) {
+      yield;
+      if (this.tryWrite(t)) return;
+    }
+    const since = this.now;
+    const {stats} = this.writeHolders;
+    stats.contended++;
+    if (t.cpu.settle()) yield;
+    if (!(yield* this.spin(t))) yield* this.queueWriter(t);
+    stats.waited(fn, this.now - since);
+  }
+
+  /** down_write_trylock(). The caller has settled. */
+  tryWriteAcquire(t: Task, fn: number): boolean {
+    if (!this.tryWrite(t)) return false;
+    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, TRYLOCK);
+    return true;
+  }
+
+  /** up_write(). False: go on with writeReleaseSlow. */
+  writeRelease(t: Task): boolean {
+    assert(this.writer === t, `${this.name}: up_write by a task that does not hold it`);
+    if (t.cpu.settle()) return false;
+    return this.dropWrite(t);
+  }
+
+  *writeReleaseSlow(t: Task): Code {
+    if (t.process!.pendingKey !== 0) {
+      yield;
+      if (this.dropWrite(t)) return;
+    }
+    yield* this.wakeQueue(t);
+  }
+
+  /** downgrade_write(): the writer becomes a reader, and queued readers join it. */
+  *downgrade(t: Task): Code {
+    assert(this.writer === t, `${this.name}: downgraded by a task that does not hold it`);
+    if (t.cpu.settle()) yield;
+    this.writeHolders.stats.holdTicks += this.now - this.heldSince;
+    this.writer = null;
+    this.readers = 1;
+    this.heldSince = this.now;
+    this.rmw(t.cpu, this.writeFn);
+    this.notifyLookers(t.cpu);
+    if (this.waiters.length > 0) yield* this.wakeQueue(t);
+  }
+
+  private tryRead(t: Task): boolean {
+    this.rmw(t.cpu, this.readFn);
+    if (this.writer !== null || this.waiters.length > 0 || this.handoff) return false;
+    this.addReader(t.cpu);
+    return true;
+  }
+
+  private tryWrite(t: Task): boolean {
+    this.rmw(t.cpu, this.writeFn);
+    if (this.writer !== null || this.readers > 0 || this.waiters.length > 0) return false;
+    this.setWriter(t);
+    return true;
+  }
+
+  private addReader(cpu: Cpu): void {
+    if (this.readers++ === 0) this.heldSince = this.now;
+    this.readHolders.taken(cpu);
+  }
+
+  private setWriter(t: Task): void {
+    this.writer = t;
+    this.handoff = false;
+    this.nonspinnable = false;
+    this.heldSince = this.now;
+    this.writeHolders.taken(t.cpu);
+  }
+
+  /** True when nothing is left to do. */
+  private dropRead(t: Task): boolean {
+    assert(this.readers > 0, `${this.name}: up_read without a reader`);
+    this.kernel.locks.lockdep?.release(t, this.classId);
+    this.rmw(t.cpu, this.readFn);
+    if (--this.readers > 0) return true;
+    this.readHolders.stats.holdTicks += this.now - this.heldSince;
+    this.nonspinnable = false;
+    this.notifyLookers(t.cpu);
+    return this.waiters.length === 0;
+  }
+
+  private dropWrite(t: Task): boolean {
+    this.kernel.locks.lockdep?.release(t, this.classId);
+    this.writeHolders.stats.holdTicks += this.now - this.heldSince;
+    this.writer = null;
+    this.rmw(t.cpu, this.writeFn);
+    this.notifyLookers(t.cpu);
+    return this.waiters.length === 0;
+  }
+
+  /** Reader optimistic lock stealing: past the queue, but not when other readers hold the lock already. */
+  private *stealRead(t: Task): Code<boolean> {
+    if (!this.facts.readersSteal || this.writer !== null || this.handoff || this.readers > 0) {
+      return false;
+    }
+    this.addReader(t.cpu);
+    const first: RwsemWaiter | undefined = this.waiters[0];
+    if (first !== undefined && first.reads) yield* this.wakeQueue(t);
+    return true;
+  }
+
+  private *queueReader(t: Task): Code {
+    yield* this.lockQueue(t);
+    if (this.waiters.length === 0 && this.writer === null) {
+      this.addReader(t.cpu);
+      yield* this.unlockQueue(t);
+      return;
+    }
+    const waiter = this.enqueue(t, true);
+    const woken = this.lockIsOpenTo(waiter) ? this.markWake(t.cpu) : [];
+    yield* this.unlockQueue(t);
+    yield* this.wakeAll(t, woken);
+    while (!waiter.granted) {
+      this.kernel.sched.prepareToWait(t);
+      yield* this.kernel.sched.schedule(t, this);
+    }
+    waiter.left = true;
+    this.kernel.sched.cancelWait(t);
+  }
+
+  private *queueWriter(t: Task): Code {
+    const {sched} = this.kernel;
+    yield* this.lockQueue(t);
+    const waiter = this.enqueue(t, false);
+    const ahead = this.waiters[0];
+    const woken =
+      ahead !== waiter && ahead.reads && this.writer === null ? this.markWake(t.cpu) : [];
+    yield* this.wakeAll(t, woken);
+    for (;;) {
+      sched.prepareToWait(t);
+      if (t.cpu.settle()) yield;
+      if (this.takeQueued(waiter)) break;
+      yield* this.unlockQueue(t);
+      yield* sched.schedule(t, this);
+      yield* this.lockQueue(t);
+    }
+    waiter.left = true;
+    sched.cancelWait(t);
+    this.waiters.splice(this.waiters.indexOf(waiter), 1);
+    yield* this.unlockQueue(t);
+  }
+
+  /** rwsem_try_write_lock(), under wait_lock. */
+  private takeQueued(waiter: RwsemWaiter): boolean {
+    const t = waiter.task;
+    this.rmw(t.cpu, this.writeFn);
+    const first = this.waiters[0] === waiter;
+    if (this.handoff && !first) return false;
+    if (this.writer !== null || this.readers > 0) {
+      if (first && this.facts.handoff && this.now > waiter.timeoutTick) this.handoff = true;
+      return false;
+    }
+    this.setWriter(t);
+    return true;
+  }
+
+  private enqueue(t: Task, reads: boolean): RwsemWaiter {
+    const timeoutTick = this.now + HANDOFF_AFTER_TICKS;
+    const waiter = {task: t, reads, timeoutTick, granted: false, left: false};
+    this.waiters.push(waiter);
+    this.rmw(t.cpu, reads ? this.readFn : this.writeFn);
+    return waiter;
+  }
+
+  /** rwsem_cond_wake_waiter(): nobody holds the lock, or readers do and the queue starts with this reader. */
+  private lockIsOpenTo(waiter: RwsemWaiter): boolean {
+    if (this.writer !== null) return false;
+    return this.readers === 0 || this.waiters[0] === waiter;
+  }
+
+  /** rwsem_wake(): somebody made the lock free, or freer. */
+  private *wakeQueue(t: Task): Code {
+    yield* this.lockQueue(t);
+    const woken = this.markWake(t.cpu);
+    yield* this.unlockQueue(t);
+    yield* this.wakeAll(t, woken);
+  }
+
+  /** rwsem_mark_wake(): grants the lock to queued readers, or picks the writer to wake. Under wait_lock. */
+  private markWake(cpu: Cpu): RwsemWaiter[] {
+    const first: RwsemWaiter | undefined = this.waiters[0];
+    if (first === undefined) return [];
+    if (!first.reads) return this.readers === 0 ? [first] : [];
+    if (this.writer !== null) {
+      if (this.facts.handoff && this.now > first.timeoutTick) this.handoff = true;
+      return [];
+    }
+    const woken: RwsemWaiter[] = [];
+    for (let i = 0; i < this.waiters.length && woken.length < MAX_READERS_WOKEN; ) {
+      const waiter = this.waiters[i];
+      if (waiter.reads) {
+        this.waiters.splice(i, 1);
+        waiter.granted = true;
+        woken.push(waiter);
+        this.addReader(waiter.task.cpu);
+      } else if (this.facts.wakesAllReaders) i++;
+      else break;
+    }
+    this.handoff = false;
+    this.rmw(cpu, this.readFn);
+    return woken;
+  }
+
+  private *wakeAll(t: Task, woken: readonly RwsemWaiter[]): Code {
+    for (const waiter of woken) {
+      if (t.cpu.settle()) yield;
+      if (!waiter.left) this.kernel.sched.wake(waiter.task);
+    }
+  }
+
+  private *lockQueue(t: Task): Code {
+    if (!this.waitLock.acquire(t, this.sleepFn)) yield* this.waitLock.acquireSlow(t, this.sleepFn);
+    if (t.cpu.settle()) yield;
+  }
+
+  private *unlockQueue(t: Task): Code {
+    if (!this.waitLock.release(t)) yield* this.waitLock.releaseSlow(t);
+  }
+
+  /** rwsem_optimistic_spin(). True: it has the lock. */
+  private *spin(t: Task): Code<boolean> {
+    if (!this.facts.writersSpin || !this.canSpin(t)) return false;
+    t.preemptCount++;
+    const spinner = this.newSpinner(t);
+    const taken =
+      (yield* this.osq.lock(spinner, this.spinFn)) && (yield* this.spinAtHead(t, spinner));
+    t.preemptCount--;
+    return taken;
+  }
+
+  private *spinAtHead(t: Task, spinner: Spinner): Code<boolean> {
+    let taken = false;
+    let readersUntil = 0;
+    for (;;) {
+      if (this.isFree() && !this.handoff) {
+        this.rmw(t.cpu, this.writeFn);
+        this.setWriter(t);
+        taken = true;
+      } else t.cpu.stall(this.line.read(t.cpu, this.now), this.spinFn);
+      if (t.cpu.settle()) yield;
+      if (taken || !this.canSpin(t)) break;
+      if (this.isFree()) {
+        if (this.handoff) break;
+        continue;
+      }
+      if (this.writer !== null) readersUntil = 0;
+      else if (readersUntil === 0) readersUntil = this.now + readerSpinTicks(this.readers);
+      else if (this.now >= readersUntil) {
+        this.nonspinnable = true;
+        break;
+      }
+      this.lookers.push(spinner);
+      const deadline = readersUntil === 0 ? Infinity : readersUntil;
+      yield* spinner.wait(this, this.writer, deadline, this.spinFn);
+      this.stopLooking(spinner);
+    }
+    this.osq.unlock(spinner);
+    return taken;
+  }
+
+  private isFree(): boolean {
+    return this.writer === null && this.readers === 0;
+  }
+
+  /** rwsem_can_spin_on_owner(). */
+  private canSpin(t: Task): boolean {
+    if (t.needResched) return false;
+    if (this.writer !== null) return this.writer.se.onCpu;
+    return this.readers === 0 || (this.facts.readerSpin && !this.nonspinnable);
+  }
+}

@@ -1,0 +1,94 @@
+// What mutex and rwsem have in common: one cache line with count, owner, spin queue and wait list; statistics in the
+// registry's form; lockdep; the head of the spin queue.
+
+import {CacheLine} from '../../machine/cache_line.ts';
+import type {Cpu} from '../../machine/cpu.ts';
+import type {Process, Waitable} from '../../machine/engine.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import type {Acquisition} from './lockdep.ts';
+import {OsqLock, Spinner} from './osq_lock.ts';
+import type {LockOptions} from './registry.ts';
+import type {SpinLock} from './spinlock.ts';
+import type {LockStats} from './stats.ts';
+
+/** For lockdep: a plain acquisition of a sleeping lock, and a trylock. */
+export const SLEEPING: Acquisition = Object.freeze({sleeping: true});
+export const TRYLOCK: Acquisition = Object.freeze({sleeping: true, trylock: true});
+
+/** Base of the locks that one may sleep for. */
+export abstract class SleepingLock implements Waitable {
+  protected readonly line: CacheLine;
+  protected readonly waitLock: SpinLock;
+  protected readonly osq: OsqLock;
+  protected readonly classId: number;
+  /** Spinners that look at the owner now. */
+  protected readonly lookers: Spinner[] = [];
+  protected readonly spinFn: number;
+  protected readonly sleepFn: number;
+
+  constructor(
+    readonly kernel: Kernel,
+    readonly name: string,
+    opts: LockOptions,
+    kind: string,
+  ) {
+    const {machine, locks} = kernel;
+    const className = opts.class ?? name;
+    const node = opts.node ?? machine.topology.defaultHomeNode;
+    this.line = opts.line ?? new CacheLine(name, machine.topology, node);
+    this.waitLock = locks.innerSpinlock(`${className}.wait_lock`, this.line);
+    this.osq = new OsqLock(kernel, `${name}.osq`, this.line);
+    this.classId = locks.classId(className);
+    this.spinFn = kernel.fn(`${kind}_spin_on_owner`);
+    this.sleepFn = kernel.fn(`${kind}_lock_slowpath`);
+  }
+
+  abstract holder(): Process | null;
+
+  protected get now(): number {
+    return this.kernel.machine.engine.now;
+  }
+
+  /** A locked operation on the lock's word. */
+  protected rmw(cpu: Cpu, fn: number): void {
+    cpu.stall(this.line.rmw(cpu, this.now), fn);
+  }
+
+  /** The owner changed on `cpu`: who looks sees it when the line has come. */
+  protected notifyLookers(cpu: Cpu): void {
+    const {topology} = this.kernel.machine;
+    for (const spinner of this.lookers.slice()) {
+      const to = spinner.task.cpu.id;
+      spinner.notify(cpu.pendingTicks + topology.transferTicks(cpu.id, to, this.line.homeNode));
+    }
+  }
+
+  protected stopLooking(spinner: Spinner): void {
+    const at = this.lookers.indexOf(spinner);
+    if (at >= 0) this.lookers.splice(at, 1);
+  }
+
+  protected newSpinner(t: Task): Spinner {
+    return new Spinner(this.kernel, t);
+  }
+}
+
+/** Counts of one class of holders (a mutex, the readers or the writers of an rwsem). */
+export class HolderStats {
+  private lastCpu = -1;
+
+  constructor(
+    readonly kernel: Kernel,
+    readonly stats: LockStats,
+  ) {}
+
+  taken(cpu: Cpu): void {
+    const {stats} = this;
+    stats.acquired++;
+    if (this.lastCpu >= 0) {
+      stats.handoff[this.kernel.machine.topology.distance(this.lastCpu, cpu.id)]++;
+    }
+    this.lastCpu = cpu.id;
+  }
+}
