@@ -13,7 +13,9 @@ import type {Task} from './task.ts';
 
 /** What a walk over PGDs does at each of them. */
 export interface PgdVisitor {
-  /** Acts on `pgd`, whose lines are here and whose page_table_lock is held. False ends the walk. */
+  /** The walk takes mm->page_table_lock around each visit. */
+  readonly locksPageTable: boolean;
+  /** Acts on `pgd`, whose lines are here. False ends the walk. */
   visit(cpu: Cpu, pgd: KernelPgd): boolean;
 }
 

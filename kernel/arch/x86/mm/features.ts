@@ -8,7 +8,9 @@ import {isBefore} from '../../../version.ts';
 export interface PgdFeatures {
   /** kernel_physical_mapping_init calls sync_global_pgds (9b861528a801, 2.6.37 RECALLED). */
   readonly syncsDirectMap: boolean;
-  /** remove_pagetable exists (ae9aae9eda2d, 3.9 RECALLED) and frees empty top-level tables (until af2cf278ef4f, 4.8). */
+  /** remove_pagetable exists (ae9aae9eda2d, 3.9 RECALLED). */
+  readonly hasRemovePagetable: boolean;
+  /** remove_pagetable frees empty top-level tables (until af2cf278ef4f, 4.8). */
   readonly freesPudTables: boolean;
   /** sync_global_pgds clears copies when the reference is none (9661d5bcd058, 3.19 RECALLED). */
   readonly syncClears: boolean;
@@ -47,6 +49,7 @@ export function pgdFeatures(kernel: Kernel): PgdFeatures {
   const lazy = vmallocFault && !eager && design.pgd !== 'preallocated';
   return {
     syncsDirectMap: since('2.6.37'),
+    hasRemovePagetable: since('3.9'),
     freesPudTables: removes && since('3.9'),
     syncClears: removes && since('3.19'),
     unmapFreesPud: removes && since('3.14'),

@@ -12,6 +12,8 @@ import type {Code} from '../../../../machine/engine.ts';
 import type {StoreBuffers} from '../../../../machine/store_buffer.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {BulkLock} from '../../../locking/bulk_lock.ts';
+import {Mutex} from '../../../locking/mutex.ts';
+import type {SpinLock} from '../../../locking/spinlock.ts';
 import type {Task} from '../../../task.ts';
 import {type PgdFeatures, pgdFeatures} from './features.ts';
 import {type PagingLayout, pagingLayout} from './layout.ts';
@@ -33,10 +35,17 @@ export class KernelPageTables {
   readonly checks: PgdChecks;
   /** init_mm.page_table_lock. */
   readonly page_table_lock: BulkLock;
+  /** Serialises CPA (pageattr.ts) and memory hotplug (hotplug.ts). */
+  readonly cpa_lock: SpinLock;
+  readonly mem_hotplug: Mutex;
   /** Indexes of reference entries that were ever populated, ascending: what a copy of the kernel half has to copy. */
   readonly populated: number[] = [];
   /** Raised whenever a reference entry is populated, cleared or replaced. */
   generation = 0;
+  /** count-at-switch: the generation that every CPU can see, and that PGDs are compared with. */
+  publishedGeneration = 0;
+  /** Generation at which each entry changed last. */
+  readonly changedAt: Float64Array;
   private readonly buffers: StoreBuffers;
   private readonly fnPopulate: number;
 
@@ -46,9 +55,12 @@ export class KernelPageTables {
     this.buffers = kernel.machine.storeBuffers;
     this.swapper_pg_dir = new Uint32Array(this.layout.entries + 1);
     this.tables = new Tables(this.layout);
+    this.changedAt = new Float64Array(this.layout.entries);
     this.pool = new PgdPool(kernel, this.layout, this.swapper_pg_dir);
     this.checks = new PgdChecks(kernel, this);
     this.page_table_lock = kernel.initMm.pageTableLock;
+    this.cpa_lock = kernel.locks.spinlock('cpa_lock');
+    this.mem_hotplug = new Mutex(kernel, 'mem_hotplug.lock');
     this.fnPopulate = kernel.fn('pgd_populate');
     kernel.initMm.pgd = this.pool.referencePgd(kernel.initMm);
     this.boot();
@@ -173,7 +185,7 @@ export class KernelPageTables {
   }
 
   private note(index: number): void {
-    this.generation++;
+    this.changedAt[index] = ++this.generation;
     this.checks.referenceChanged(index);
     const {populated} = this;
     if (populated.includes(index)) return;
@@ -200,9 +212,11 @@ export class KernelPageTables {
       }
     }
     this.tables.takeWork();
+    this.publishedGeneration = this.generation;
   }
 
-  private bootMap(startVpn: number, pages: number, leafShift: number): void {
+  /** Maps pages that are there when the run begins. Before any PGD but the reference exists. */
+  bootMap(startVpn: number, pages: number, leafShift: number): void {
     const {layout} = this;
     for (let at = startVpn; at < startVpn + pages; ) {
       const index = this.pgd_index(at);

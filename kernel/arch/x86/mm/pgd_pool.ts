@@ -110,8 +110,10 @@ export class PgdPool {
     return pgd;
   }
 
-  /** A PGD that belongs to no mm: the EFI or trampoline one. */
-  allocateSpecial(name: string): KernelPgd {
+  /** The PGD named `name` that belongs to no mm and is on no list; made when first asked for. */
+  special(name: string): KernelPgd {
+    const known = this.specials.find((pgd) => pgd.special === name);
+    if (known !== undefined) return known;
     const {lines} = this.kernel.machine;
     const pgd = new KernelPgd(
       new Uint32Array(this.rowCells),
@@ -140,10 +142,6 @@ export class PgdPool {
   /** Visits every live PGD of a process, oldest first. */
   forEach(visit: (pgd: KernelPgd) => void): void {
     for (const pgd of this.live) visit(pgd);
-  }
-
-  forEachSpecial(visit: (pgd: KernelPgd) => void): void {
-    for (const pgd of this.specials) visit(pgd);
   }
 
   private chunkOf(row: number): Uint32Array {

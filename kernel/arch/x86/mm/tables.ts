@@ -151,7 +151,7 @@ export class Tables {
 
   /**
    * Unmaps pages; with `freeEmpty` gives back every table below `table` that has become empty (remove_pagetable), without
-   * it only leaf entries go (vunmap).
+   * it only leaf entries go (vunmap). A large page that is covered in part stays.
    */
   clear(table: Table, offset: number, pages: number, freeEmpty: boolean): void {
     const {cells} = table;
@@ -167,7 +167,7 @@ export class Tables {
       const end = Math.min((index + 1) * span, offset + pages);
       const below = this.find(cells[index]);
       if (below === null) {
-        if (cells[index] >= LARGE) this.drop(table, cells, index);
+        if (cells[index] >= LARGE && end - at === span) this.drop(table, cells, index);
       } else {
         this.clear(below, at - index * span, end - at, freeEmpty);
         if (freeEmpty && below.populated === 0) {
@@ -183,6 +183,30 @@ export class Tables {
     cells[index] = 0;
     table.populated--;
     this.work.entriesWritten++;
+  }
+
+  /** A table that maps what large entry at `level` - 1 mapped, with the next smaller pages (__split_large_page). */
+  splitLarge(level: number, node: number): Table {
+    const table = this.allocate(level, node);
+    table.populated = this.entriesAt(level);
+    this.work.entriesWritten += table.populated;
+    if (table.cells !== null) {
+      for (let i = 0; i < table.cells.length; i++) table.cells[i] = this.largeEntry();
+    }
+    return table;
+  }
+
+  /** The deepest table on the way to `offset` below `table`, with the offset into what it spans. */
+  deepest(table: Table, offset: number): {table: Table; offset: number} {
+    let at = {table, offset};
+    while (at.table.cells !== null) {
+      const span = 2 ** this.layout.lowerShifts[at.table.level];
+      const index = Math.floor(at.offset / span);
+      const below = this.find(at.table.cells[index]);
+      if (below === null) break;
+      at = {table: below, offset: at.offset - index * span};
+    }
+    return at;
   }
 
   /** Gives back everything below `table` and `table` itself. */

@@ -12,6 +12,7 @@ import type {SpinLock} from '../../../../locking/spinlock.ts';
 import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdDesign, PgdVisitor} from '../../../../pgd_design.ts';
 import type {Task} from '../../../../task.ts';
+import {xen_pgd_pin} from '../../xen/mmu.ts';
 import type {KernelPageTables} from '../page_tables.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 
@@ -43,6 +44,7 @@ export abstract class PgdBase implements PgdDesign {
     if (this.tables.features.syncsStackAtSwitch) {
       this.switch_mm = (t, mm) => this.syncStack(t, mm);
     }
+    if (this.tables.layout.xen) this.switch_mm = (t, mm) => xen_pgd_pin(kernel, t, mm);
   }
 
   abstract pgd_alloc(t: Task, mm: MmStruct): Code;

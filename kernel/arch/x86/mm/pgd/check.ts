@@ -82,7 +82,8 @@ export class PgdChecks {
     const {tables, kernel} = this;
     if (pgd.completedAt < 0 || this.walkOf[index] === 0) return false;
     if (tables.features.vmallocFault && tables.isVmalloc(tables.entryStart(index))) return false;
-    if (kernel.design.pgd === 'count-at-switch') return pgd.kernelCount >= tables.generation;
+    if (kernel.design.pgd === 'count-at-switch')
+      return pgd.kernelCount >= tables.publishedGeneration;
     return true;
   }
 

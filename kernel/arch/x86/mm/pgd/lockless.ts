@@ -13,6 +13,7 @@ import type {Kernel} from '../../../../kernel.ts';
 import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {Task} from '../../../../task.ts';
+import {xen_pgd_pin} from '../../xen/mmu.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 import {PgdBase} from './base.ts';
 import {EntrySync} from './sync_entry.ts';
@@ -47,10 +48,14 @@ export abstract class LocklessDesign extends PgdBase {
     this.freePage(t, mm);
   }
 
-  /** The late copy. `barrier` and `store` are what the postings differ in. */
+  /**
+   * The late copy; `barrier` and `storeEntry` are what the postings differ in. In fork dup_mmap has pinned the child's mm
+   * before (Xen), in exec activate_mm will do so after: told apart by whether the mm is the running task's.
+   */
   private *initLate(t: Task, mm: MmStruct): Code {
     const pgd = mm.pgd as KernelPgd;
     assert(pgd !== null && !pgd.freed, 'arch_pgd_init_late on a freed PGD');
+    if (t.mm !== mm) xen_pgd_pin(this.kernel, t, mm);
     this.barrier(t);
     if (t.cpu.settle()) yield;
     const {tables} = this;

@@ -2,12 +2,14 @@
 // lacks it, BUG when the PGD has another one, clear it when the reference is gone (kernels 3.19 to 4.7).
 
 import type {Cpu} from '../../../../../machine/cpu.ts';
+import type {Kernel} from '../../../../kernel.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {KernelPageTables} from '../page_tables.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 
 /** One walk's worth of synchronising entry `index`. Reused from walk to walk by `begin`. Ends at an absent reference. */
 export class EntrySync implements PgdVisitor {
+  readonly locksPageTable = true;
   /** What the kernel would print at the BUG it hit, null without. */
   bug: string | null = null;
   private index = 0;
@@ -47,6 +49,7 @@ export class EntrySync implements PgdVisitor {
  * and writes entry 0 of the user half instead, and the kernel entry stays as it is.
  */
 export class UnindexedSync implements PgdVisitor {
+  readonly locksPageTable = true;
   bug: string | null = null;
   /** PGDs whose user entry 0 was written in this walk. */
   written = 0;
@@ -61,6 +64,16 @@ export class UnindexedSync implements PgdVisitor {
     this.bug = null;
     this.written = 0;
     return this;
+  }
+
+  /** Reports what the walk did, if it wrote where it should not have. */
+  report(kernel: Kernel, index: number): void {
+    if (this.written === 0) return;
+    kernel.checks.count('pgd_user_entry_written', this.written);
+    kernel.checks.finding(
+      `sync_global_pgds wrote kernel entry ${index} to user entry 0 of ${this.written} PGDs`,
+    );
+    this.written = 0;
   }
 
   visit(cpu: Cpu, pgd: KernelPgd): boolean {

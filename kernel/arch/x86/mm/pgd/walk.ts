@@ -29,7 +29,7 @@ function evictedTicks(visits: number): number {
   return lines <= L2_LINES ? L2_TICKS : L3_TICKS;
 }
 
-/** list_for_each_entry(page, &pgd_list, lru), page_table_lock around each visit. */
+/** list_for_each_entry(page, &pgd_list, lru). */
 export function* walkPgdList(
   kernel: Kernel,
   t: Task,
@@ -41,16 +41,17 @@ export function* walkPgdList(
   const {lines} = kernel.machine;
   const stepTicks = kernel.costs.walkStepTicks;
   const floor = evictedTicks(list.count);
+  const locks = visitor.locksPageTable;
   let goOn = true;
   for (let pgd = list.first; pgd !== null && goOn; pgd = pgd.next) {
     cpu.charge(stepTicks, fn);
     cpu.stall(Math.max(floor, lines.touch(pgd.pageLine, cpu)), fn);
     const lock = pgd.mm!.pageTableLock;
-    if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
+    if (locks && !lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
     cpu.stall(Math.max(floor, lines.touch(pgd.entryLine, cpu)), fn);
     if (cpu.settle()) yield;
     goOn = visitor.visit(cpu, pgd);
-    if (!lock.release(t)) yield* lock.releaseSlow(t);
+    if (locks && !lock.release(t)) yield* lock.releaseSlow(t);
   }
 }
 
