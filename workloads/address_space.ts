@@ -1,6 +1,7 @@
-// The address space that a generated process starts with: program, libraries, heap, stack and as many further anonymous
-// areas as the workload asks for, on x86-64. Areas never touch each other, so the kernel cannot merge them: `vmas` is
-// what /proc/PID/maps would show. Only private writable areas hold anonymous pages, the ones that fork must copy.
+// The address space that a generated process starts with: program, libraries, heap, stack and as
+// many further anonymous areas as the workload asks for, on x86-64. Areas never touch each other,
+// so the kernel cannot merge them: `vmas` is what /proc/PID/maps would show. Only private writable
+// areas hold anonymous pages, the ones that fork must copy.
 
 import {KIND} from '../formats/kinds.ts';
 import {NOMINAL_NS} from './nominal.ts';

@@ -1,5 +1,5 @@
-// The catalogue is data: it names only what exists, its traces are small, keep the laws and depend on the seed alone.
-// What a design does under them is tested where there is a kernel, in replay/.
+// The catalogue is data: it names only what exists, its traces are small, keep the laws and depend
+// on the seed alone. What a design does under them is tested where there is a kernel, in replay/.
 
 import assert from 'node:assert/strict';
 import {describe, test} from 'node:test';

@@ -1,8 +1,10 @@
-// The scenario catalogue: every bug and fix of the threads that this project started from, as data. A scenario is a trace
-// builder, the fault's signature in a run's report, and the designs it runs under, each with the verdict that it must
-// get: the faulty design is caught on every seed, the fixed one is clean. Names are stable: scripts use them.
+// The scenario catalogue: every bug and fix of the threads that this project started from, as data.
+// A scenario is a trace builder, the fault's signature in a run's report, and the designs it runs
+// under, each with the verdict that it must get: the faulty design is caught on every seed, the
+// fixed one is clean. Names are stable: scripts use them.
 //
-// Nothing here runs anything. replay/ makes a report of the trace under each design; verdict.ts compares it.
+// Nothing here runs anything. replay/ makes a report of the trace under each design; verdict.ts
+// compares it.
 
 import {EXIT, UserError} from '../formats/errors.ts';
 import type {TraceSummary} from '../formats/writer.ts';

@@ -1,7 +1,8 @@
-// fork-storm: worker processes that fork, and children that touch a few pages, perhaps start threads or a program, and
-// exit. It is the loop of `stress-ng --fork W --fork-max M`: fork M children, then wait for each of them. `wait=many`
-// instead keeps M children alive all the time and waits for the oldest before it forks the next.
-// Workers exist when the trace begins; they map and write their memory, meet, and start together.
+// fork-storm: worker processes that fork, and children that touch a few pages, perhaps start
+// threads or a program, and exit. It is the loop of `stress-ng --fork W --fork-max M`: fork M
+// children, then wait for each of them. `wait=many` instead keeps M children alive all the time and
+// waits for the oldest before it forks the next. Workers exist when the trace begins; they map and
+// write their memory, meet, and start together.
 
 import {FIXED_VMAS, Image} from './address_space.ts';
 import {THREAD_NS, forkNs} from './nominal.ts';
@@ -63,7 +64,10 @@ function* runThreads(self: Actor, stage: Stage, count: number): Generator<Step, 
   yield self.arrive(join);
 }
 
-/** A child. It draws from its worker's stream before it starts, so that order of execution changes nothing. */
+/**
+ * A child. It draws from its worker's stream before it starts, so that order of execution changes
+ * nothing.
+ */
 function childScript(stage: Stage, values: Values, image: Image, random: Stream): Script {
   const execs = random.chance(values.exec);
   const lifeNs = random.timeNs(values.life, values.times);

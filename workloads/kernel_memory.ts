@@ -1,8 +1,9 @@
 // Kernel addresses that generated traces name, and where vmalloc areas go.
 //
-// The layout is that of a 4-level x86-64 kernel without KASLR: direct map from 0xffff8800_0000_0000, vmalloc area from
-// 0xffffc900_0000_0000, 64 top-level slots of 512 GiB there. 32-bit kernels map fewer addresses; replay places an area
-// where the paging mode has room, so addresses in a trace are names that vfree and vmalloc_touch refer to.
+// The layout is that of a 4-level x86-64 kernel without KASLR: direct map from
+// 0xffff8800_0000_0000, vmalloc area from 0xffffc900_0000_0000, 64 top-level slots of 512 GiB
+// there. 32-bit kernels map fewer addresses; replay places an area where the paging mode has room,
+// so addresses in a trace are names that vfree and vmalloc_touch refer to.
 
 /** Memory that one top-level entry covers with 4 levels, bytes. */
 export const PGDIR_BYTES = 2 ** 39;

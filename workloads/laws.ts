@@ -1,5 +1,6 @@
-// Laws that every generated trace keeps, checked on the decoded file. Each law returns the violations it found as one
-// line each, so a test shows all of them at once. Used by the tests of this folder on workloads and on the catalogue.
+// Laws that every generated trace keeps, checked on the decoded file. Each law returns the
+// violations it found as one line each, so a test shows all of them at once. Used by the tests of
+// this folder on workloads and on the catalogue.
 
 import {argNumber, argSigned, type EventColumns} from '../formats/columns.ts';
 import {KIND, KIND_BY_CODE} from '../formats/kinds.ts';
@@ -8,7 +9,10 @@ import type {LoadedTrace} from '../formats/reader.ts';
 const CLONE_VM = 0x100;
 const CLONE_THREAD = 0x10000;
 
-/** One decoded event with its arguments as numbers. Addresses of the kernel half are rounded: do not compare them. */
+/**
+ * One decoded event with its arguments as numbers. Addresses of the kernel half are rounded: do not
+ * compare them.
+ */
 export interface Event {
   readonly i: number;
   readonly kind: number;
@@ -160,7 +164,10 @@ function touches(trace: LoadedTrace, events: readonly Event[]): string[] {
   return wrong;
 }
 
-/** vfree names a live area, areas are disjoint; hotplug_remove names added memory. Exact: works on halves. */
+/**
+ * vfree names a live area, areas are disjoint; hotplug_remove names added memory. Exact: works on
+ * halves.
+ */
 function kernelAreas(trace: LoadedTrace): string[] {
   const wrong: string[] = [];
   const {events} = trace;

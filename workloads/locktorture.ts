@@ -1,7 +1,8 @@
-// locktorture: the kernel's own lock torture test on a spinlock, n writers. Each acquisition draws its delay under the
-// lock as torture_spin_lock_write_delay does: 100 ms with probability 1/(200000 n), 2 us with probability 1/(4 n).
-// In the mean that is 1000/n ns, half of it from delays so rare that a short run meets none or one; `long_split` trades
-// each long delay for `long_split` times as many that are as much shorter, which keeps the mean and calms the noise.
+// locktorture: the kernel's own lock torture test on a spinlock, n writers. Each acquisition draws
+// its delay under the lock as torture_spin_lock_write_delay does: 100 ms with probability 1/(200000
+// n), 2 us with probability 1/(4 n). In the mean that is 1000/n ns, half of it from delays so rare
+// that a short run meets none or one; `long_split` trades each long delay for `long_split` times as
+// many that are as much shorter, which keeps the mean and calms the noise.
 
 import {KIND} from '../formats/kinds.ts';
 import {Stream} from './rng.ts';

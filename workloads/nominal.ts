@@ -1,9 +1,11 @@
-// Nominal durations: what an operation takes when nothing else runs. They only place events on a generated trace's time
-// axis, so that timed replay and viewers have something sensible; no simulated cost comes from here.
+// Nominal durations: what an operation takes when nothing else runs. They only place events on a
+// generated trace's time axis, so that timed replay and viewers have something sensible; no
+// simulated cost comes from here.
 //
-// Sources: lmbench on Linux 6.14, 4.95 GHz (null syscall 0.130 us, context switch 3.4 us, fork+exit 178 us, fork+execve
-// 549 us); 76 ns per page-table entry copied by fork is 10 ms for 512 MB in a VM (COW-PTE RFC v2, 2022). The split of
-// fork+exit, the cost of a VMA and of a minor fault are assumptions.
+// Sources: lmbench on Linux 6.14, 4.95 GHz (null syscall 0.130 us, context switch 3.4 us, fork+exit
+// 178 us, fork+execve 549 us); 76 ns per page-table entry copied by fork is 10 ms for 512 MB in a
+// VM (COW-PTE RFC v2, 2022). The split of fork+exit, the cost of a VMA and of a minor fault are
+// assumptions.
 
 /** Nominal ns by operation. */
 export const NOMINAL_NS = Object.freeze({

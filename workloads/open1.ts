@@ -1,10 +1,12 @@
-// open1: will-it-scale's loop of open(2) and close(2) on a file of its own. Threads of one process share its
-// files_struct, so each iteration takes files_struct.file_lock twice: in __alloc_fd and in __close_fd. Everything else
-// (path walk, dentry and file allocation, RCU) is work outside that lock. In process mode each task has a lock of its own.
+// open1: will-it-scale's loop of open(2) and close(2) on a file of its own. Threads of one process
+// share its files_struct, so each iteration takes files_struct.file_lock twice: in __alloc_fd and
+// in __close_fd. Everything else (path walk, dentry and file allocation, RCU) is work outside that
+// lock. In process mode each task has a lock of its own.
 //
-// The default times give one thread 1866 ns an iteration, the .536 operations per us that Alex Kogan published for one
-// thread of his machine (LKML, 15 Jul 2019); only ratios to one thread are compared. The split between the two holds and
-// the lines that they touch is an assumption: __alloc_fd writes next_fd, the open_fds and close_on_exec bitmaps.
+// The default times give one thread 1866 ns an iteration, the .536 operations per us that Alex
+// Kogan published for one thread of his machine (LKML, 15 Jul 2019); only ratios to one thread are
+// compared. The split between the two holds and the lines that they touch is an assumption:
+// __alloc_fd writes next_fd, the open_fds and close_on_exec bitmaps.
 
 import {KIND} from '../formats/kinds.ts';
 import {CLONE, type Gate, type Script, type Stage} from './stage.ts';

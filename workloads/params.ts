@@ -1,9 +1,11 @@
-// Parameters of a workload: what they are, and how `key=value` words of a command line become values.
+// Parameters of a workload: what they are, and how `key=value` words of a command line become
+// values.
 //
-// A value is a number with a unit or a choice among words. Times take ns, us, ms or s and sizes take K, M, G or T after
-// the number (K is 1024); without a suffix a time is in ns and a size in bytes. Sweeps give a parameter several values:
-// a list `1,2,4,8`, a range `1..144` in steps of one, `0..100+25` in steps of 25, `1..144*2` in factors of two.
-// The last value of a stepped or multiplied range is always its end. Every mistake is a UserError that says what to type.
+// A value is a number with a unit or a choice among words. Times take ns, us, ms or s and sizes
+// take K, M, G or T after the number (K is 1024); without a suffix a time is in ns and a size in
+// bytes. Sweeps give a parameter several values: a list `1,2,4,8`, a range `1..144` in steps of
+// one, `0..100+25` in steps of 25, `1..144*2` in factors of two. The last value of a stepped or
+// multiplied range is always its end. Every mistake is a UserError that says what to type.
 
 import {EXIT, UserError} from '../formats/errors.ts';
 
@@ -115,8 +117,9 @@ function splitWord(
 }
 
 /**
- * Every combination of the values in `words`, defaults for the rest. The first word varies slowest. Throws UserError
- * for an unknown or repeated name, a malformed or out-of-range value, and for more than MAX_SWEEP combinations.
+ * Every combination of the values in `words`, defaults for the rest. The first word varies slowest.
+ * Throws UserError for an unknown or repeated name, a malformed or out-of-range value, and for more
+ * than MAX_SWEEP combinations.
  */
 export function expandWords(
   workload: string,

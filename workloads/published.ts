@@ -1,6 +1,6 @@
-// How a published measurement is run: which workload with which parameters stands for its x axis. A file of published
-// results names a workload either by its source's name (below) or by one of ours, with our parameters; then x is the
-// parameter of that name.
+// How a published measurement is run: which workload with which parameters stands for its x axis. A
+// file of published results names a workload either by its source's name (below) or by one of ours,
+// with our parameters; then x is the parameter of that name.
 
 import {EXIT, UserError} from '../formats/errors.ts';
 import type {Params} from './params.ts';
@@ -24,7 +24,10 @@ export interface PublishedRun {
 /** Acquisitions of all tasks together in one run: enough for a rate within a few percent. */
 const ACQUISITIONS = 60_000;
 const LEAST_EACH = 150;
-/** A 100 ms delay that comes once in 200,000 acquisitions becomes 1,000 of 100 us: same mean, far less noise. */
+/**
+ * A 100 ms delay that comes once in 200,000 acquisitions becomes 1,000 of 100 us: same mean, far
+ * less noise.
+ */
 const LONG_SPLIT = 1_000;
 
 type Translate = (
@@ -48,7 +51,9 @@ const BY_SOURCE_NAME: Readonly<Record<string, Translate>> = {
   ],
 };
 
-/** What stands for one x of a published result. Throws UserError for a workload that nobody knows. */
+/**
+ * What stands for one x of a published result. Throws UserError for a workload that nobody knows.
+ */
 export function publishedRun(published: PublishedWorkload, xName: string, x: number): PublishedRun {
   const translate = BY_SOURCE_NAME[published.name] ?? ownWorkload(published.name, xName);
   const [name, words] = translate(published.params, x);

@@ -1,6 +1,7 @@
-// Random numbers of generated traces. Every part of a workload that draws owns a stream named by (seed, name, index),
-// so that one more worker, or one more draw in one of them, leaves the others' numbers as they were: sweeps then
-// compare like with like. xoshiro128** (Blackman and Vigna) over a splitmix-seeded state, in Int32 arithmetic.
+// Random numbers of generated traces. Every part of a workload that draws owns a stream named by
+// (seed, name, index), so that one more worker, or one more draw in one of them, leaves the others'
+// numbers as they were: sweeps then compare like with like. xoshiro128** (Blackman and Vigna) over
+// a splitmix-seeded state, in Int32 arithmetic.
 
 function mix(word: number): number {
   let z = (word + 0x9e3779b9) | 0;

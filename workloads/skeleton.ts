@@ -1,6 +1,7 @@
-// A workload to copy: N processes that each map one area, write it page by page and exit. Three things make a workload:
-// parameters with bounds, scripts that yield after every operation, and a script() that puts tasks on the stage.
-// Copy this file, change the name, add it to registry.ts, describe it in docs/workloads.md.
+// A workload to copy: N processes that each map one area, write it page by page and exit. Three
+// things make a workload: parameters with bounds, scripts that yield after every operation, and a
+// script() that puts tasks on the stage. Copy this file, change the name, add it to registry.ts,
+// describe it in docs/workloads.md.
 
 import {KIND} from '../formats/kinds.ts';
 import {PAGE_BYTES} from './address_space.ts';

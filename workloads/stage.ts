@@ -1,11 +1,12 @@
-// A stage on which the tasks of a generated workload act. Each task is an Actor with a script (a generator function);
-// a step of the script appends one operation at the actor's own clock and moves that clock on by the operation's nominal
-// duration. The stage always resumes the actor that is earliest, so events come out in order of time without being
-// gathered first: memory grows with the tasks alive, not with the length of the trace.
+// A stage on which the tasks of a generated workload act. Each task is an Actor with a script (a
+// generator function); a step of the script appends one operation at the actor's own clock and
+// moves that clock on by the operation's nominal duration. The stage always resumes the actor that
+// is earliest, so events come out in order of time without being gathered first: memory grows with
+// the tasks alive, not with the length of the trace.
 //
-// Times are nominal: each actor advances as if it had a CPU to itself and met no lock. What contention does to a
-// workload is for the replay to find out. A script yields after every operation; yielding an actor waits for its exit,
-// yielding a Gate waits for the other parties.
+// Times are nominal: each actor advances as if it had a CPU to itself and met no lock. What
+// contention does to a workload is for the replay to find out. A script yields after every
+// operation; yielding an actor waits for its exit, yielding a Gate waits for the other parties.
 
 import {KIND} from '../formats/kinds.ts';
 import type {TraceWriter} from '../formats/writer.ts';
@@ -38,7 +39,10 @@ export const CLONE = Object.freeze({
   fork: 0x01200011,
   /** vfork(3): VM | VFORK | SIGCHLD. */
   vfork: 0x00004111,
-  /** pthread_create(3): VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID. */
+  /**
+   * pthread_create(3): VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID,
+   * CHILD_CLEARTID.
+   */
   thread: 0x003d0f00,
 });
 
@@ -92,7 +96,10 @@ export class Actor {
     this.op(KIND.sched_setaffinity, NOMINAL_NS.syscall, this.cpu);
   }
 
-  /** clone(2): the child starts when the call returns. `CLONE.thread` makes it a thread of this group. */
+  /**
+   * clone(2): the child starts when the call returns. `CLONE.thread` makes it a thread of this
+   * group.
+   */
   fork(script: Script, durationNs: number, flags: number = CLONE.fork, cpu = this.cpu): Actor {
     const thread = flags === CLONE.thread;
     const child = this.stage.create({
@@ -173,7 +180,10 @@ export class Stage {
     this.push(actor);
   }
 
-  /** Runs every script to its end. Throws RangeError when some wait for ever: a mistake in the workload. */
+  /**
+   * Runs every script to its end. Throws RangeError when some wait for ever: a mistake in the
+   * workload.
+   */
   run(): void {
     for (let actor = this.pop(); actor !== undefined; actor = this.pop()) this.step(actor);
     if (this.scripts.size === 0) return;

@@ -1,4 +1,5 @@
-// What the tests of this folder share: a generated trace in memory, decoded again by formats/reader.
+// What the tests of this folder share: a generated trace in memory, decoded again by
+// formats/reader.
 
 import {loadTrace, type LoadedTrace} from '../formats/reader.ts';
 import {memorySource} from '../formats/source.ts';

@@ -1,8 +1,9 @@
-// Compares a run's report with what a scenario expects of it. Reads the report as plain JSON, by the names that
-// `replay --json` prints, and knows nothing else about it.
+// Compares a run's report with what a scenario expects of it. Reads the report as plain JSON, by
+// the names that `replay --json` prints, and knows nothing else about it.
 //
-// Three things can be found: `caught` (the fault's signature is there), `clean` (nothing at all is wrong), `other` (the
-// signature is not there but something else is). A run is fine when it is found as expected and its `also` holds.
+// Three things can be found: `caught` (the fault's signature is there), `clean` (nothing at all is
+// wrong), `other` (the signature is not there but something else is). A run is fine when it is
+// found as expected and its `also` holds.
 
 import type {Bounds, Expectation, Scenario, ScenarioRun, Verdict} from './catalogue.ts';
 
@@ -91,8 +92,8 @@ function anythingWrong(report: Json): string[] {
 }
 
 /**
- * Judges the report of one run. `others` holds reports of the same scenario and seed by label; those that an `against`
- * expectation names must be in it.
+ * Judges the report of one run. `others` holds reports of the same scenario and seed by label;
+ * those that an `against` expectation names must be in it.
  */
 export function judge(
   scenario: Scenario,

@@ -1,7 +1,8 @@
-// vmalloc-growth: workers that allocate vmalloc areas, each larger than the one before, free every third, touch what
-// they got from kernel mode, and fork now and then, so that address spaces made at different times meet kernel mappings
-// made at different times. The bundled recording of the same name does this through a kernel interface; here the kernel's
-// part is all there is. Lazily freed areas pile up until a purge, which is what makes some kernels sync every PGD.
+// vmalloc-growth: workers that allocate vmalloc areas, each larger than the one before, free every
+// third, touch what they got from kernel mode, and fork now and then, so that address spaces made
+// at different times meet kernel mappings made at different times. The bundled recording of the
+// same name does this through a kernel interface; here the kernel's part is all there is. Lazily
+// freed areas pile up until a purge, which is what makes some kernels sync every PGD.
 
 import {UserError, EXIT} from '../formats/errors.ts';
 import {KIND} from '../formats/kinds.ts';
@@ -76,7 +77,10 @@ function workerScript(values: Values, space: VmallocArea, random: Stream, start:
   };
 }
 
-/** Most that all workers may allocate together: the vmalloc area of 4-level kernels less room for others. */
+/**
+ * Most that all workers may allocate together: the vmalloc area of 4-level kernels less room for
+ * others.
+ */
 const LIMIT_BYTES = 2 ** 44;
 
 function check(values: Values): void {

@@ -1,11 +1,13 @@
-// vmalloc-sync-storm: a login server under load, after the report of the PTT bulletin board (Chen-Yu Tsai, stable@,
-// 12 Dec 2019): v4.19.88 with VMAP_STACK, a fork per login, up to 15,000 users at once. Two thirds of the machine went
-// into pgd_lock: every fork takes a kernel stack from vmalloc, and where that kernel then synchronises the vmalloc range
-// it walks the PGDs of all live processes under the lock that each pgd_alloc and pgd_free needs.
+// vmalloc-sync-storm: a login server under load, after the report of the PTT bulletin board
+// (Chen-Yu Tsai, stable@, 12 Dec 2019): v4.19.88 with VMAP_STACK, a fork per login, up to 15,000
+// users at once. Two thirds of the machine went into pgd_lock: every fork takes a kernel stack from
+// vmalloc, and where that kernel then synchronises the vmalloc range it walks the PGDs of all live
+// processes under the lock that each pgd_alloc and pgd_free needs.
 //
-// The users already logged in are entries of the task table without an operation: replay adopts them as processes that
-// exist and sleep. Login workers fork sessions, open loop at a rate or closed loop with `sessions` at once. The master
-// reaps as a SIGCHLD handler does, with WNOHANG for any child, so a slow replay never stalls an open loop's arrivals.
+// The users already logged in are entries of the task table without an operation: replay adopts
+// them as processes that exist and sleep. Login workers fork sessions, open loop at a rate or
+// closed loop with `sessions` at once. The master reaps as a SIGCHLD handler does, with WNOHANG for
+// any child, so a slow replay never stalls an open loop's arrivals.
 
 import {KIND} from '../formats/kinds.ts';
 import {FIXED_VMAS, Image} from './address_space.ts';

@@ -1,6 +1,6 @@
-// What a workload is: a name, parameters with bounds, and a script that puts tasks on a stage. A workload only ever
-// writes a trace; the replay cannot tell its traces from recorded ones. The header states the name, every parameter and
-// the seed, and the bytes depend on nothing else.
+// What a workload is: a name, parameters with bounds, and a script that puts tasks on a stage. A
+// workload only ever writes a trace; the replay cannot tell its traces from recorded ones. The
+// header states the name, every parameter and the seed, and the bytes depend on nothing else.
 
 import type {TraceHeaderInit} from '../formats/header.ts';
 import type {TraceSummary, TraceWriter} from '../formats/writer.ts';
@@ -18,7 +18,10 @@ export interface Workload {
   /** Program or report that it imitates, with its source. */
   readonly imitates: string;
   readonly params: readonly ParamSpec[];
-  /** Writes one trace. `seed` is any integer from 0 to 2^53-1. Throws UserError when parameters contradict. */
+  /**
+   * Writes one trace. `seed` is any integer from 0 to 2^53-1. Throws UserError when parameters
+   * contradict.
+   */
   generate(open: OpenTrace, params: Params, seed: number): TraceSummary;
 }
 
@@ -114,7 +117,10 @@ export function generatedHeader(
   };
 }
 
-/** Values of one trace from `key=value` words. Throws UserError; also when a word gives several values. */
+/**
+ * Values of one trace from `key=value` words. Throws UserError; also when a word gives several
+ * values.
+ */
 export function parseParams(workload: Workload, words: readonly string[]): Params {
   const rows = expandSweep(workload, words);
   if (rows.length === 1) return rows[0];

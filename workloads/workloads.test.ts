@@ -1,4 +1,5 @@
-// Every workload: its traces decode, keep the laws, state what made them, and depend on the seed alone.
+// Every workload: its traces decode, keep the laws, state what made them, and depend on the seed
+// alone.
 
 import assert from 'node:assert/strict';
 import {describe, test} from 'node:test';

@@ -1,4 +1,5 @@
-// Scenarios about what pgd_lock costs: the line it shares, and the storm in which every fork walks all PGDs.
+// Scenarios about what pgd_lock costs: the line it shares, and the storm in which every fork walks
+// all PGDs.
 
 import type {Expectation, Scenario, ScenarioRun, Verdict} from '../catalogue.ts';
 import {forkStorm} from '../fork_storm.ts';

@@ -1,20 +1,23 @@
-// Scenarios about new PGDs and walks over existing ones: initialisation against synchronisation, and what a walk over the
-// task list may and may not rely on. All of them add memory to empty 512 GiB slots of the direct map, where nothing
-// repairs a missing entry later: vmalloc_fault serves only the vmalloc area.
+// Scenarios about new PGDs and walks over existing ones: initialisation against synchronisation,
+// and what a walk over the task list may and may not rely on. All of them add memory to empty 512
+// GiB slots of the direct map, where nothing repairs a missing entry later: vmalloc_fault serves
+// only the vmalloc area.
 //
-// The store-buffering window (kernel.md G.7) of pgd-late-init-barrier is between the creator's store that makes its mm
-// visible and its load of the reference entry, against the walker's store of that entry and its load of the list. A new
-// process is the last on the list, so its store must wait in the store buffer until the walk has come to the end. x86
-// bounds that wait by nothing; a buffer of 56 stores that each miss to the other socket takes 7 us to drain, and the runs
-// set the mean to DRAIN_NS, so that a short trace meets what a machine meets once in months. Tasks meet before each round;
-// then the forkers' starts are dealt over SPREAD_NS in strata, so that on every seed some forks lie in the window. LEAD_NS
-// is how much later the adder starts, because a fork takes that long to become visible.
-// All tasks exec before a round: v1 and v2 also write user entry 0 of every PGD that they visit (pgd-index), and would
-// BUG on it in the next round. A fresh PGD has none, so that only the barrier is at fault here.
+// The store-buffering window (kernel.md G.7) of pgd-late-init-barrier is between the creator's
+// store that makes its mm visible and its load of the reference entry, against the walker's store
+// of that entry and its load of the list. A new process is the last on the list, so its store must
+// wait in the store buffer until the walk has come to the end. x86 bounds that wait by nothing; a
+// buffer of 56 stores that each miss to the other socket takes 7 us to drain, and the runs set the
+// mean to DRAIN_NS, so that a short trace meets what a machine meets once in months. Tasks meet
+// before each round; then the forkers' starts are dealt over SPREAD_NS in strata, so that on every
+// seed some forks lie in the window. LEAD_NS is how much later the adder starts, because a fork
+// takes that long to become visible. v1 and v2 also write user entry 0 of every PGD that they visit
+// (pgd-index), and BUG on it in the next walk, which vmemmap_populate already starts. So each round
+// has an adder of its own, and every task execs before it: fresh PGDs.
 
 import {KIND} from '../../formats/kinds.ts';
 import type {Expectation, Scenario, ScenarioRun, Verdict} from '../catalogue.ts';
-import {NOMINAL_NS} from '../nominal.ts';
+import {NOMINAL_NS, forkNs} from '../nominal.ts';
 import {Stream} from '../rng.ts';
 import type {Stage} from '../stage.ts';
 import {
@@ -65,9 +68,17 @@ function putLateInit(stage: Stage, seed: number): void {
     yield self.pin();
     for (let round = 0; round < ROUNDS; round++) {
       yield self.op(KIND.exec, NOMINAL_NS.exec, self.intern(PROGRAM));
-      yield self.arrive(gate);
-      yield self.think(LEAD_NS);
-      yield hotAdd(self, FIRST_SLOT + round);
+      const adder = self.fork(
+        function* (child) {
+          yield child.arrive(gate);
+          yield child.think(LEAD_NS);
+          yield hotAdd(child, FIRST_SLOT + round);
+          yield child.exit();
+        },
+        forkNs(6, 0),
+      );
+      yield;
+      yield self.wait(adder);
     }
     yield self.exit();
   });
@@ -89,7 +100,10 @@ function putForkRace(stage: Stage, seed: number): void {
   });
 }
 
-/** Zombies are on the task list without an mm while memory is added. Nobody waits for the adder: it may die of an oops. */
+/**
+ * Zombies are on the task list without an mm while memory is added. Nobody waits for the adder: it
+ * may die of an oops.
+ */
 function putNullMm(stage: Stage): void {
   const gate = stage.gate(5);
   for (let i = 0; i < 4; i++) {
@@ -122,7 +136,10 @@ function putIndex(stage: Stage): void {
   });
 }
 
-/** Processes whose leader has exited while two threads live on: the leader's mm is NULL, the group's is not. */
+/**
+ * Processes whose leader has exited while two threads live on: the leader's mm is NULL, the group's
+ * is not.
+ */
 function putLeaderExit(stage: Stage): void {
   const processes = 6;
   const gate = stage.gate(2 * processes + 1);
@@ -132,7 +149,7 @@ function putLeaderExit(stage: Stage): void {
       yield self.exit(false);
     });
     for (let thread = 0; thread < 2; thread++) {
-      const init = {comm: 'thread', cpu, tgid: leader.tid, parentTid: 1};
+      const init = {comm: 'thread', cpu, tgid: leader.tid, parentTid: leader.tid};
       stage.adopt(init, function* (self) {
         yield self.sleep(1_000_000);
         yield self.arrive(gate);
@@ -177,7 +194,9 @@ const MISSED: Expectation = {check: 'missed_pgd_entries', atLeast: 1};
 const NULL_MM: Expectation = {check: 'findings', matches: 'NULL pointer', atLeast: 1};
 const WRONG_ENTRY: Expectation = {check: 'findings', matches: 'user entry 0', atLeast: 1};
 const NO_RCU: Expectation = {check: 'findings', matches: 'suspicious RCU usage', atLeast: 1};
-/** A creator that read the old reference and that the walk did not see: nothing else counts here. */
+/**
+ * A creator that read the old reference and that the walk did not see: nothing else counts here.
+ */
 const UNSEEN: Expectation = {
   check: 'metric',
   path: ['counters', 'pgd_missed_unseen'],

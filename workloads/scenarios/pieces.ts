@@ -1,5 +1,5 @@
-// What the scenarios of the pgd axis are put together from: processes that only exist, forkers, and the kernel-side
-// operations that change the reference page table.
+// What the scenarios of the pgd axis are put together from: processes that only exist, forkers, and
+// the kernel-side operations that change the reference page table.
 
 import {KIND} from '../../formats/kinds.ts';
 import type {TraceSummary} from '../../formats/writer.ts';
@@ -12,7 +12,10 @@ import {generatedHeader, type OpenTrace} from '../workload.ts';
 /** Steps of a script. */
 export type Steps = Generator<Step, void, void>;
 
-/** First top-level slot of the direct map that scenarios add memory to: 8 TiB, above the memory of any shipped machine. */
+/**
+ * First top-level slot of the direct map that scenarios add memory to: 8 TiB, above the memory of
+ * any shipped machine.
+ */
 export const FIRST_SLOT = 16;
 /** Slots that a 64 TiB direct map has room for. */
 export const SLOT_LIMIT = 128;
@@ -32,7 +35,10 @@ export function sceneOf(
   };
 }
 
-/** Adds one section at the start of top-level slot `slot` of the direct map: a new PGD entry when the slot is empty. */
+/**
+ * Adds one section at the start of top-level slot `slot` of the direct map: a new PGD entry when
+ * the slot is empty.
+ */
 export function hotAdd(self: Actor, slot: number, section = 0): undefined {
   const start = slot * PGDIR_BYTES + section * SECTION_BYTES;
   self.op(KIND.hotplug_add, NOMINAL_NS.hotplugCall, start, SECTION_BYTES, 0);
@@ -73,8 +79,8 @@ export function* forkFreely(self: Actor, forks: number, meanNs: number, random: 
 }
 
 /**
- * `count` times over [0, spreadNs), one in each of `count` equal strata, in random order, dealt to `hands` hands: a
- * window that is wider than spreadNs / count is met by somebody on every seed.
+ * `count` times over [0, spreadNs), one in each of `count` equal strata, in random order, dealt to
+ * `hands` hands: a window that is wider than spreadNs / count is met by somebody on every seed.
  */
 export function dealStrata(
   count: number,

@@ -1,5 +1,5 @@
-// Scenarios of Xen PV guests, whose page tables the hypervisor pins read-only: a PGD that is missed by xen_mm_pin_all
-// before a suspend, and one that is written with a plain store.
+// Scenarios of Xen PV guests, whose page tables the hypervisor pins read-only: a PGD that is missed
+// by xen_mm_pin_all before a suspend, and one that is written with a plain store.
 
 import {KIND} from '../../formats/kinds.ts';
 import type {Scenario, ScenarioRun, Verdict} from '../catalogue.ts';
@@ -17,8 +17,8 @@ function run(pgd: string, paging: string, expected: Verdict): ScenarioRun {
 }
 
 /**
- * Suspends while five CPUs fork. stop_machine can stop a fork between pgd_alloc and the task list: such a PGD is on
- * pgd_list already, but no walk over tasks finds it.
+ * Suspends while five CPUs fork. stop_machine can stop a fork between pgd_alloc and the task list:
+ * such a PGD is on pgd_list already, but no walk over tasks finds it.
  */
 function putPinRace(stage: Stage, seed: number): void {
   for (let i = 0; i < 5; i++) {
