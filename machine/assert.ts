@@ -13,6 +13,14 @@ export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new AssertionFailure(message);
 }
 
+/**
+ * Throws; for hot code whose message has to be put together: `assert` would build the text on every call.
+ *     if (time < now) bug(`event at ${time} is in the past`);
+ */
+export function bug(message: string): never {
+  throw new AssertionFailure(message);
+}
+
 /** For the default branch of an exhaustive switch. */
 export function assertUnreachable(value: never): never {
   throw new AssertionFailure(`unreachable: ${String(value)}`);

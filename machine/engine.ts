@@ -12,7 +12,7 @@
 // Invariants: time never goes back; a process has at most one pending event (the newest wins, `pendingKey`); everything
 // that fires goes into the digest. The run stops with a Deadlock when nothing is pending while processes still wait.
 
-import {assert} from './assert.ts';
+import {assert, bug} from './assert.ts';
 import {Digest} from './digest.ts';
 import {EventQueue} from './event_queue.ts';
 import {BoundReached, Deadlock} from './panics.ts';
@@ -97,7 +97,7 @@ export class Engine {
 
   /** Queues `target` to fire at `time`, replacing the event it may have pending. */
   schedule(target: Schedulable, time: number, priority: number = PRIORITY.cpu): void {
-    assert(time >= this.now, `event at ${time} is in the past, now is ${this.now}`);
+    if (time < this.now) bug(`event at ${time} is in the past, now is ${this.now}`);
     const key = priority * KEY_SPAN + this.sequence++;
     if (target.pendingKey !== 0) this.dropStale();
     target.pendingKey = key;
@@ -155,7 +155,7 @@ export class Engine {
 
   /** Ends a process from within or from outside; its code is never resumed. */
   retire(process: Process): void {
-    assert(!process.done, `${process.name} ends twice`);
+    assert(!process.done, 'a process ends twice');
     process.done = true;
     this.live--;
     this.unregister(process);
@@ -192,7 +192,7 @@ export class Engine {
   }
 
   private beginEvent(time: number, id: number, queued: number, bounds: Bounds): void {
-    assert(time >= this.now, `time goes backwards from ${this.now} to ${time}`);
+    if (time < this.now) bug(`time goes backwards from ${this.now} to ${time}`);
     this.now = time;
     this.events++;
     this.digest.mix(time);

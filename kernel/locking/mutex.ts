@@ -81,7 +81,7 @@ export class Mutex extends SleepingLock {
 
   /** mutex_unlock(). False: go on with releaseSlow. */
   release(t: Task): boolean {
-    assert(this.isHeldBy(t), `${this.name} unlocked by a task that does not hold it`);
+    assert(this.isHeldBy(t), 'a mutex is unlocked by a task that does not hold it');
     if (t.cpu.settle() || this.waiters.length > 0) return false;
     this.letGo(t);
     return true;

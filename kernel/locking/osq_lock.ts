@@ -110,7 +110,7 @@ export class OsqLock implements Waitable {
 
   /** osq_unlock(): the next spinner sees it after the way of its node's line. */
   unlock(spinner: Spinner): void {
-    assert(this.queue[0] === spinner, `${this.name}: only the head leaves the spin queue so`);
+    assert(this.queue[0] === spinner, 'only the head leaves the spin queue so');
     this.queue.shift();
     if (this.queue.length === 0) return;
     const {topology} = this.kernel.machine;

@@ -148,7 +148,7 @@ export class RwSemaphore extends SleepingLock {
 
   /** up_write(). False: go on with writeReleaseSlow. */
   writeRelease(t: Task): boolean {
-    assert(this.writer === t, `${this.name}: up_write by a task that does not hold it`);
+    assert(this.writer === t, 'up_write by a task that does not hold the rwsem');
     if (t.cpu.settle()) return false;
     return this.dropWrite(t);
   }
@@ -163,7 +163,7 @@ export class RwSemaphore extends SleepingLock {
 
   /** downgrade_write(): the writer becomes a reader, and queued readers join it. */
   *downgrade(t: Task): Code {
-    assert(this.writer === t, `${this.name}: downgraded by a task that does not hold it`);
+    assert(this.writer === t, 'an rwsem is downgraded by a task that does not hold it');
     if (t.cpu.settle()) yield;
     this.writeHolders.stats.holdTicks += this.now - this.heldSince;
     this.writer = null;
@@ -203,7 +203,7 @@ export class RwSemaphore extends SleepingLock {
 
   /** True when nothing is left to do. */
   private dropRead(t: Task): boolean {
-    assert(this.readers > 0, `${this.name}: up_read without a reader`);
+    assert(this.readers > 0, 'up_read without a reader');
     this.kernel.locks.lockdep?.release(t, this.classId);
     this.rmw(t.cpu, this.readFn);
     if (--this.readers > 0) return true;
@@ -229,7 +229,7 @@ export class RwSemaphore extends SleepingLock {
     }
     this.addReader(t.cpu);
     const first: RwsemWaiter | undefined = this.waiters[0];
-    if (first !== undefined && first.reads) yield* this.wakeQueue(t);
+    if (first?.reads === true) yield* this.wakeQueue(t);
     return true;
   }
 

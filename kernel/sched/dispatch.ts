@@ -171,8 +171,8 @@ export class Dispatcher {
   }
 
   private takeOff(rq: RunQueue, t: Task): void {
-    assert(rq.current === t && t.se.onCpu, `${t.comm}/${t.tid} leaves a CPU it is not on`);
-    assert(t.process!.pendingKey === 0, `${t.comm}/${t.tid} leaves its CPU with an event pending`);
+    assert(rq.current === t && t.se.onCpu, 'a task leaves a CPU that it is not on');
+    assert(t.process!.pendingKey === 0, 'a task leaves its CPU with an event pending');
     this.watchdog.touch(rq, this.now, t);
     rq.quiescentAt = this.now;
     this.closeTimes(rq);
@@ -199,8 +199,8 @@ export class Dispatcher {
   private dispatch(rq: RunQueue, t: Task, previous: Task | null, delayTicks: number): void {
     const {se} = t;
     const {cpu} = rq;
-    assert(!se.onCpu && !se.queued, `${t.comm}/${t.tid} is dispatched twice`);
-    assert(t.process!.pendingKey === 0, `${t.comm}/${t.tid} has an event while off the CPU`);
+    assert(!se.onCpu && !se.queued, 'a task is dispatched twice');
+    assert(t.process!.pendingKey === 0, 'a task has an event while it is off the CPU');
     if (previous === null) this.leaveIdle(rq, t);
     if (t.cpu !== cpu) rq.migrations++;
     t.cpu = cpu;

@@ -2,9 +2,9 @@
 //
 // vruntime is ticks of CPU time, as every task has nice 0. minVruntime only grows; a task that changes queues takes its
 // distance to it along. A binary heap of tasks that know their place: any task can be taken out (balancing, exit).
-// Invariant: a task is in at most one heap, and never in one while it runs; `insert` and `take` assert it.
+// Invariant: a task is in at most one heap, and never in one while it runs; `insert` and `take` check it.
 
-import {assert} from '../../machine/assert.ts';
+import {bug} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Timer} from '../../machine/engine.ts';
@@ -51,7 +51,7 @@ export class RunQueue {
 
   insert(t: Task): void {
     const {se} = t;
-    assert(!se.queued && !se.onCpu, `${t.comm}/${t.tid} is queued twice`);
+    if (se.queued || se.onCpu) bug(`${t.comm}/${t.tid} is queued twice`);
     se.queued = true;
     se.queueSequence = this.sequence++;
     t.cpu = this.cpu;
@@ -64,7 +64,7 @@ export class RunQueue {
   take(t: Task): void {
     const {se} = t;
     const hole = se.heapIndex;
-    assert(se.queued && this.tasks[hole] === t, `${t.comm}/${t.tid} is not on this run queue`);
+    if (!se.queued || this.tasks[hole] !== t) bug(`${t.comm}/${t.tid} is not on this queue`);
     se.queued = false;
     se.heapIndex = -1;
     this.queuedVruntime -= t.vruntimeTicks;
