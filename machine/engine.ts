@@ -134,6 +134,12 @@ export class Engine {
     return true;
   }
 
+  /** True when `advance(ticks)` would move the clock in place. */
+  canAdvance(ticks: number): boolean {
+    const time = this.now + ticks;
+    return this.queue.quietUntil(time) && time <= this.bounds.maxTicks;
+  }
+
   /** Makes a process that does nothing until it is woken. */
   create(name: string, code: Code<unknown>, gate: Gate | null = null): Process {
     this.live++;

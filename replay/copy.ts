@@ -1,19 +1,26 @@
 // One instance of the recorded process tree, running: the program of each of its tasks.
 //
-// A task that exists when the trace begins is *adopted*: made by a real clone before the clock of the measurement starts,
-// as child of its recorded parent, then held at the start gate. A task that the trace forks gets its program with the
+// A task that exists when the trace begins is *adopted*: started before the clock of the measurement, as child of its
+// recorded parent, with an address space of its own, and then held at the start gate. A task that the trace forks gets its program with the
 // replayed fork. Both then do their operations in order: sleep and think as recorded, wait for what the order demands,
 // carry out, note the latency. A task whose operations run out before it exits sleeps until the end of the run.
 
 import {argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
-import {CLONE_FS, CLONE_THREAD, CLONE_VM} from '../kernel/clone_flags.ts';
+import {
+  CLONE_FILES,
+  CLONE_FS,
+  CLONE_SIGHAND,
+  CLONE_THREAD,
+  CLONE_VM,
+} from '../kernel/clone_flags.ts';
 import {sys_clone} from '../kernel/fork.ts';
+import {startProcess} from '../kernel/init_task.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Code, Waitable} from '../machine/engine.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {BindingContext, Outcome} from './bind/binding.ts';
-import {BINDINGS} from './bind/table.ts';
+import {BINDINGS, QUICK_BINDINGS} from './bind/table.ts';
 import {Barriers} from './barriers.ts';
 import {blocksOnOthers} from './dependencies.ts';
 import {OperationGate} from './gate.ts';
@@ -22,6 +29,9 @@ import type {Track} from './tracks.ts';
 
 /** Pids of copy n are those of the recording plus n times this; larger than any pid_max. */
 export const TID_STRIDE = 2 ** 23;
+
+/** What pthread_create asks for, as far as it matters here. */
+const CLONE_THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
 
 const END_OF_TRACE: Waitable = {name: 'nothing: its part of the trace is over'};
 
@@ -53,6 +63,7 @@ export class TraceCopy {
       copy: index,
       names: new Map(),
       pidOf: (tid) => this.pidOf(tid),
+      reapedPid: (op) => this.reapedPid(op),
     };
   }
 
@@ -60,30 +71,55 @@ export class TraceCopy {
     return recordedTid + this.index * TID_STRIDE;
   }
 
+  /** Wait edges hold in the orders that keep causes: there wait4 returns the child that it returned in the recording. */
+  private reapedPid(op: number): number {
+    const {order} = this.run.options;
+    const track = this.run.compiled.opReaped[op];
+    if (track < 0 || order === 'none' || order === 'thread') return 0;
+    return this.pidOf(this.run.compiled.tracks[track].tid);
+  }
+
   /** How long after the common start this copy begins. */
   shift(ticks: number): void {
     this.phaseTicks = ticks;
   }
 
-  /** Makes the adopted task of `track` as a child (or thread) of `maker`. */
-  *adopt(maker: Task, track: Track): Code {
+  /** Starts the adopted processes below `parent`, each as a child of its recorded parent. */
+  adoptProcesses(parent: Track | null, parentTask: Task | null): void {
     const {run} = this;
-    const thread = track.tgid !== track.tid && this.pidOf(track.tgid) === maker.tgid;
-    const cpu = run.placer.cpuOf(track, this.index);
-    yield* sys_clone(run.kernel, maker, {
-      flags: thread ? CLONE_VM | CLONE_FS | CLONE_THREAD : 0,
+    for (const track of run.adoptedChildren(parent)) {
+      const cpu = run.placer.cpuOf(track, this.index);
+      const task = startProcess(run.kernel, {
+        tid: this.pidOf(track.tid),
+        comm: track.comm,
+        program: (t) => this.adopted(t, track),
+        ...(cpu < 0 ? {} : {pinnedCpu: cpu}),
+        ...(parentTask === null ? {} : {parent: parentTask}),
+      });
+      this.adoptProcesses(track, task);
+    }
+  }
+
+  private *adopted(t: Task, track: Track): Code {
+    for (const thread of this.run.adoptedThreads(track)) yield* this.adoptThread(t, thread);
+    yield* this.startTogether(t, track);
+  }
+
+  private *adoptThread(leader: Task, track: Track): Code {
+    const cpu = this.run.placer.cpuOf(track, this.index);
+    yield* sys_clone(this.run.kernel, leader, {
+      flags: CLONE_THREAD_FLAGS,
       childTid: this.pidOf(track.tid),
       childTgid: this.pidOf(track.tgid),
       comm: track.comm,
-      program: (child) => {
-        child.pinnedCpu = cpu;
-        return this.adopted(child, track);
+      program: (thread) => {
+        thread.pinnedCpu = cpu;
+        return this.startTogether(thread, track);
       },
     });
   }
 
-  private *adopted(t: Task, track: Track): Code {
-    for (const child of this.run.adoptedChildren(track)) yield* this.adopt(t, child);
+  private *startTogether(t: Task, track: Track): Code {
     yield* this.run.startGate.wait(t, track.ops.length > 0);
     if (!this.run.placer.pins) t.pinnedCpu = -1;
     if (this.phaseTicks > 0) yield* this.run.kernel.sched.sleep(t, this.phaseTicks);
@@ -91,20 +127,25 @@ export class TraceCopy {
   }
 
   private *operations(t: Task, track: Track): Code {
-    const {events} = this.run.compiled.trace;
+    const {compiled, recorder, passesTurnEarly} = this.run;
+    const {kind: kinds} = compiled.trace.events;
+    const {engine} = this.run.kernel.machine;
     this.watchEnd(t, track);
     for (const op of track.ops) {
-      yield* this.arrive(t, op);
-      const i = this.run.compiled.opEvent[op];
-      const kind = events.kind[i];
-      if (this.run.passesTurnEarly && blocksOnOthers(this.run.compiled, op)) this.gate.finish(op);
-      const began = this.run.kernel.machine.engine.now;
+      if (!this.arriveAtOnce(t, op)) yield* this.arrive(t, op);
+      const i = compiled.opEvent[op];
+      const kind = kinds[i];
+      if (passesTurnEarly && blocksOnOthers(compiled, op)) this.gate.finish(op);
+      const began = engine.now + t.cpu.pendingTicks;
+      recorder.lateness.record(Math.max(0, began - this.intendedTick(op)));
       if (kind === KIND.exit) {
         this.inExit[track.index] = op;
         this.exitBegan[track.index] = began;
       }
-      const outcome = yield* this.carryOut(t, op, kind, i);
-      this.run.recorder.record(kind, this.run.kernel.machine.engine.now - began, outcome);
+      const quick = QUICK_BINDINGS[kind];
+      const outcome =
+        quick === undefined ? yield* this.carryOut(t, op, kind, i) : quick(this.context, t, i);
+      recorder.record(kind, engine.now + t.cpu.pendingTicks - began, outcome);
       this.gate.finish(op);
     }
     this.endTrack(track);
@@ -128,7 +169,8 @@ export class TraceCopy {
     const {compiled, recorder, kernel} = this.run;
     const op = this.inExit[track.index];
     if (op >= 0) {
-      recorder.record(KIND.exit, kernel.machine.engine.now - this.exitBegan[track.index], 'done');
+      const ticks = Math.max(0, kernel.machine.engine.now - this.exitBegan[track.index]);
+      recorder.record(KIND.exit, ticks, 'done');
     }
     for (const left of track.ops) this.gate.finish(left);
     if (track.ops.length > 0 && compiled.opCount > 0) this.run.trackEnded();
@@ -139,11 +181,27 @@ export class TraceCopy {
     for (;;) yield* this.run.kernel.sched.block(t, END_OF_TRACE);
   }
 
+  /** When an operation would start if everything took as long as in the recording. */
+  private intendedTick(op: number): number {
+    const {compiled, options, startTick} = this.run;
+    return startTick + this.phaseTicks + nsToTicks(compiled.opStartNs[op] / options.scale);
+  }
+
+  /** `arrive` as plain code, where nothing has to be waited for and nobody else is due meanwhile. */
+  private arriveAtOnce(t: Task, op: number): boolean {
+    const {compiled, options, kernel} = this.run;
+    if (options.time === 'think') {
+      if (compiled.opSleepNs[op] > 0 || !this.gate.isOpen(op)) return false;
+      const thinkNs = compiled.opThinkNs[op];
+      return thinkNs === 0 || kernel.sched.userRunAtOnce(t, nsToTicks(thinkNs));
+    }
+    return options.time === 'asap' && this.gate.isOpen(op);
+  }
+
   /** Everything before an operation: recorded sleep and think time, the recorded start, the operations it depends on. */
   private *arrive(t: Task, op: number): Code {
-    const {compiled, options, kernel, startTick} = this.run;
+    const {compiled, options, kernel} = this.run;
     const {sched, machine} = kernel;
-    const intended = startTick + this.phaseTicks + nsToTicks(compiled.opStartNs[op] / options.scale);
     if (options.time === 'think') {
       const sleepNs = compiled.opSleepNs[op];
       if (sleepNs > 0) yield* sched.sleep(t, nsToTicks(sleepNs));
@@ -153,12 +211,13 @@ export class TraceCopy {
       if (thinkNs > 0) yield* sched.userRun(t, nsToTicks(thinkNs));
     }
     if (options.time === 'timed' || options.time === 'scaled') {
-      const early = intended - machine.engine.now;
+      const early = this.intendedTick(op) - machine.engine.now;
       if (early > 0) yield* sched.sleep(t, early);
     }
-    if (!this.gate.isOpen(op)) yield* this.gate.wait(t, op);
-    if (t.cpu.settle()) yield;
-    this.run.recorder.lateness.record(Math.max(0, machine.engine.now - intended));
+    if (!this.gate.isOpen(op)) {
+      if (t.cpu.settle()) yield;
+      yield* this.gate.wait(t, op);
+    }
   }
 
   private *carryOut(t: Task, op: number, kind: number, i: number): Code<Outcome> {
@@ -186,7 +245,7 @@ export class TraceCopy {
       default:
     }
     const binding = BINDINGS[kind];
-    return binding === undefined ? 'skipped' : yield* binding(this.context, t, i);
+    return binding === undefined ? 'skipped' : yield* binding(this.context, t, i, op);
   }
 
   /** A wait4 that had not returned when the recording ended must not return here either. */

@@ -1,13 +1,11 @@
 // One replay while it runs: the machine and kernel, the copies of the trace, the common start, the end.
 //
-// Before the measurement a boot task per CPU makes the adopted tasks. When all of them stand at the start gate, every
-// statistic is set to zero and the clock of the measurement starts. The run ends with the last operation.
+// Before the measurement the adopted tasks are made. When all of them stand at the start gate, every statistic is set to
+// zero and the clock of the measurement starts. The run ends with the last operation.
 
 import {Kernel} from '../kernel/kernel.ts';
 import type {KernelFacts} from '../kernel/design.ts';
 import type {CpuTimes} from '../kernel/sched/core.ts';
-import {Task} from '../kernel/task.ts';
-import type {Code, Waitable} from '../machine/engine.ts';
 import {Machine} from '../machine/machine.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Topology} from '../machine/topology.ts';
@@ -22,7 +20,18 @@ import type {CompiledTrace, Track} from './tracks.ts';
 /** Share of the trace's duration over which the starts of the copies are spread. */
 const PHASE_SHARE = 0.05;
 const MAX_QUEUE = 2 ** 24;
-const FOR_EVER: Waitable = {name: 'nothing: a boot task'};
+/** Stands for the parent of tasks whose parent is not in the trace. */
+const ROOT = -1;
+
+function isLeader(track: Track): boolean {
+  return track.tgid === track.tid;
+}
+
+function append(groups: Map<number, Track[]>, key: number, track: Track): void {
+  const group = groups.get(key);
+  if (group === undefined) groups.set(key, [track]);
+  else group.push(track);
+}
 
 /** State of one replay. */
 export class ReplayRun {
@@ -37,7 +46,8 @@ export class ReplayRun {
   /** CPU times before the measurement. */
   timesAtStart: CpuTimes = {idleTicks: 0, busyTicks: 0, userTicks: 0, interruptTicks: 0};
   private readonly copies: TraceCopy[] = [];
-  private readonly adoptedByParent = new Map<number, Track[]>();
+  private readonly processesByParent = new Map<number, Track[]>();
+  private readonly threadsByLeader = new Map<number, Track[]>();
   private openTracks = 0;
 
   constructor(
@@ -66,15 +76,20 @@ export class ReplayRun {
     return this.options.order === 'total';
   }
 
-  adoptedChildren(track: Track): readonly Track[] {
-    return this.adoptedByParent.get(track.tid) ?? [];
+  /** Processes that exist at the start and whose parent is `track`; null for those without a known parent. */
+  adoptedChildren(track: Track | null): readonly Track[] {
+    return this.processesByParent.get(track === null ? ROOT : track.tid) ?? [];
+  }
+
+  adoptedThreads(leader: Track): readonly Track[] {
+    return this.threadsByLeader.get(leader.tid) ?? [];
   }
 
   /** Runs to the end of the trace. */
   execute(): void {
     const {machine} = this.kernel;
-    for (const cpu of machine.cpus) this.boot(cpu.id);
     if (this.openTracks === 0) return;
+    for (const copy of this.copies) copy.adoptProcesses(null, null);
     machine.engine.run();
     this.endTick = machine.engine.now;
     this.kernel.sched.finish();
@@ -99,43 +114,21 @@ export class ReplayRun {
     return nsToTicks(Math.round(share * PHASE_SHARE * this.compiled.durationNs));
   }
 
-  /** Adopted tasks under their adopted parent or leader; roots under -1. Returns how many there are. */
+  /** Sorts the adopted tasks: processes under their adopted parent, threads under their leader. Returns how many. */
   private groupAdopted(): number {
     const adopted = this.compiled.tracks.filter((track) => track.forkOp < 0);
-    const tids = new Set(adopted.map((track) => track.tid));
+    const processes = new Set(adopted.filter(isLeader).map((track) => track.tid));
     const parents = new Map(this.compiled.trace.tasks.map((task) => [task.tid, task.parentTid]));
     for (const track of adopted) {
-      const parent = track.tgid !== track.tid ? track.tgid : (parents.get(track.tid) ?? 0);
-      const key = tids.has(parent) && parent !== track.tid ? parent : -1;
-      const siblings = this.adoptedByParent.get(key);
-      if (siblings === undefined) this.adoptedByParent.set(key, [track]);
-      else siblings.push(track);
+      if (!isLeader(track) && processes.has(track.tgid)) {
+        append(this.threadsByLeader, track.tgid, track);
+        continue;
+      }
+      const parent = parents.get(track.tid) ?? ROOT;
+      const known = processes.has(parent) && parent !== track.tid;
+      append(this.processesByParent, known ? parent : ROOT, track);
     }
     return adopted.length;
-  }
-
-  private boot(cpuId: number): void {
-    const {kernel} = this;
-    const cpu = kernel.machine.cpus[cpuId];
-    const task = new Task(-1 - cpuId, -1 - cpuId, `boot/${cpuId}`, cpu, null);
-    task.pinnedCpu = cpuId;
-    kernel.sched.startTask(task, this.bootProgram(task, cpuId));
-    task.process!.daemon = true;
-  }
-
-  private *bootProgram(t: Task, cpuId: number): Code {
-    const {kernel} = this;
-    t.mm = kernel.newMm(kernel.machine.topology.nodeOf[cpuId]);
-    t.activeMm = t.mm;
-    yield* kernel.pgd.pgd_alloc(t, t.mm);
-    const cpus = kernel.machine.cpus.length;
-    let turn = 0;
-    for (const copy of this.copies) {
-      for (const track of this.adoptedByParent.get(-1) ?? []) {
-        if (turn++ % cpus === cpuId) yield* copy.adopt(t, track);
-      }
-    }
-    for (;;) yield* kernel.sched.block(t, FOR_EVER);
   }
 
   private begin(): void {

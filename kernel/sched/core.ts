@@ -164,6 +164,23 @@ export class Scheduler {
     se.userLeftTicks = 0;
   }
 
+  /** As `userRun`, in place: false, with nothing done, when somebody else is due before the end of it. */
+  userRunAtOnce(t: Task, ticks: number): boolean {
+    const {engine, profile} = this.kernel.machine;
+    const {cpu} = t;
+    const rate = this.dispatcher.userRate(cpu);
+    const userTicks = Math.round(ticks * rate);
+    if (this.needsResched(t) || !engine.canAdvance(cpu.pendingTicks + userTicks)) return false;
+    cpu.settle();
+    engine.advance(userTicks);
+    profile.add(this.userFn, ticks);
+    const rq = this.dispatcher.rqOf(t);
+    rq.userTicks += userTicks;
+    rq.schedulingPoint = engine.now;
+    rq.quiescentAt = engine.now;
+    return true;
+  }
+
   /** Sleeps for `ticks` (nanosleep): a timer interrupt on the task's CPU wakes it. */
   *sleep(t: Task, ticks: number): Code {
     t.cpu.charge(HRTIMER_BODY_TICKS, this.wakeFn);

@@ -21,13 +21,19 @@ export interface BindingContext {
   readonly names: Map<string, number>;
   /** Simulated pid of a recorded one. */
   pidOf(recordedTid: number): number;
+  /** Simulated pid of the child that a recorded wait4 returned, 0 when any child will do. */
+  reapedPid(op: number): number;
 }
 
-/** Carries out event `i` for `t`. */
-export type Binding = (context: BindingContext, t: Task, i: number) => Code<Outcome>;
+/** Carries out operation `op`, which is event `i`, for `t`. */
+export type Binding = (context: BindingContext, t: Task, i: number, op: number) => Code<Outcome>;
+
+/** Carries out event `i` without looking at anything that another CPU could change: charges time, never yields. */
+export type QuickBinding = (context: BindingContext, t: Task, i: number) => Outcome;
 
 /** Bindings by kind code. */
 export type BindingTable = readonly (readonly [kind: number, binding: Binding])[];
+export type QuickBindingTable = readonly (readonly [kind: number, binding: QuickBinding])[];
 
 /** Page number of the address in argument `k`. */
 export function vpnArg(events: EventColumns, i: number, k: number): number {

@@ -1,16 +1,24 @@
-// All bindings in one table, by kind code.
+// All bindings in two tables, by kind code: those that may wait, and those that are plain functions.
 
 import {KIND_LIMIT} from '../../formats/kinds.ts';
-import type {Binding} from './binding.ts';
+import type {Binding, QuickBinding} from './binding.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
 import {TASK_BINDINGS} from './tasks.ts';
 import {USER_MEMORY_BINDINGS} from './user_memory.ts';
 
-/** The binding of each kind code; undefined where an operation is skipped. */
-export const BINDINGS: readonly (Binding | undefined)[] = (() => {
-  const table: (Binding | undefined)[] = new Array(KIND_LIMIT).fill(undefined);
-  const groups = [TASK_BINDINGS, KERNEL_MEMORY_BINDINGS, SYNTHETIC_BINDINGS, USER_MEMORY_BINDINGS];
+function byKind<T>(...groups: readonly (readonly (readonly [number, T])[])[]): (T | undefined)[] {
+  const table: (T | undefined)[] = new Array(KIND_LIMIT).fill(undefined);
   for (const group of groups) for (const [kind, binding] of group) table[kind] = binding;
   return table;
-})();
+}
+
+/** The binding of each kind code; undefined where an operation is skipped. */
+export const BINDINGS: readonly (Binding | undefined)[] = byKind(
+  TASK_BINDINGS,
+  KERNEL_MEMORY_BINDINGS,
+  SYNTHETIC_BINDINGS,
+);
+
+/** Bindings that only charge time; looked at first. */
+export const QUICK_BINDINGS: readonly (QuickBinding | undefined)[] = byKind(USER_MEMORY_BINDINGS);

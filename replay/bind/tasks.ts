@@ -19,9 +19,11 @@ function* exit({kernel, events}: BindingContext, t: Task, i: number): Code<Outco
   return 'done';
 }
 
-function* wait4({kernel, events, pidOf}: BindingContext, t: Task, i: number): Code<Outcome> {
+function* wait4(context: BindingContext, t: Task, i: number, op: number): Code<Outcome> {
+  const {kernel, events} = context;
   const recorded = argSigned(events, i, 0) | 0;
-  const upid = recorded > 0 ? pidOf(recorded) : recorded;
+  const named = recorded > 0 ? context.pidOf(recorded) : context.reapedPid(op);
+  const upid = named > 0 ? named : recorded;
   return outcomeOf(yield* sys_wait4(kernel, t, upid, argNumber(events, i, 1)));
 }
 

@@ -3,22 +3,26 @@
 
 import {KIND, KIND_BY_CODE} from '../../formats/kinds.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
-import {nsToTicks} from '../../machine/time.ts';
-import type {BindingContext, BindingTable, Outcome} from './binding.ts';
+import type {BindingContext, Outcome, QuickBindingTable} from './binding.ts';
 
-function* baseCost({kernel, events}: BindingContext, t: Task, i: number): Code<Outcome> {
-  const kind = events.kind[i];
-  const name = KIND_BY_CODE[kind]?.name ?? '';
+function fault({kernel}: BindingContext, t: Task): Outcome {
+  kernel.checks.warn(FAULT_WARNING);
+  const {costs, machine} = kernel;
+  const ticks = machine.topology.pageFaultEntryTicks + costs.minorFaultTicks;
+  t.cpu.charge(ticks, kernel.fn('handle_mm_fault'));
+  return 'done';
+}
+const FAULT_WARNING = 'access: the user half of mm is not modelled, only a base cost is charged';
+
+function systemCall({kernel, events}: BindingContext, t: Task, i: number): Outcome {
+  const name = KIND_BY_CODE[events.kind[i]]?.name ?? '';
   kernel.checks.warn(`${name}: the user half of mm is not modelled, only a base cost is charged`);
-  const fault = kind === KIND.access || kind === KIND.touch;
-  const costNs = fault ? kernel.costs.pageFaultNs : kernel.costs.mmSyscallNs;
-  t.cpu.charge(nsToTicks(costNs), kernel.fn(fault ? 'handle_mm_fault' : `sys_${name}`));
-  if (t.cpu.settle()) yield;
+  const ticks = kernel.machine.topology.syscallEntryTicks + kernel.costs.mmSyscallTicks;
+  t.cpu.charge(ticks, kernel.fn(`sys_${name}`));
   return 'done';
 }
 
-const KINDS_WITHOUT_MODEL = [
+const SYSTEM_CALLS = [
   KIND.mmap,
   KIND.munmap,
   KIND.mprotect,
@@ -28,8 +32,10 @@ const KINDS_WITHOUT_MODEL = [
   KIND.mlock,
   KIND.munlock,
   KIND.remap_file_pages,
-  KIND.access,
-  KIND.touch,
 ];
 
-export const USER_MEMORY_BINDINGS: BindingTable = KINDS_WITHOUT_MODEL.map((kind) => [kind, baseCost]);
+export const USER_MEMORY_BINDINGS: QuickBindingTable = [
+  [KIND.access, fault],
+  [KIND.touch, fault],
+  ...SYSTEM_CALLS.map((kind) => [kind, systemCall] as const),
+];
