@@ -99,6 +99,17 @@ test('header, tasks and footer come back as they were given', () => {
   );
 });
 
+test('strings that are no UTF-16 are written as UTF-8 all the same', () => {
+  const chunks: Uint8Array[] = [];
+  const writer = new TraceWriter((chunk) => chunks.push(chunk), {source: 'x\ud800'});
+  writer.intern('a\udc00b\ud83d\ude00');
+  writer.unmodelled('\ud800');
+  writer.finish();
+  const trace = load(Buffer.concat(chunks));
+  assert.deepEqual([trace.header.source, trace.strings[1]], ['x\ufffd', 'a\ufffdb\ud83d\ude00']);
+  assert.deepEqual(trace.footer?.unmodelled, {'\ufffd': 1});
+});
+
 test('arguments above 2^53 are exact as bigint and refused as number', () => {
   const wide = {kind: KIND.ksm_enter, timeNs: 0, tid: 1, cpu: 0, args: [2n ** 53n]};
   const {events} = load(traceOf([wide, {...wide, args: [2n ** 64n - 12n]}]).bytes);

@@ -3,13 +3,13 @@
 // there, and everything before it is kept. A file that ends without a footer is a cut file.
 
 import {createHash} from 'node:crypto';
-import {readBlock} from './block.ts';
+import {BlockError, readBlock} from './block.ts';
 import {emptyColumns, trimmed, type EventColumns} from './columns.ts';
 import {UserError, inputError} from './errors.ts';
 import {readPackets, type RawPacket} from './frames.ts';
 import {footerOf, headerOf, type TaskInfo, type TraceFooter, type TraceHeader} from './header.ts';
 import {MAX_STRING_LENGTH, MAX_STRINGS, MAX_TASKS, SCHEMA_VERSION} from './limits.ts';
-import {messageType} from './schema.ts';
+import {decodeMessage} from './schema.ts';
 import {openSource, type ByteSource} from './source.ts';
 import {WireError, skipField, varint32, type Cursor} from './varint.ts';
 
@@ -21,7 +21,7 @@ export interface ReadOptions {
   tolerant?: boolean;
 }
 
-/** Where a file stopped making sense. Offsets count uncompressed bytes. */
+/** Where a file stopped making sense: the start of the first packet that is not sound, in uncompressed bytes. */
 export interface Damage {
   offset: number;
   message: string;
@@ -73,7 +73,8 @@ export class TraceDecoder {
     try {
       return this.body(packet, cols);
     } catch (error) {
-      if (error instanceof UserError) throw error;
+      const foreign = error instanceof BlockError || error instanceof WireError;
+      if (!foreign && !(error instanceof RangeError)) throw error;
       if (this.header === undefined) throw notATrace(this.name, packet.offset);
       throw this.damage(packet, `the packet is damaged: ${(error as Error).message}`);
     }
@@ -129,13 +130,13 @@ export class TraceDecoder {
 
   private small(field: number, bytes: Uint8Array, packet: RawPacket): void {
     if (field === 1) this.takeHeader(bytes, packet);
-    else if (field === 2) this.takeStrings(messageType('StringTable').decode(bytes));
-    else if (field === 3) this.takeTasks(messageType('TaskTable').decode(bytes));
-    else this.takeFooter(messageType('Footer').decode(bytes), packet);
+    else if (field === 2) this.takeStrings(decodeMessage('StringTable', bytes));
+    else if (field === 3) this.takeTasks(decodeMessage('TaskTable', bytes));
+    else this.takeFooter(decodeMessage('Footer', bytes), packet);
   }
 
   private takeHeader(bytes: Uint8Array, packet: RawPacket): void {
-    const header = headerOf(messageType('Header').decode(bytes));
+    const header = headerOf(decodeMessage('Header', bytes));
     if (header === undefined) throw notATrace(this.name, packet.offset);
     if (header.schemaVersion !== SCHEMA_VERSION) {
       const expected = `schema version ${header.schemaVersion}, expected ${SCHEMA_VERSION}`;
@@ -227,8 +228,7 @@ function tolerate(
   if (!options.tolerant || !(error instanceof UserError) || decoder.header === undefined) {
     throw error;
   }
-  const at = /: offset (\d+)/.exec(error.message);
-  return {offset: at === null ? offset : Number(at[1]), message: error.message};
+  return {offset, message: error.message};
 }
 
 /** Columns for a file of this size. An event takes 12 bytes or more; memory that is never touched costs nothing. */

@@ -7,6 +7,7 @@ import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import Long from 'long';
 import protobuf from 'protobufjs';
+import {WireError} from './varint.ts';
 
 /** Folder of the package: the nearest one above this file with a package.json. The same from source and from dist. */
 export function packageRoot(): string {
@@ -30,10 +31,30 @@ export function messageType(name: string): protobuf.Type {
   return root.lookupType(`mmreplay.${name}`);
 }
 
+const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
+/** A body whose strings can all be written as UTF-8: halves of a pair become U+FFFD, as TextEncoder has it. */
+function wellFormed(value: unknown): unknown {
+  if (typeof value === 'string') return value.replace(LONE_SURROGATE, '\ufffd');
+  if (Array.isArray(value)) return value.map(wellFormed);
+  if (value === null || typeof value !== 'object' || Long.isLong(value)) return value;
+  if (ArrayBuffer.isView(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, wellFormed(item)]));
+}
+
 /** Encodes a Packet whose body is given in protobufjs' own (camelCase) shape. */
 export function encodePacket(body: Record<string, unknown>): Uint8Array {
   const type = messageType('Packet');
-  return type.encode(type.fromObject(body)).finish();
+  return type.encode(type.fromObject(wellFormed(body) as Record<string, unknown>)).finish();
+}
+
+/** Decodes a message. Throws WireError when the bytes are no such message. */
+export function decodeMessage(name: string, bytes: Uint8Array): Record<string, unknown> {
+  try {
+    return messageType(name).decode(bytes) as unknown as Record<string, unknown>;
+  } catch (error) {
+    throw new WireError((error as Error).message);
+  }
 }
 
 /** Exact Long of a bigint or a number, for fields of protobufjs. */

@@ -67,6 +67,14 @@ const CLOCKS: Record<ImportFormat, string> = {
   'trace-cmd-report': 'ftrace',
 };
 
+/** Foreign text as part of a one-line message: no control characters, no more than `length`. */
+function shown(text: string, length: number): string {
+  return text
+    .trim()
+    .replace(/\p{Cc}/gu, '?')
+    .slice(0, length);
+}
+
 /** One import under way. */
 class TextImport {
   events = 0;
@@ -99,7 +107,7 @@ class TextImport {
       return;
     }
     if (kind === 'malformed') {
-      const expected = `expected a line of ${this.format}, found "${text.trim().slice(0, 60)}"`;
+      const expected = `expected a line of ${this.format}, found "${shown(text, 60)}"`;
       throw inputError(this.name, {line: number}, expected, 'remove the line or record again');
     }
     this.events++;
@@ -147,7 +155,7 @@ class TextImport {
       this.mapper?.map(raw, timeNs);
     } catch (error) {
       if (!(error instanceof FieldError || error instanceof RangeError)) throw error;
-      const expected = `${raw.name}: ${error.message}`;
+      const expected = `${shown(raw.name, 60)}: ${shown(error.message, 200)}`;
       throw inputError(this.name, {line}, expected, 'remove the line or record again');
     }
   }
