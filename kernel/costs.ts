@@ -60,20 +60,20 @@ export const COSTS = {
   percpuCounterListTicks: ns(20),
   /** Summing one counter of one CPU at destruction (check_mm). */
   percpuCounterSumTicks: ns(2),
-  /** User half of dup_mmap: 30 VMAs at 700 ns, 350 PTEs at 76 ns (the latter from hardware.md). */
-  dupMmapBaseTicks: ns(47_600),
-  /** User half: COW faults after fork, parent (18) and child (32), at 650 ns. */
-  forkFaultsParentTicks: ns(11_700),
-  forkFaultsChildTicks: ns(20_800),
+  /** User half of dup_mmap: 30 VMAs at 850 ns, 350 PTEs at 76 ns (the latter from hardware.md). */
+  dupMmapBaseTicks: ns(52_100),
+  /** User half: COW faults after fork, parent (18) and child (32), at 770 ns. */
+  forkFaultsParentTicks: ns(13_900),
+  forkFaultsChildTicks: ns(24_600),
   /** User half of exit_mmap: unmapping 350 pages, 30 VMAs, page tables. */
-  exitMmapBaseTicks: ns(46_000),
+  exitMmapBaseTicks: ns(53_400),
   mmReleaseTicks: ns(120),
 
   // --- exec
   /** Opening the file, bprm, credentials, binary format: kernel half. */
   execBaseTicks: ns(28_000),
   /** User half of exec: ELF mappings, argument pages, and the faults of the dynamic linker. */
-  execUserBaseTicks: ns(322_000),
+  execUserBaseTicks: ns(282_500),
   beginNewExecTicks: ns(2_500),
 
   // --- exit and wait
@@ -94,6 +94,12 @@ export const COSTS = {
   unhashProcessTicks: ns(380),
   /** Sending a fatal signal to one thread under siglock. */
   zapThreadTicks: ns(90),
+
+  // --- user half of an mm, until it is modelled
+  /** A minor fault of an anonymous page after the exception entry: allocation, zeroing, PTE. Assumption. */
+  minorFaultTicks: ns(450),
+  /** mmap, munmap, mprotect, brk and their like on a small range: VMA and page-table work. Assumption. */
+  mmSyscallTicks: ns(900),
 
   // --- walks
   /** One step of for_each_process when the lines are here. */

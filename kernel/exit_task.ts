@@ -102,7 +102,11 @@ function unhash(k: Kernel, t: Task, p: Task): void {
 function delayed_put_task_struct(k: Kernel, p: Task): void {
   k.taskList.releaseSlot(p.listSlot);
   k.machine.lines.release(p.line);
-  if (p.threads.length === 0 && p.leader === p) k.taskList.releaseSlot(p.signal!.listSlot);
+  p.allocLock!.destroy();
+  if (p.threads.length === 0 && p.leader === p) {
+    k.taskList.releaseSlot(p.signal!.listSlot);
+    p.signal!.siglock.destroy();
+  }
   p.listSlot = -1;
   p.line = -1;
   k.reaped++;

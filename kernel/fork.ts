@@ -184,7 +184,11 @@ function* undoCopy(k: Kernel, t: Task, p: Task): Code {
     yield* mmput(k, t, mm);
   }
   yield* k.stacks.free_thread_stack(t, p);
-  if (p.signal !== t.signal) k.taskList.releaseSlot(p.signal!.listSlot);
+  p.allocLock!.destroy();
+  if (p.signal !== t.signal) {
+    k.taskList.releaseSlot(p.signal!.listSlot);
+    p.signal!.siglock.destroy();
+  }
   k.taskList.releaseSlot(p.listSlot);
   k.machine.lines.release(p.line);
 }

@@ -108,4 +108,5 @@ export function* mmdrop(k: Kernel, t: Task, mm: MmStruct): Code {
   k.taskList.forgetMm(mm);
   k.machine.lines.release(mm.line);
   mm.line = -1;
+  if (!mm.pageTableLock.isHeld) mm.pageTableLock.destroy();
 }

@@ -108,7 +108,10 @@ export class TaskList {
 
   /** Makes `p` visible. The caller runs as `current` and holds tasklist_lock for write. */
   add(current: Task, p: Task): void {
-    assert(p.listSlot >= 0 && this.tasks[p.listSlot] === null, `${p.comm}/${p.tid} is listed twice`);
+    assert(
+      p.listSlot >= 0 && this.tasks[p.listSlot] === null,
+      `${p.comm}/${p.tid} is listed twice`,
+    );
     const {cpu} = current;
     const slot = p.listSlot;
     this.tasks[slot] = p;
@@ -195,27 +198,29 @@ export class TaskList {
   }
 
   /**
-   * for_each_process(p): every leader that is visible, `visit` as simulated code. Call under rcu_read_lock; the caller's
+   * for_each_process(p): every leader that is visible, `visit` plain or as simulated code. Call under rcu_read_lock; the caller's
    * defects (no rcu_read_lock) are its own.
    */
-  *for_each_process(t: Task, fn: number, visit: (p: Task) => Code): Code {
+  *for_each_process(t: Task, fn: number, visit: (p: Task) => Code | undefined): Code {
     for (let p = this.nextProcess(t.cpu, null); p !== null; ) {
       this.chargeStep(t.cpu, p, fn);
       if (t.cpu.settle()) yield;
-      yield* visit(p);
+      const code = visit(p);
+      if (code !== undefined) yield* code;
       p = this.nextProcess(t.cpu, p);
     }
   }
 
   /** for_each_process_thread(g, p): every thread that is visible. */
-  *for_each_process_thread(t: Task, fn: number, visit: (p: Task) => Code): Code {
+  *for_each_process_thread(t: Task, fn: number, visit: (p: Task) => Code | undefined): Code {
     for (let g = this.nextProcess(t.cpu, null); g !== null; g = this.nextProcess(t.cpu, g)) {
       this.chargeStep(t.cpu, g, fn);
       if (t.cpu.settle()) yield;
       for (let p = this.nextThread(t.cpu, g, null); p !== null; ) {
         if (p !== g) this.chargeStep(t.cpu, p, fn);
         if (t.cpu.settle()) yield;
-        yield* visit(p);
+        const code = visit(p);
+        if (code !== undefined) yield* code;
         p = this.nextThread(t.cpu, g, p);
       }
     }
