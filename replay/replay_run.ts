@@ -7,6 +7,7 @@ import {Kernel} from '../kernel/kernel.ts';
 import type {KernelFacts} from '../kernel/design.ts';
 import type {CpuTimes} from '../kernel/sched/core.ts';
 import {Machine} from '../machine/machine.ts';
+import {Deadlock} from '../machine/panics.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Topology} from '../machine/topology.ts';
 import {TraceCopy} from './copy.ts';
@@ -90,9 +91,21 @@ export class ReplayRun {
     const {machine} = this.kernel;
     if (this.openTracks === 0) return;
     for (const copy of this.copies) copy.adoptProcesses(null, null);
-    machine.engine.run();
+    this.runToEnd();
     this.endTick = machine.engine.now;
     this.kernel.sched.finish();
+  }
+
+  /** A task that died of a BUG may have held locks: then the others hang, as they would, and the run ends there. */
+  private runToEnd(): void {
+    const {machine, checks} = this.kernel;
+    try {
+      machine.engine.run();
+    } catch (error) {
+      if (!(error instanceof Deadlock) || checks.findings.length === 0) throw error;
+      checks.count('hung_after_bug');
+      checks.warn(`the machine hung after a BUG: ${error.waitGraph[0]}`);
+    }
   }
 
   /** A task has done its last operation. */
