@@ -1,10 +1,11 @@
-// The hot path of the reader: one Block message into columns, by hand. Everything a conforming protobuf writer may do
-// is accepted (non-minimal varints, unknown fields, any field order); the rare shapes (a column in several pieces or not
-// packed) go through protobufjs, which is also the oracle in the tests. Nothing is trusted: counts, kinds, tids and
-// string indices are checked before an event becomes visible, and a bad block leaves the columns as they were.
+// The hot path of the reader: one Block message into columns, by hand. Everything a conforming
+// protobuf writer may do is accepted (non-minimal varints, unknown fields, any field order); the
+// rare shapes (a column in several pieces or not packed) go through protobufjs, which is also the
+// oracle in the tests. Nothing is trusted: counts, kinds, tids and string indices are checked
+// before an event becomes visible, and a bad block leaves the columns as they were.
 //
-// Cost: one pass per column. A column whose length in bytes equals its number of values holds single bytes only and is
-// copied; that is the usual case for tid, cpu and kind.
+// Cost: one pass per column. A column whose length in bytes equals its number of values holds
+// single bytes only and is copied; that is the usual case for tid, cpu and kind.
 
 import {reserve, type EventColumns} from './columns.ts';
 import {ARG_COUNT, KINDS} from './kinds.ts';
@@ -199,8 +200,9 @@ function checkStrings(cols: EventColumns, count: number, strings: number): void 
 }
 
 /**
- * Appends the events of the Block message in buf[start, end) to `cols`; `strings` is the size of the string table.
- * Returns the number of events. Throws BlockError and leaves `cols.count` alone when the block is not sound.
+ * Appends the events of the Block message in buf[start, end) to `cols`; `strings` is the size of
+ * the string table. Returns the number of events. Throws BlockError and leaves `cols.count` alone
+ * when the block is not sound.
  */
 export function readBlock(
   buf: Uint8Array,

@@ -1,4 +1,5 @@
-// A growing byte buffer with the varint encodings of protobuf. The writer keeps one per column and reuses it.
+// A growing byte buffer with the varint encodings of protobuf. The writer keeps one per column and
+// reuses it.
 
 const TWO_32 = 2 ** 32;
 

@@ -1,8 +1,12 @@
-// Events in memory: one typed array per column. Event i is timeNs[i], tid[i], cpu[i], kind[i] and the arguments
-// argStart[i] .. argStart[i + 1] - 1 of the pair argLo/argHi, each an exact unsigned 64-bit number in two halves.
-// An event costs 19 bytes and 8 more per argument. Arrays may be longer than `count`; what lies beyond is undefined.
+// Events in memory: one typed array per column. Event i is timeNs[i], tid[i], cpu[i], kind[i] and
+// the arguments argStart[i] .. argStart[i + 1] - 1 of the pair argLo/argHi, each an exact unsigned
+// 64-bit number in two halves. An event costs 19 bytes and 8 more per argument. Arrays may be
+// longer than `count`; what lies beyond is undefined.
 
-/** A run of events as columns. `timeNs` is relative to the header's `baseNs` and need not be in order. */
+/**
+ * A run of events as columns. `timeNs` is relative to the header's `baseNs` and need not be in
+ * order.
+ */
 export interface EventColumns {
   count: number;
   timeNs: Float64Array;
@@ -31,13 +35,16 @@ export function emptyColumns(events: number, args: number): EventColumns {
   };
 }
 
-/** Argument `k` of event `i` as a number. Throws RangeError when it is not exact in a double (2^53 and above). */
+/**
+ * Argument `k` of event `i` as a number. Throws RangeError when it is not exact in a double (2^53
+ * and above).
+ */
 export function argNumber(cols: EventColumns, i: number, k: number): number {
   const at = cols.argStart[i] + k;
   const hi = cols.argHi[at];
   if (hi >= 0x200000) {
     throw new RangeError(
-      `argument ${k} of event ${i} is ${argBigInt(cols, i, k)}: too large for a number, use argBigInt`,
+      `argument ${k} of event ${i} is ${argBigInt(cols, i, k)}: too large for a number`,
     );
   }
   return hi * TWO_32 + cols.argLo[at];
@@ -49,7 +56,10 @@ export function argBigInt(cols: EventColumns, i: number, k: number): bigint {
   return (BigInt(cols.argHi[at]) << 32n) | BigInt(cols.argLo[at]);
 }
 
-/** Argument `k` of event `i` read as two's complement: a syscall's result, a fd. Throws RangeError beyond 2^53. */
+/**
+ * Argument `k` of event `i` read as two's complement: a syscall's result, a fd. Throws RangeError
+ * beyond 2^53.
+ */
 export function argSigned(cols: EventColumns, i: number, k: number): number {
   const at = cols.argStart[i] + k;
   const value = (cols.argHi[at] | 0) * TWO_32 + cols.argLo[at];

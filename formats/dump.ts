@@ -1,5 +1,6 @@
-// A trace as text, one event per line, for grep and for people: time in ns after the trace's base, tid, cpu, kind,
-// arguments by name. Values of 65,536 and more are hex; what looks like a small negative number is printed as one.
+// A trace as text, one event per line, for grep and for people: time in ns after the trace's base,
+// tid, cpu, kind, arguments by name. Values of 65,536 and more are hex; what looks like a small
+// negative number is printed as one.
 
 import {argBigInt, type EventColumns} from './columns.ts';
 import {KIND_BY_CODE} from './kinds.ts';

@@ -1,5 +1,6 @@
-// Cuts a byte stream into packets: varint length, then that many bytes. The buffer holds the piece being read and the
-// tail of the one before; it grows only for a packet that is larger than it, after its length was checked.
+// Cuts a byte stream into packets: varint length, then that many bytes. The buffer holds the piece
+// being read and the tail of the one before; it grows only for a packet that is larger than it,
+// after its length was checked.
 
 import {inputError, type UserError} from './errors.ts';
 import {MAX_PACKET_BYTES} from './limits.ts';
@@ -59,8 +60,9 @@ class Tail {
 }
 
 /**
- * Packets of a source, in order; empty ones are left out. `onPiece` sees every piece of the file before its packets.
- * Throws UserError with the offset when a length is impossible or the file ends inside a packet.
+ * Packets of a source, in order; empty ones are left out. `onPiece` sees every piece of the file
+ * before its packets. Throws UserError with the offset when a length is impossible or the file ends
+ * inside a packet.
  */
 export function* readPackets(
   source: ByteSource,
@@ -71,7 +73,8 @@ export function* readPackets(
     const length = packetLength(tail.buf, tail.at, tail.end);
     const offset = tail.base + tail.at;
     if (length !== undefined && length.value > MAX_PACKET_BYTES) {
-      const expected = `a packet of ${length.value} bytes is too large (at most ${MAX_PACKET_BYTES})`;
+      const size = `${length.value} bytes`;
+      const expected = `a packet of ${size} is too large (at most ${MAX_PACKET_BYTES})`;
       throw damage(source, offset, expected);
     }
     const start = tail.at + (length?.bytes ?? 0);

@@ -1,5 +1,5 @@
-// What a trace file says besides its events: the header, the task table, the footer, and their way to and from the
-// schema's messages. Everything here is small; clarity comes before speed.
+// What a trace file says besides its events: the header, the task table, the footer, and their way
+// to and from the schema's messages. Everything here is small; clarity comes before speed.
 
 import {KIND_BY_CODE, isOperation} from './kinds.ts';
 import {MAGIC, MAX_STRING_LENGTH, SCHEMA_VERSION} from './limits.ts';
@@ -31,7 +31,10 @@ export interface TraceHeader {
   seed: bigint;
 }
 
-/** What a writer must be told; everything else has a default (unknown, page size 4096, base 0, seed 0). */
+/**
+ * What a writer must be told; everything else has a default (unknown, page size 4096, base 0, seed
+ * 0).
+ */
 export interface TraceHeaderInit {
   source: string;
   clock?: string;
@@ -118,7 +121,9 @@ const message = (value: unknown): Message => (value ?? {}) as Message;
 const list = (value: unknown): Message[] => (value ?? []) as Message[];
 const text = (value: unknown): string => String(value ?? '').slice(0, MAX_STRING_LENGTH);
 
-/** The header in a decoded message, or undefined when the magic or the schema version is not ours. */
+/**
+ * The header in a decoded message, or undefined when the magic or the schema version is not ours.
+ */
 export function headerOf(decoded: unknown): TraceHeader | undefined {
   const raw = message(decoded);
   if (raw.magic !== MAGIC) return undefined;

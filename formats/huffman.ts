@@ -1,7 +1,9 @@
-// Canonical Huffman codes of deflate (RFC 1951, sections 3.2.2 and 3.2.5 to 3.2.7): tables that turn the next bits of
-// the stream into a symbol with one look-up.
+// Canonical Huffman codes of deflate (RFC 1951, sections 3.2.2 and 3.2.5 to 3.2.7): tables that
+// turn the next bits of the stream into a symbol with one look-up.
 
-/** `entries[next maxBits bits]` is `symbol << 4 | length`; length 0 means that no code starts so. */
+/**
+ * `entries[next maxBits bits]` is `symbol << 4 | length`; length 0 means that no code starts so.
+ */
 export interface HuffmanTable {
   readonly entries: Uint16Array;
   readonly maxBits: number;
@@ -41,7 +43,10 @@ function reversed(code: number, length: number): number {
   return result;
 }
 
-/** Table of the canonical code with these lengths (0: unused). Throws when the lengths give more codes than fit. */
+/**
+ * Table of the canonical code with these lengths (0: unused). Throws when the lengths give more
+ * codes than fit.
+ */
 export function huffmanTable(lengths: Uint8Array): HuffmanTable {
   const counts = new Uint16Array(16);
   for (const length of lengths) counts[length]++;

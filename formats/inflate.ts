@@ -1,7 +1,8 @@
-// A pull-driven gzip decoder (RFC 1951, RFC 1952). Node's zlib inflates either all at once or asynchronously; traces are
-// read synchronously, piece by piece, with everything before a damage still delivered and its offset known. Hence this.
-// Invariants: `out` holds 32 KiB of history followed by what was decoded since the last call; `bits` low bits of `hold`
-// are valid, never more than 23. Memory: about 300 KiB. Members one after the other are one stream, as gzip(1) has it.
+// A pull-driven gzip decoder (RFC 1951, RFC 1952). Node's zlib inflates either all at once or
+// asynchronously; traces are read synchronously, piece by piece, with everything before a damage
+// still delivered and its offset known. Hence this. Invariants: `out` holds 32 KiB of history
+// followed by what was decoded since the last call; `bits` low bits of `hold` are valid, never more
+// than 23. Memory: about 300 KiB. Members one after the other are one stream, as gzip(1) has it.
 
 import {crc32} from 'node:zlib';
 import {CODE_LENGTH_ORDER, DIST_BASE, DIST_EXTRA, LENGTH_BASE, LENGTH_EXTRA} from './huffman.ts';
@@ -13,7 +14,10 @@ const LIMIT = OUT_BYTES - 258; // room for the longest match
 
 type State = 'member' | 'block' | 'stored' | 'codes' | 'trailer' | 'end';
 
-/** Inflates the gzip stream that `pull` delivers. Errors are plain Error with a phrase: "ends too early". */
+/**
+ * Inflates the gzip stream that `pull` delivers. Errors are plain Error with a phrase: "ends too
+ * early".
+ */
 export class Inflater {
   /** Bytes delivered so far. */
   produced = 0;
@@ -39,7 +43,10 @@ export class Inflater {
     this.pull = pull;
   }
 
-  /** The next bytes, or undefined at the end. What precedes a damage is delivered before the damage is thrown. */
+  /**
+   * The next bytes, or undefined at the end. What precedes a damage is delivered before the damage
+   * is thrown.
+   */
   next(): Uint8Array | undefined {
     if (this.failure !== undefined) throw this.failure;
     this.out.copyWithin(0, this.outAt - WINDOW, this.outAt);

@@ -1,5 +1,5 @@
-// The bounds of a trace file. A reader refuses what lies beyond them before it allocates anything for it, so that a
-// damaged length costs an error message and not the memory of the host.
+// The bounds of a trace file. A reader refuses what lies beyond them before it allocates anything
+// for it, so that a damaged length costs an error message and not the memory of the host.
 
 /** Greatest length of one packet, bytes. */
 export const MAX_PACKET_BYTES = 64 * 1024 * 1024;

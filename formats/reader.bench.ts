@@ -1,5 +1,6 @@
-// Speed of reading and writing traces. The trace is made up in memory: a mix of faults, rss samples and system calls of
-// 64 tasks on 16 cpus, as recorded traces have them (13 bytes and 2.8 arguments per event).
+// Speed of reading and writing traces. The trace is made up in memory: a mix of faults, rss samples
+// and system calls of 64 tasks on 16 cpus, as recorded traces have them (13 bytes and 2.8 arguments
+// per event).
 
 import {KIND} from './kinds.ts';
 import {loadTrace, readTrace} from './reader.ts';

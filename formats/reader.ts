@@ -1,6 +1,7 @@
-// Reads a trace, front to back, holding one packet at a time besides what it returns. Damage of any kind (cut file,
-// flipped bits, another format) becomes one UserError that names the offset; with `tolerant` it instead ends the trace
-// there, and everything before it is kept. A file that ends without a footer is a cut file.
+// Reads a trace, front to back, holding one packet at a time besides what it returns. Damage of any
+// kind (cut file, flipped bits, another format) becomes one UserError that names the offset; with
+// `tolerant` it instead ends the trace there, and everything before it is kept. A file that ends
+// without a footer is a cut file.
 
 import {createHash} from 'node:crypto';
 import {BlockError, readBlock} from './block.ts';
@@ -21,7 +22,10 @@ export interface ReadOptions {
   tolerant?: boolean;
 }
 
-/** Where a file stopped making sense: the start of the first packet that is not sound, in uncompressed bytes. */
+/**
+ * Where a file stopped making sense: the start of the first packet that is not sound, in
+ * uncompressed bytes.
+ */
 export interface Damage {
   offset: number;
   message: string;
@@ -68,7 +72,10 @@ export class TraceDecoder {
     this.name = name;
   }
 
-  /** Takes one packet; events are appended to `cols`. Returns the number of the body's field, 0 if it is unknown. */
+  /**
+   * Takes one packet; events are appended to `cols`. Returns the number of the body's field, 0 if
+   * it is unknown.
+   */
   take(packet: RawPacket, cols: EventColumns): number {
     try {
       return this.body(packet, cols);
@@ -191,7 +198,10 @@ function sourceOf(input: string | ByteSource): ByteSource {
   return typeof input === 'string' ? openSource(input) : input;
 }
 
-/** Streams a trace in constant memory: header, blocks, footer, then the damage if `tolerant` allowed one. */
+/**
+ * Streams a trace in constant memory: header, blocks, footer, then the damage if `tolerant` allowed
+ * one.
+ */
 export function* readTrace(
   input: string | ByteSource,
   options: ReadOptions = {},
@@ -231,13 +241,19 @@ function tolerate(
   return {offset, message: error.message};
 }
 
-/** Columns for a file of this size. An event takes 12 bytes or more; memory that is never touched costs nothing. */
+/**
+ * Columns for a file of this size. An event takes 12 bytes or more; memory that is never touched
+ * costs nothing.
+ */
 function roomFor(bytes: number): EventColumns {
   const events = Math.min(Math.max(1024, Math.ceil(bytes / 12)), MAX_ROOM_EVENTS);
   return emptyColumns(events, events * 3);
 }
 
-/** Loads a whole trace (`-`: standard input; plain, gzip or zstd). Throws UserError for anything that is not one. */
+/**
+ * Loads a whole trace (`-`: standard input; plain, gzip or zstd). Throws UserError for anything
+ * that is not one.
+ */
 export function loadTrace(input: string | ByteSource, options: ReadOptions = {}): LoadedTrace {
   const source = sourceOf(input);
   const decoder = new TraceDecoder(source.name);

@@ -1,6 +1,6 @@
-// The schema's owner is schema/mmreplay.proto, parsed by protobufjs at run time. Headers, tables and footers go through
-// it; blocks of events are coded by hand (writer.ts, block.ts) and only fall back to it for rare encodings.
-// 64-bit numbers come out of protobufjs as Long.
+// The schema's owner is schema/mmreplay.proto, parsed by protobufjs at run time. Headers, tables
+// and footers go through it; blocks of events are coded by hand (writer.ts, block.ts) and only fall
+// back to it for rare encodings. 64-bit numbers come out of protobufjs as Long.
 
 import {existsSync, readFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
@@ -9,7 +9,10 @@ import Long from 'long';
 import protobuf from 'protobufjs';
 import {WireError} from './varint.ts';
 
-/** Folder of the package: the nearest one above this file with a package.json. The same from source and from dist. */
+/**
+ * Folder of the package: the nearest one above this file with a package.json. The same from source
+ * and from dist.
+ */
 export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) {
@@ -33,7 +36,10 @@ export function messageType(name: string): protobuf.Type {
 
 const LONE_SURROGATE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
-/** A body whose strings can all be written as UTF-8: halves of a pair become U+FFFD, as TextEncoder has it. */
+/**
+ * A body whose strings can all be written as UTF-8: halves of a pair become U+FFFD, as TextEncoder
+ * has it.
+ */
 function wellFormed(value: unknown): unknown {
   if (typeof value === 'string') return value.replace(LONE_SURROGATE, '\ufffd');
   if (Array.isArray(value)) return value.map(wellFormed);

@@ -1,7 +1,8 @@
-// Where a written file goes: a path, a path ending in .gz, or `-` for standard output. Writes are synchronous and in
-// order. What was handed over before a failure is in the file, readable with the reader's tolerant option: an exit hook
-// flushes files that were never closed. A .gz file is a sequence of gzip members of about 1 MiB of input each, as
-// gzip(1) and zlib read it; a member is complete once written.
+// Where a written file goes: a path, a path ending in .gz, or `-` for standard output. Writes are
+// synchronous and in order. What was handed over before a failure is in the file, readable with the
+// reader's tolerant option: an exit hook flushes files that were never closed. A .gz file is a
+// sequence of gzip members of about 1 MiB of input each, as gzip(1) and zlib read it; a member is
+// complete once written.
 
 import {closeSync, openSync, writeSync} from 'node:fs';
 import {gzipSync} from 'node:zlib';
@@ -44,7 +45,10 @@ export function fileError(path: string, error: unknown, doing: string): UserErro
   return new UserError(`${path}: cannot ${doing}: ${reasons[code ?? ''] ?? message}`);
 }
 
-/** Opens `path` for writing: `.gz` compresses, `-` is standard output. Throws UserError when it cannot be opened. */
+/**
+ * Opens `path` for writing: `.gz` compresses, `-` is standard output. Throws UserError when it
+ * cannot be opened.
+ */
 export function openTraceFile(path: string): OpenTraceFile {
   let fd = 1;
   try {

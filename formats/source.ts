@@ -1,6 +1,6 @@
-// Where bytes to read come from: a file, `-` for standard input, or memory; plain, gzip or zstd, told by the first
-// bytes. Reading is synchronous, in pieces of 1 MiB, and holds only one piece (plus the window of the compressor).
-// Offsets in messages count decompressed bytes.
+// Where bytes to read come from: a file, `-` for standard input, or memory; plain, gzip or zstd,
+// told by the first bytes. Reading is synchronous, in pieces of 1 MiB, and holds only one piece
+// (plus the window of the compressor). Offsets in messages count decompressed bytes.
 
 import {closeSync, fstatSync, openSync, readSync} from 'node:fs';
 import {Decompress} from 'fzstd';
@@ -15,7 +15,10 @@ export interface ByteSource {
   readonly name: string;
   /** About how many bytes will come, when that is known: how much to make room for. */
   readonly expectedBytes?: number;
-  /** Next piece, never empty; undefined at the end. Valid until the next call. Throws UserError on damage. */
+  /**
+   * Next piece, never empty; undefined at the end. Valid until the next call. Throws UserError on
+   * damage.
+   */
   next(): Uint8Array | undefined;
   close(): void;
 }

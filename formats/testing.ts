@@ -1,4 +1,5 @@
-// What the tests of this folder share: random traces, a trace in memory, and the protobufjs view of a file.
+// What the tests of this folder share: random traces, a trace in memory, and the protobufjs view of
+// a file.
 
 import fc from 'fast-check';
 import type Long from 'long';

@@ -1,5 +1,5 @@
-// Varints of protobuf, read from a byte array. Non-minimal encodings are accepted (some writers pad lengths to a fixed
-// size and fill them in later); anything longer than 10 bytes is damage.
+// Varints of protobuf, read from a byte array. Non-minimal encodings are accepted (some writers pad
+// lengths to a fixed size and fill them in later); anything longer than 10 bytes is damage.
 
 /** A place in a buffer; `lo` is the low half of the last 64-bit value. */
 export interface Cursor {

@@ -1,7 +1,8 @@
-// Writes a trace. Events are gathered as encoded columns; every 4,096 of them become one packet, handed to the sink.
-// Strings and tasks that came up since go out in packets of their own just before it, so a reader never meets a
-// reference that it cannot resolve, and a file cut at any packet is readable up to there. Memory is bounded by the
-// string table plus 24 bytes per block of index. The bytes depend only on the calls made.
+// Writes a trace. Events are gathered as encoded columns; every 4,096 of them become one packet,
+// handed to the sink. Strings and tasks that came up since go out in packets of their own just
+// before it, so a reader never meets a reference that it cannot resolve, and a file cut at any
+// packet is readable up to there. Memory is bounded by the string table plus 24 bytes per block of
+// index. The bytes depend only on the calls made.
 
 import {ByteBuffer} from './bytes.ts';
 import {
@@ -29,7 +30,10 @@ export interface TraceSummary extends TraceFooter {
 /** Takes the bytes of a file, in order. A chunk belongs to the sink from then on. */
 export type ByteSink = (chunk: Uint8Array) => void;
 
-/** Writes one trace, front to back. Misuse (unknown kind, wrong number of arguments) throws RangeError. */
+/**
+ * Writes one trace, front to back. Misuse (unknown kind, wrong number of arguments) throws
+ * RangeError.
+ */
 export class TraceWriter {
   readonly header: TraceHeader;
   private readonly sink: ByteSink;
@@ -94,8 +98,8 @@ export class TraceWriter {
   }
 
   /**
-   * One event. `timeNs` is an integer relative to the header's baseNs; arguments are unsigned 64-bit: numbers must be
-   * safe integers, negative ones are stored as two's complement.
+   * One event. `timeNs` is an integer relative to the header's baseNs; arguments are unsigned
+   * 64-bit: numbers must be safe integers, negative ones are stored as two's complement.
    */
   append(
     kind: number,

@@ -1,6 +1,7 @@
-// Tracepoints that map one to one: an answer of the recorded kernel, or a page access. Each row turns a payload into the
-// arguments of one kind. Tracepoints that need to know what came before are in mapper.ts. Names, print formats and
-// symbolic values are those of Linux 6.18 (`format` files of tracefs), with the older forms that differ.
+// Tracepoints that map one to one: an answer of the recorded kernel, or a page access. Each row
+// turns a payload into the arguments of one kind. Tracepoints that need to know what came before
+// are in mapper.ts. Names, print formats and symbolic values are those of Linux 6.18 (`format`
+// files of tracefs), with the older forms that differ.
 
 import {KIND} from '../kinds.ts';
 import {
@@ -120,7 +121,8 @@ function blockIo(issue: number): (payload: string) => Arg[] {
 
 function faultIp(payload: string): Arg {
   const at = valueIndex(payload, 'ip');
-  return at >= 0 && /\d/.test(payload[at]) ? numberAt(payload, at) : 0; // a kernel symbol: no number
+  // A kernel symbol is no number.
+  return at >= 0 && /\d/.test(payload[at]) ? numberAt(payload, at) : 0;
 }
 
 const access: AnswerRow = {

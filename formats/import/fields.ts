@@ -1,5 +1,6 @@
-// Values out of a payload as kernels print them: `key=value`, `key: value`, `key value`, hex with or without 0x, %p
-// pointers (hashed or raw: opaque numbers either way), symbolic flags. Exact up to 64 bits.
+// Values out of a payload as kernels print them: `key=value`, `key: value`, `key value`, hex with
+// or without 0x, %p pointers (hashed or raw: opaque numbers either way), symbolic flags. Exact up
+// to 64 bits.
 
 /** Argument of an event: a number while it is exact, else a bigint. */
 export type Arg = number | bigint;
@@ -46,7 +47,10 @@ export function numberAt(text: string, at: number): Arg {
   return wide;
 }
 
-/** Index of the value of `key` in `text`, -1 when absent. The key starts a word and `=`, `:` or a blank follows. */
+/**
+ * Index of the value of `key` in `text`, -1 when absent. The key starts a word and `=`, `:` or a
+ * blank follows.
+ */
 export function valueIndex(text: string, key: string): number {
   for (let at = text.indexOf(key); at >= 0; at = text.indexOf(key, at + 1)) {
     const before = at === 0 ? 32 : text.charCodeAt(at - 1);
@@ -97,7 +101,10 @@ export function word(text: string, key: string): string {
   return match.exec(text)?.[0] ?? '';
 }
 
-/** Free text of `key` up to `, next` or ` next`, the key that follows; to the end when there is none. */
+/**
+ * Free text of `key` up to `, next` or ` next`, the key that follows; to the end when there is
+ * none.
+ */
 export function between(text: string, key: string, next: string): string {
   const at = need(text, key);
   const end = next === '' ? -1 : text.indexOf(` ${next}`, at);
@@ -112,7 +119,10 @@ export function truth(text: string, key: string): Arg {
   return numberAt(text, at);
 }
 
-/** A number that the source prints by name: index in `names`, or the number itself; 2^64-1 for an unknown name. */
+/**
+ * A number that the source prints by name: index in `names`, or the number itself; 2^64-1 for an
+ * unknown name.
+ */
 export function symbol(text: string, names: readonly string[]): Arg {
   const known = names.indexOf(text);
   if (known >= 0) return known;

@@ -1,6 +1,7 @@
-// The text of tracefs' `trace` file and of `trace-cmd report`:
-// `comm-pid [(tgid)] [cpu] [flags] seconds.fraction: event: payload`. The comm may hold dashes and spaces. System calls
-// of tracefs come as `sys_mmap(addr: 0, ...)` and `sys_mmap -> 0x7f..`, those of trace-cmd as `sys_enter_mmap: ...`.
+// The text of tracefs' `trace` file and of `trace-cmd report`: `comm-pid [(tgid)] [cpu] [flags]
+// seconds.fraction: event: payload`. The comm may hold dashes and spaces. System calls of tracefs
+// come as `sys_mmap(addr: 0, ...)` and `sys_mmap -> 0x7f..`, those of trace-cmd as `sys_enter_mmap:
+// ...`.
 
 import {fractionNanos, type LineKind, type RawEvent, type SourceNotes} from './raw.ts';
 
@@ -36,7 +37,10 @@ function otherLine(line: string, out: RawEvent, into: SourceNotes): LineKind {
   return 'metadata';
 }
 
-/** Takes one line of a tracefs or trace-cmd text apart. A line about lost events keeps the time of the one before. */
+/**
+ * Takes one line of a tracefs or trace-cmd text apart. A line about lost events keeps the time of
+ * the one before.
+ */
 export function parseFtraceLine(line: string, out: RawEvent, into: SourceNotes): LineKind {
   const head = HEAD.exec(line);
   if (head === null) return otherLine(line, out, into);

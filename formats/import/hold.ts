@@ -1,11 +1,15 @@
-// Keeps the order of the input while some events still wait for an argument: a fork for its child, an mmap for its
-// address. What comes after an open event waits behind it. The queue is bounded; when it is full the oldest open event
-// goes out as it is, and is counted. Without open events nothing is stored at all.
+// Keeps the order of the input while some events still wait for an argument: a fork for its child,
+// an mmap for its address. What comes after an open event waits behind it. The queue is bounded;
+// when it is full the oldest open event goes out as it is, and is counted. Without open events
+// nothing is stored at all.
 
 import type {TraceWriter} from '../writer.ts';
 import type {Arg} from './fields.ts';
 
-/** An event that may still change. Call `close` of the queue's owner by setting `open` to false and draining. */
+/**
+ * An event that may still change. Call `close` of the queue's owner by setting `open` to false and
+ * draining.
+ */
 export interface HeldEvent {
   kind: number;
   readonly timeNs: number;

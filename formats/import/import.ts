@@ -1,8 +1,9 @@
-// Imports a foreign recording: reads it line by line, maps its events (mapper.ts) and writes a trace. Memory is bounded
-// by the live threads, the string table and the events that wait for an argument; the text is never held.
+// Imports a foreign recording: reads it line by line, maps its events (mapper.ts) and writes a
+// trace. Memory is bounded by the live threads, the string table and the events that wait for an
+// argument; the text is never held.
 //
-// The books must balance: every event of the input is an operation, an answer, or counted in `unmodelled`. The writer
-// keeps the totals; this file counts the input and compares.
+// The books must balance: every event of the input is an operation, an answer, or counted in
+// `unmodelled`. The writer keeps the totals; this file counts the input and compares.
 
 import {statSync} from 'node:fs';
 import {UserError, inputError} from '../errors.ts';
@@ -225,8 +226,9 @@ function importFrom(
 }
 
 /**
- * Imports `input` (`-`: standard input; plain, gzip or zstd) into the trace `output` (`-`: standard output; `.gz`
- * compresses). Throws UserError when the input is empty, of no known format, or has a malformed line before its end.
+ * Imports `input` (`-`: standard input; plain, gzip or zstd) into the trace `output` (`-`: standard
+ * output; `.gz` compresses). Throws UserError when the input is empty, of no known format, or has a
+ * malformed line before its end.
  */
 export function importTrace(
   input: string,

@@ -1,5 +1,6 @@
-// Lines of a text that may be larger than memory. A piece of the source is decoded up to its last newline; the rest is
-// carried over. A last line without its newline is not handed out: tools end every line, so it was cut.
+// Lines of a text that may be larger than memory. A piece of the source is decoded up to its last
+// newline; the rest is carried over. A last line without its newline is not handed out: tools end
+// every line, so it was cut.
 
 import {UserError, inputError} from '../errors.ts';
 import type {ByteSource} from '../source.ts';
@@ -13,7 +14,10 @@ export interface TextEnd {
   cut?: {line: number; message: string};
 }
 
-/** Calls `take` with every complete line and its number (from 1). A damaged source ends the text; see the result. */
+/**
+ * Calls `take` with every complete line and its number (from 1). A damaged source ends the text;
+ * see the result.
+ */
 export function eachLine(
   source: ByteSource,
   take: (line: string, number: number) => void,

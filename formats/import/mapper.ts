@@ -1,11 +1,14 @@
-// From events of a recorder to operations and answers. One input event becomes exactly one of: an operation, an answer,
-// or a count under its name in `unmodelled`; this is what the totals of an import are checked by.
+// From events of a recorder to operations and answers. One input event becomes exactly one of: an
+// operation, an answer, or a count under its name in `unmodelled`; this is what the totals of an
+// import are checked by.
 //
-// The same act often shows several times: a fork as system call, side-band record and two tracepoints. Rule: the first
-// evidence that an act happened is the operation, at its time; everything that repeats it is an answer. So a recording
-// without system calls still replays, and nothing is ever done twice.
+// The same act often shows several times: a fork as system call, side-band record and two
+// tracepoints. Rule: the first evidence that an act happened is the operation, at its time;
+// everything that repeats it is an answer. So a recording without system calls still replays, and
+// nothing is ever done twice.
 //
-// State: per thread the modelled system call that it is in, and what is held for it; bounded by the live threads.
+// State: per thread the modelled system call that it is in, and what is held for it; bounded by the
+// live threads.
 
 import {KIND} from '../kinds.ts';
 import type {TraceWriter} from '../writer.ts';
@@ -222,7 +225,10 @@ export class EventMapper {
     return seen !== 0 || this.inFork(parent);
   }
 
-  /** The parent of a newborn goes on: with task_newtask, which knows its flags, or with something else. */
+  /**
+   * The parent of a newborn goes on: with task_newtask, which knows its flags, or with something
+   * else.
+   */
   private born(parent: Thread, raw: RawEvent): void {
     const {newborn} = parent;
     if (newborn === undefined) return;

@@ -1,6 +1,7 @@
-// `perf script` text: `comm pid/tid [cpu] seconds.fraction: [period] group:event: payload`, side-band records
-// (PERF_RECORD_*) in the same shape, indented stack lines in between. A comm may hold spaces, digits and slashes
-// ("CPU 0/KVM"), so the line is anchored on the time, not on the first blank.
+// `perf script` text: `comm pid/tid [cpu] seconds.fraction: [period] group:event: payload`,
+// side-band records (PERF_RECORD_*) in the same shape, indented stack lines in between. A comm may
+// hold spaces, digits and slashes ("CPU 0/KVM"), so the line is anchored on the time, not on the
+// first blank.
 
 import {fractionNanos, type LineKind, type RawEvent} from './raw.ts';
 

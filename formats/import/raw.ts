@@ -1,4 +1,5 @@
-// One line of a foreign text, taken apart but not yet understood, under names that are the same for every format.
+// One line of a foreign text, taken apart but not yet understood, under names that are the same for
+// every format.
 
 /** An event as its source printed it. Reused from line to line. */
 export interface RawEvent {
@@ -10,7 +11,9 @@ export interface RawEvent {
   /** The source's clock: whole seconds, and ns within the second. */
   seconds: number;
   nanos: number;
-  /** Tracepoint or record name without its group: `rss_stat`, `sys_enter_mmap`, `PERF_RECORD_MMAP2`. */
+  /**
+   * Tracepoint or record name without its group: `rss_stat`, `sys_enter_mmap`, `PERF_RECORD_MMAP2`.
+   */
   name: string;
   payload: string;
   /** True for a record that the recorder made up before its start: it carries no time. */

@@ -1,5 +1,5 @@
-// The side-band records of perf in text form: who was there (COMM, FORK, EXIT), what was mapped (MMAP, MMAP2), what was
-// lost. Addresses are exact; file offsets become pages.
+// The side-band records of perf in text form: who was there (COMM, FORK, EXIT), what was mapped
+// (MMAP, MMAP2), what was lost. Addresses are exact; file offsets become pages.
 
 import {FieldError, hexAt, numberAt, type Arg} from './fields.ts';
 import type {RawEvent} from './raw.ts';
@@ -43,7 +43,9 @@ function flagsOf(letters: string, file: string): number {
   return shared | anonymous | (file === '[stack]' ? MAP_GROWSDOWN : 0);
 }
 
-/** A name that tells objects apart: a deleted file's name says nothing, so device and inode join it. */
+/**
+ * A name that tells objects apart: a deleted file's name says nothing, so device and inode join it.
+ */
 function fileName(file: string, where: string): string {
   const device = DEVICE.exec(where);
   return file.endsWith(' (deleted)') && device !== null
@@ -86,7 +88,9 @@ function family(type: 'fork' | 'exit', payload: string): SideBand {
   };
 }
 
-/** Takes a PERF_RECORD_* event apart; undefined for records that say nothing about memory or tasks. */
+/**
+ * Takes a PERF_RECORD_* event apart; undefined for records that say nothing about memory or tasks.
+ */
 export function sideBand(raw: RawEvent): SideBand | undefined {
   const {payload} = raw;
   switch (raw.name) {

@@ -21,7 +21,9 @@ const EXPECTED = 'expected perf script text, tracefs trace text or trace-cmd rep
 const PERF_SCRIPT =
   'perf script -F comm,pid,tid,cpu,time,event,trace --show-mmap-events --show-task-events';
 
-/** Formats that users have in hand and that a tool turns into text: first bytes, name, what to run. */
+/**
+ * Formats that users have in hand and that a tool turns into text: first bytes, name, what to run.
+ */
 const OTHERS: readonly (readonly [string, string, string])[] = [
   ['PERFILE2', 'perf.data', `turn it into text with: ${PERF_SCRIPT}`],
   ['\x17\x08\x44tracing', 'trace.dat', 'turn it into text with: trace-cmd report'],

@@ -1,5 +1,6 @@
-// The system calls that the model knows, by their x86-64 numbers, and how their arguments make an operation.
-// All other system calls are unmodelled. Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
+// The system calls that the model knows, by their x86-64 numbers, and how their arguments make an
+// operation. All other system calls are unmodelled. Numbers:
+// arch/x86/entry/syscalls/syscall_64.tbl.
 
 import {KIND} from '../kinds.ts';
 import {FieldError, hexAt, numberAt, type Arg} from './fields.ts';
@@ -10,15 +11,22 @@ export interface Syscall {
   readonly nr: number;
   /** Number of arguments that the kernel prints and the mapping needs. */
   readonly arity: number;
-  /** Kind of operation, or undefined when entering it is only an answer (exit: sched_process_exit is the operation). */
+  /**
+   * Kind of operation, or undefined when entering it is only an answer (exit: sched_process_exit is
+   * the operation).
+   */
   readonly kind?: number;
   /** Arguments of the operation; those known only later are 0. */
   readonly operands?: (args: readonly Arg[]) => Arg[];
   /** Index of the argument that the system call's result fills in. */
   readonly retArg?: number;
-  /** True for fork and its kin, resolved by the child's appearance; 'exec' for exec, by its success. */
+  /**
+   * True for fork and its kin, resolved by the child's appearance; 'exec' for exec, by its success.
+   */
   readonly waitsFor?: 'ret' | 'child' | 'exec';
-  /** True when it changes the caller's mappings: the recorder's MMAP2 records inside it repeat it. */
+  /**
+   * True when it changes the caller's mappings: the recorder's MMAP2 records inside it repeat it.
+   */
   readonly maps?: boolean;
 }
 
@@ -148,7 +156,10 @@ export const SYSCALLS: ReadonlyMap<string, Syscall> = new Map(TABLE.map((s) => [
 /** Modelled system calls by x86-64 number. */
 export const SYSCALL_BY_NR: ReadonlyMap<number, Syscall> = new Map(TABLE.map((s) => [s.nr, s]));
 
-/** Values of `name: value, name: value`; user strings that newer kernels add in quotes are stepped over. */
+/**
+ * Values of `name: value, name: value`; user strings that newer kernels add in quotes are stepped
+ * over.
+ */
 export function syscallArgs(payload: string, arity: number): Arg[] {
   const args: Arg[] = [];
   for (let at = 0; args.length < arity; ) {

@@ -1,10 +1,13 @@
-// Kernel virtual areas. What a modelled system call allocates (the stack of a fork, the map of a swapon) the model
-// allocates itself, so its tracepoint is an answer; anything else is an operation, and so is its free.
+// Kernel virtual areas. What a modelled system call allocates (the stack of a fork, the map of a
+// swapon) the model allocates itself, so its tracepoint is an answer; anything else is an
+// operation, and so is its free.
 
 import {KIND} from '../kinds.ts';
 import {num, numOr, ptr, type Arg} from './fields.ts';
 
-/** A VMAP_STACK and its guard page, as only fork allocates them: 16 KiB aligned, 32 KiB under KASAN. */
+/**
+ * A VMAP_STACK and its guard page, as only fork allocates them: 16 KiB aligned, 32 KiB under KASAN.
+ */
 function isKernelStack(size: Arg, align: Arg): boolean {
   return (align === 16384 || align === 32768) && size === Number(align) + 4096;
 }
