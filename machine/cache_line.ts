@@ -4,10 +4,12 @@
 // the transfer from the nearest holder that can supply it, a write the farthest holder that must be invalidated.
 // Transfers of one line are served one after the other (`busyUntil`): that queue is what makes a contended line slow.
 // Costs come from core-to-core matrices, so a miss includes the atomic operation that was measured with it.
+// CPUs that spin on a line poll it: each fetches it again after every write, before the next access of anyone else.
 // Everything is O(sockets). Lines of bulk objects (one per task, mm or PGD) are in LineArena.
 
 import type {Cpu} from './cpu.ts';
 import {CpuMask} from './cpumask.ts';
+import {LinePollers} from './line_pollers.ts';
 import type {Topology} from './topology.ts';
 
 /** One 64-byte line of memory. */
@@ -20,6 +22,7 @@ export class CacheLine {
   private readonly sharers: CpuMask;
   private readonly holdersBySocket: Int32Array;
   private holders = 0;
+  private pollers: LinePollers | null = null;
 
   constructor(
     readonly name: string,
@@ -33,6 +36,13 @@ export class CacheLine {
   /** Ticks until `cpu` has read the line, starting at `now`. */
   read(cpu: Cpu, now: number): number {
     if (this.sharers.has(cpu.id)) return this.topology.l1HitTicks;
+    if (this.pollers !== null) this.letPollersFetch(cpu.id, now);
+    return this.fetch(cpu, now);
+  }
+
+  /** Ticks until `cpu`, which polls, has the line again after a write done at `now`, ahead of the other pollers. */
+  fetch(cpu: Cpu, now: number): number {
+    if (this.sharers.has(cpu.id)) return this.topology.l1HitTicks;
     const start = this.topology.serialReads ? Math.max(now, this.busyUntil) : now;
     const done = start + this.supplyTicks(cpu.id);
     if (this.topology.serialReads) this.busyUntil = done;
@@ -43,14 +53,64 @@ export class CacheLine {
 
   /** Ticks until a plain store of `cpu` owns the line. */
   write(cpu: Cpu, now: number): number {
+    if (this.pollers !== null) this.letPollersFetch(cpu.id, now);
     if (this.isExclusiveTo(cpu.id)) return this.topology.l1HitTicks;
     return this.acquire(cpu.id, now);
   }
 
   /** Ticks until a locked read-modify-write of `cpu` is done. */
   rmw(cpu: Cpu, now: number): number {
+    if (this.pollers !== null) this.letPollersFetch(cpu.id, now);
     if (this.isExclusiveTo(cpu.id)) return this.topology.atomicLocalTicks;
     return this.acquire(cpu.id, now);
+  }
+
+  /** `cpu` starts to spin on the line. */
+  poll(cpu: number): void {
+    this.pollers ??= new LinePollers(this.topology);
+    this.pollers.add(cpu);
+  }
+
+  /** `cpu` no longer spins on the line. */
+  unpoll(cpu: number): void {
+    this.pollers?.delete(cpu);
+  }
+
+  /** Number of CPUs that spin on the line. */
+  get pollerCount(): number {
+    return this.pollers === null ? 0 : this.pollers.count;
+  }
+
+  /**
+   * Lets every poller that lost its copy fetch the line, from `notBefore` on. `serial`: one after the other, as locked
+   * operations are in any case. Returns the tick at which the last has it, 0 when nobody needed it.
+   */
+  fetchAll(notBefore = 0, serial = this.topology.serialReads): number {
+    const {pollers} = this;
+    if (pollers === null || pollers.staleFrom < 0) return 0;
+    const start = Math.max(pollers.staleFrom, notBefore, this.busyUntil);
+    pollers.staleFrom = -1;
+    if (pollers.count === 0) return 0;
+    const {sharers, holdersBySocket, owner, homeNode} = this;
+    const ticks = pollers.stormTicks(sharers, holdersBySocket, owner, homeNode, serial);
+    const before = this.holders;
+    this.holders = pollers.join(sharers, holdersBySocket);
+    this.transfers += this.holders - before;
+    if (serial) this.busyUntil = start + ticks;
+    return start + ticks;
+  }
+
+  /**
+   * Before an access of `cpu`: the pollers have their copies back, unless the last write is not done yet, or `cpu`
+   * itself wrote so short a time ago that no request has reached it.
+   */
+  private letPollersFetch(cpu: number, now: number): void {
+    const pollers = this.pollers!;
+    if (pollers.staleFrom < 0 || now < pollers.staleFrom) return;
+    if (cpu === this.owner && now < pollers.staleFrom + pollers.graceTicks(cpu, this.homeNode)) {
+      return;
+    }
+    this.fetchAll();
   }
 
   holds(cpu: number): boolean {
@@ -71,6 +131,7 @@ export class CacheLine {
     this.holders = 0;
     this.addHolder(cpu);
     this.owner = cpu;
+    if (this.pollers !== null) this.pollers.staleFrom = done;
     return done - now;
   }
 

@@ -1,0 +1,296 @@
+// raw_spinlock_t: what all policies have in common. A policy (tas, ticket, mcs, qspinlock, cna) says how a CPU waits and
+// how the lock goes from one to the next; everything about the uncontended case is here, in plain functions.
+//
+// Time. A lock word is on a machine CacheLine and every operation on it is ordered by when it was requested: the line
+// serves requests one after the other, so deciding an operation's outcome at its request and letting its ticks pass
+// afterwards is exact. A CPU settles before it requests. Waiters are parked processes that keep their CPU; a policy
+// works out the tick at which the next one sees the lock and wakes it then. If that CPU was interrupted, it is late.
+//
+// TSO. Taking a lock is a locked operation: it waits until the CPU's earlier stores are visible. Releasing is a plain
+// store behind them in the store buffer: the releaser goes on at once, others see the lock free when its earlier stores
+// are visible (`releaseTick`); with waiters a timer does the hand-off then.
+//
+// Use:  if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
+//       if (!lock.release(t)) yield* lock.releaseSlow(t);
+
+import {assert} from '../../machine/assert.ts';
+import type {CacheLine} from '../../machine/cache_line.ts';
+import type {Cpu} from '../../machine/cpu.ts';
+import {type Code, type Process, Timer, type Waitable} from '../../machine/engine.ts';
+import {PRIORITY} from '../../machine/priorities.ts';
+import type {Task} from '../task.ts';
+import {type LockContext, Waiter} from './context.ts';
+import type {LockStats} from './stats.ts';
+
+/** What a lock is made of. */
+export interface SpinLockParts {
+  readonly name: string;
+  readonly line: CacheLine;
+  readonly stats: LockStats;
+  /** Lockdep class, -1 for a lock that lockdep does not follow. */
+  readonly classId: number;
+}
+
+/** A spinlock under one policy. Not recursive. */
+export abstract class SpinLock implements Waitable {
+  readonly name: string;
+  readonly line: CacheLine;
+  readonly stats: LockStats;
+  readonly classId: number;
+  protected readonly ctx: LockContext;
+  /** Profile id of waiting. */
+  protected readonly slowFn: number;
+  /** Nobody holds the lock, waits for it or has a release of it under way. */
+  protected idle = true;
+  protected owner: Task | null = null;
+  /** CPU of the last holder, -1 before the first. */
+  protected lastCpu = -1;
+  private acquiredTick = 0;
+  /** Tick at which a release becomes visible that waits for older stores; -1 when there is none. */
+  private releaseTick = -1;
+  private releaseTimer: Timer | null = null;
+
+  constructor(ctx: LockContext, parts: SpinLockParts, slowName: string) {
+    this.ctx = ctx;
+    this.name = parts.name;
+    this.line = parts.line;
+    this.stats = parts.stats;
+    this.classId = parts.classId;
+    this.slowFn = ctx.machine.profile.id(slowName);
+  }
+
+  /** Waits until the lock is `w`'s; on return `w`'s CPU has it. Called when it was not free. */
+  protected abstract contend(t: Task, w: Waiter): Code;
+  /** Gives the lock of `cpu` to the waiters; `owner` is null already. */
+  protected abstract handOff(cpu: Cpu): void;
+  /** Somebody waits, apart from the holder. */
+  protected abstract hasWaiters(): boolean;
+
+  /**
+   * spin_lock. False: the caller must go on with acquireSlow. `fn`: profile id of the calling function. `subclass`:
+   * lockdep's nesting annotation (spin_lock_nested).
+   */
+  acquire(t: Task, fn: number, subclass = 0): boolean {
+    t.preemptCount++;
+    if (this.ctx.lockdep !== null) this.ctx.lockdep.acquire(t, this.classId, fn, {subclass});
+    const {cpu} = t;
+    if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
+    if (!this.idle && (this.releaseTick < 0 || !this.becameFree())) return false;
+    this.takeFree(t, cpu);
+    return true;
+  }
+
+  /** What is left of `acquire` after it returned false. */
+  *acquireSlow(t: Task, fn: number): Code {
+    if (t.process!.pendingKey !== 0) yield;
+    const {cpu} = t;
+    const {engine} = this.ctx;
+    const fence = this.ctx.fenceTicks(cpu.id, engine.now);
+    if (fence > 0) {
+      cpu.stall(fence, this.slowFn);
+      if (cpu.settle()) yield;
+    }
+    if (this.becameFree()) {
+      this.takeFree(t, cpu);
+      return;
+    }
+    const since = engine.now;
+    this.stats.contended++;
+    yield* this.contend(t, new Waiter(cpu, fn));
+    this.idle = false;
+    this.stats.waited(fn, engine.now - since);
+    this.taken(t, cpu.id, engine.now + cpu.pendingTicks);
+  }
+
+  /** spin_trylock: takes the lock if it is free. The caller has settled. */
+  tryAcquire(t: Task, fn: number): boolean {
+    const {cpu} = t;
+    assert(cpu.pendingTicks === 0, `trylock of ${this.name} with time unsettled`);
+    if (!this.becameFree()) {
+      cpu.stall(this.line.read(cpu, this.ctx.engine.now), this.ctx.lockFn);
+      return false;
+    }
+    t.preemptCount++;
+    if (this.ctx.lockdep !== null) this.ctx.lockdep.acquire(t, this.classId, fn, {trylock: true});
+    this.takeFree(t, cpu);
+    return true;
+  }
+
+  /** spin_unlock. False: the caller must go on with releaseSlow. */
+  release(t: Task): boolean {
+    const {cpu} = t;
+    if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
+    this.letGo(t, cpu);
+    return true;
+  }
+
+  /** What is left of `release` after it returned false. */
+  *releaseSlow(t: Task): Code {
+    if (t.process!.pendingKey !== 0) yield;
+    this.letGo(t, t.cpu);
+  }
+
+  /** spin_lock_irq: as acquire, with interrupts of the CPU off. Goes on with acquireSlow. */
+  acquireIrq(t: Task, fn: number): boolean {
+    t.cpu.disableInterrupts();
+    return this.acquire(t, fn);
+  }
+
+  /** spin_unlock_irq. False: the caller must go on with releaseIrqSlow. */
+  releaseIrq(t: Task): boolean {
+    if (!this.release(t)) return false;
+    t.cpu.enableInterrupts();
+    return true;
+  }
+
+  *releaseIrqSlow(t: Task): Code {
+    yield* this.releaseSlow(t);
+    t.cpu.enableInterrupts();
+  }
+
+  /** Takes over the part of a lock that is held by `t`, whose CPU has the line, since `tick`. */
+  adopt(t: Task, tick: number): void {
+    const {now} = this.ctx.engine;
+    this.line.rmw(t.cpu, now);
+    this.line.busyUntil = now;
+    t.preemptCount++;
+    this.idle = false;
+    this.owner = t;
+    this.acquiredTick = tick;
+    this.lastCpu = t.cpu.id;
+  }
+
+  /** Nobody holds the lock or waits for it. */
+  get isIdle(): boolean {
+    return this.idle && !this.hasWaiters();
+  }
+
+  get isHeld(): boolean {
+    return this.owner !== null;
+  }
+
+  isHeldBy(t: Task): boolean {
+    return this.owner === t && this.releaseTick < 0;
+  }
+
+  holder(): Process | null {
+    return this.owner === null ? null : this.owner.process;
+  }
+
+  /** Ticks of the locked operation that takes a free lock. */
+  private takeFree(t: Task, cpu: Cpu): void {
+    const {ctx} = this;
+    const {now} = ctx.engine;
+    const fence = ctx.fenceTicks(cpu.id, now);
+    const ticks = this.line.rmw(cpu, now) + (fence > 0 ? fence : 0);
+    cpu.stall(ticks, ctx.lockFn);
+    this.idle = false;
+    this.taken(t, cpu.id, now + ticks);
+  }
+
+  private taken(t: Task, cpu: number, tick: number): void {
+    const {stats} = this;
+    this.owner = t;
+    this.acquiredTick = tick;
+    stats.acquired++;
+    if (this.lastCpu === cpu) stats.handoff[0]++;
+    else if (this.lastCpu >= 0) stats.handoff[this.ctx.topology.distance(this.lastCpu, cpu)]++;
+    this.lastCpu = cpu;
+  }
+
+  private letGo(t: Task, cpu: Cpu): void {
+    assert(this.owner === t, `${this.name} released by a task that does not hold it`);
+    const {ctx} = this;
+    const {now} = ctx.engine;
+    this.stats.holdTicks += now - this.acquiredTick;
+    t.preemptCount--;
+    if (ctx.lockdep !== null) ctx.lockdep.release(t, this.classId);
+    if (ctx.storeBuffers.pending !== 0) {
+      const drained = ctx.storeBuffers.drainedBy(cpu.id);
+      if (drained > now) {
+        this.releaseLater(cpu, drained);
+        return;
+      }
+    }
+    this.releaseNow(cpu, now);
+  }
+
+  /** The store of a release reaches the line. */
+  private releaseNow(cpu: Cpu, now: number): void {
+    this.owner = null;
+    if (this.hasWaiters()) {
+      this.handOff(cpu);
+      return;
+    }
+    this.idle = true;
+    this.unlockFree(cpu, now);
+  }
+
+  /** The release of a lock that nobody waits for. */
+  protected unlockFree(cpu: Cpu, now: number): void {
+    const {ctx} = this;
+    const ticks = this.line.write(cpu, now);
+    if (ticks > ctx.topology.l1HitTicks) ctx.stored(cpu.id, now + ticks);
+    cpu.stall(ctx.topology.l1HitTicks, ctx.unlockFn);
+  }
+
+  /** The release waits in the store buffer of `cpu` until `tick`. */
+  private releaseLater(cpu: Cpu, tick: number): void {
+    this.releaseTick = tick;
+    cpu.stall(this.ctx.topology.l1HitTicks, this.ctx.unlockFn);
+    if (this.hasWaiters()) this.armRelease();
+  }
+
+  private armRelease(): void {
+    const {engine} = this.ctx;
+    this.releaseTimer ??= new Timer(engine, () => this.finishRelease(engine.now));
+    const tick = Math.max(this.releaseTick, engine.now);
+    engine.schedule(this.releaseTimer, tick, PRIORITY.storeDrain);
+  }
+
+  private finishRelease(tick: number): void {
+    this.releaseTick = -1;
+    const cpu = this.ctx.machine.cpus[this.lastCpu];
+    const owed = cpu.pendingTicks;
+    this.releaseNow(cpu, tick);
+    cpu.pendingTicks = owed;
+  }
+
+  /** True when the lock is free now; a release that came due meanwhile is carried out first. */
+  private becameFree(): boolean {
+    if (this.idle) return true;
+    if (this.releaseTick < 0) return false;
+    if (this.releaseTick > this.ctx.engine.now) {
+      this.armRelease();
+      return false;
+    }
+    if (this.releaseTimer !== null) this.ctx.engine.cancel(this.releaseTimer);
+    this.finishRelease(this.releaseTick);
+    return this.idle;
+  }
+
+  /** Lets `w`'s process spin until its grant. */
+  protected *spin(w: Waiter): Code {
+    const {engine, machine} = this.ctx;
+    const began = engine.now;
+    if (w.grantTick < 0) {
+      assert(w.cpu.pendingTicks === 0, `spins for ${this.name} with time unsettled`);
+      w.process = engine.current!;
+      w.process.park(this);
+      if (this.releaseTick >= 0) this.armRelease();
+      yield;
+    } else if (w.grantTick > began && engine.advance(w.grantTick - began)) {
+      yield;
+    }
+    w.process = null;
+    w.grantTick = -1;
+    machine.profile.add(this.slowFn, engine.now - began);
+  }
+
+  /** `w` sees at `tick` that it may go on. */
+  protected grant(w: Waiter, tick: number): void {
+    const {engine} = this.ctx;
+    w.grantTick = tick;
+    if (w.process !== null) engine.wake(w.process, Math.max(0, tick - engine.now));
+  }
+}
