@@ -24,6 +24,7 @@ function sendSigkill(k: Kernel, t: Task, target: Task): void {
   t.cpu.charge(k.costs.zapThreadTicks, k.fns.zap_other_threads);
   target.sigkill = true;
   if (target.state === 'sleeping' && target.se.interruptible) k.sched.wake(target);
+  else k.sched.cutUser(target);
 }
 
 /** zap_other_threads: every other thread is told to die. The caller holds siglock. */

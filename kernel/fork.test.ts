@@ -154,14 +154,14 @@ test('exit_group ends threads that sleep and threads that compute', () => {
       flags: PTHREAD_FLAGS,
       childTid: 202,
       *program(c) {
-        yield* k.sched.userRun(c, 1000 * US);
-        yield* sys_wait4(k, c, -1, WNOHANG);
+        yield* k.sched.userRun(c, 1e6 * US);
         reached.push('computing thread came back to user mode');
       },
     });
     yield* k.sched.userRun(t, 500 * US);
   });
   assert.deepEqual(reached, []);
+  assert.ok(k.machine.profile.ticksOf('[user]') < 1e5 * US, 'the rest was not computed');
   assertQuiescent(k);
 });
 
@@ -257,6 +257,33 @@ for (const spinlock of ['tas', 'ticket', 'mcs', 'qspinlock', 'cna']) {
     assert.match(digests[0], /^[0-9a-f]{16}$/);
     assert.equal(digests[0], digests[1]);
   });
+}
+
+test('fork storm on 64 threads: pgd_alloc is far below 1 % of CPU, percpu counters cost more (6.18)', () => {
+  const k = testKernel('icelake-2s-64t', '6.18');
+  forkStorm(k, 64, 20);
+  k.machine.engine.run(500 * US);
+  const atStart = ticksSpent(k);
+  runToEnd(k);
+  const atEnd = ticksSpent(k);
+  const [pgd, counters] = atEnd.map((ticks, i) => (ticks - atStart[i]) / (atEnd[2] - atStart[2]));
+  assert.ok(pgd > 0 && pgd < 0.0074, `pgd_alloc is ${(100 * pgd).toFixed(2)} %`);
+  assert.ok(counters > 1.5 * pgd, `percpu counters are ${(100 * counters).toFixed(2)} %`);
+});
+
+/** CPU time so far: pgd_alloc and percpu_counter_init, their waits included, and all. */
+function ticksSpent(k: Kernel): [number, number, number] {
+  const waits = k.locks.report();
+  const wait = (lock: string, fn: string): number =>
+    waits.get(lock)?.waitTicksByCaller.get(fn) ?? 0;
+  const {profile} = k.machine;
+  const counters =
+    profile.ticksOf('pcpu_alloc') +
+    profile.ticksOf('percpu_counter_init') +
+    wait('pcpu_lock', 'pcpu_alloc') +
+    wait('percpu_counters_lock', 'percpu_counter_init');
+  const total = profile.entries().reduce((sum, [, ticks]) => sum + ticks, 0);
+  return [profile.ticksOf('pgd_alloc') + wait('pgd_lock', 'pgd_alloc'), counters, total];
 }
 
 const VERSIONS = ['2.6.32', '4.1', '4.13', '4.19', '5.4', '5.5', '6.6', '6.18'];

@@ -1,7 +1,7 @@
 // signal_struct: what all threads of a group have in common, as far as fork, exec, exit and wait look at it.
 //
 // Fatal signals are the only ones modelled. A task notices one where it returns to user mode and in interruptible sleeps;
-// user-mode computation in progress ends at its next return from the scheduler.
+// user-mode computation is cut short (kick_process).
 
 import type {BulkLock} from './locking/bulk_lock.ts';
 import type {Task} from './task.ts';

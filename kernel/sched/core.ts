@@ -11,6 +11,7 @@ import {type Code, Timer, type Waitable} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
 import {KernelBug} from '../checks.ts';
 import type {Kernel} from '../kernel.ts';
+import {TaskKilled} from '../signal_struct.ts';
 import type {Task} from '../task.ts';
 import {Dispatcher} from './dispatch.ts';
 import {SleepChecker} from './might_sleep.ts';
@@ -162,6 +163,18 @@ export class Scheduler {
     after.schedulingPoint = engine.now;
     after.quiescentAt = engine.now;
     se.userLeftTicks = 0;
+    if (t.sigkill && !t.exiting) throw new TaskKilled();
+  }
+
+  /** kick_process(): user code of `t` ends now and not when its work is done, because a fatal signal is pending. */
+  cutUser(t: Task): void {
+    const {se} = t;
+    if (!se.inUser || (se.onCpu && t.process!.pendingKey === 0)) return;
+    const {engine, profile} = this.kernel.machine;
+    const resume = se.onCpu ? this.dispatcher.accountUser(this.dispatcher.rqOf(t), t) : -1;
+    profile.add(this.userFn, -se.userLeftTicks);
+    se.userLeftTicks = 0;
+    if (resume >= 0) engine.schedule(t.process!, resume);
   }
 
   /** As `userRun`, in place: false, with nothing done, when somebody else is due before the end of it. */
