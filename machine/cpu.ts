@@ -86,9 +86,15 @@ export class Cpu implements Gate {
       this.heldInterrupts.push(handler);
       return false;
     }
+    this.interruptNow(handler);
+    return true;
+  }
+
+  /** An interrupt arrives while they are on, which the caller has checked. Returns the ticks that it took. */
+  interruptNow(handler: InterruptHandler): number {
     const ticks = this.handle(handler);
     if (this.process !== null) this.stolenTicks += ticks;
-    return true;
+    return ticks;
   }
 
   private handle(handler: InterruptHandler): number {

@@ -70,6 +70,8 @@ export class Engine {
   private readonly freeIds: number[] = [];
   private sequence = 1;
   private stopping = false;
+  /** Nobody advances in place beyond this tick. */
+  private limit = 0;
   /** Events in the queue that were replaced or taken back: they are dropped when they come up. */
   private stale = 0;
 
@@ -99,9 +101,10 @@ export class Engine {
   schedule(target: Schedulable, time: number, priority: number = PRIORITY.cpu): void {
     if (time < this.now) bug(`event at ${time} is in the past, now is ${this.now}`);
     const key = priority * KEY_SPAN + this.sequence++;
-    if (target.pendingKey !== 0) this.dropStale();
+    const replaces = target.pendingKey !== 0;
     target.pendingKey = key;
-    if (time === this.now && priority === PRIORITY.cpu) this.queue.pushNow(key, target.id);
+    if (replaces) this.dropStale();
+    if (time === this.now && priority === PRIORITY.cpu) this.queue.pushNow(time, key, target.id);
     else this.queue.push(time, key, target.id);
   }
 
@@ -126,7 +129,7 @@ export class Engine {
    */
   advance(ticks: number): boolean {
     const time = this.now + ticks;
-    if (this.queue.quietUntil(time) && time <= this.bounds.maxTicks) {
+    if (this.queue.quietUntil(time) && time <= this.limit) {
       this.now = time;
       return false;
     }
@@ -176,12 +179,16 @@ export class Engine {
   /** Fires events until none is left, `until` is passed or `stop` is called. Returns the time reached. */
   run(until: number = Infinity): number {
     this.stopping = false;
+    this.limit = Math.min(until, this.bounds.maxTicks);
     const {queue, table, bounds} = this;
     while (!this.stopping) {
-      if (until !== Infinity && queue.nextTime(this.now) > until) break;
-      const id = queue.pop(this.now);
+      const id = queue.pop();
       if (id < 0) {
         this.checkNobodyWaits();
+        break;
+      }
+      if (queue.poppedTime > until) {
+        queue.push(queue.poppedTime, queue.poppedKey, id);
         break;
       }
       const target = table[id];
@@ -201,8 +208,7 @@ export class Engine {
     if (time < this.now) bug(`time goes backwards from ${this.now} to ${time}`);
     this.now = time;
     this.events++;
-    this.digest.mix(time);
-    this.digest.mix(id);
+    this.digest.mixPair(time, id);
     if (this.events > bounds.maxEvents) {
       throw new BoundReached('events', bounds.maxEvents, '--max-events');
     }

@@ -22,10 +22,15 @@ class Call implements Waitable {
 
   constructor(readonly machine: Machine) {}
 
+  /** One target, for which nobody waits by events, is done at `tick`. */
+  acknowledged(tick: number): void {
+    if (tick > this.lastAckTick) this.lastAckTick = tick;
+  }
+
   /** The handler is done on one target at `tick`. */
   acknowledge(tick: number): void {
     this.outstanding--;
-    this.lastAckTick = Math.max(this.lastAckTick, tick);
+    this.acknowledged(tick);
     if (this.outstanding === 0 && this.waiter !== null) {
       this.machine.engine.wake(this.waiter, this.lastAckTick - this.machine.engine.now);
     }
@@ -44,10 +49,7 @@ export class Ipi {
   *callMany(from: Cpu, targets: CpuMask, handler: InterruptHandler, fn: number): Code<number> {
     if (from.settle()) yield;
     const call = new Call(this.machine);
-    let order = 0;
-    targets.forEach((id) => {
-      if (id !== from.id) this.send(call, this.machine.cpus[id], order++, handler);
-    });
+    const order = this.sendAll(call, from, targets, handler);
     if (order === 0) return 0;
     this.sent += order;
     from.charge(order * this.machine.topology.ipiSendTicks, fn);
@@ -65,19 +67,28 @@ export class Ipi {
     return order;
   }
 
-  private send(call: Call, target: Cpu, order: number, handler: InterruptHandler): void {
-    const {engine, topology} = this.machine;
-    const arrival = engine.now + (order + 1) * topology.ipiSendTicks + topology.ipiDeliverTicks;
-    call.outstanding++;
-    if (this.mode === 'closed' && target.irqDisabledDepth === 0) {
-      let bodyTicks = 0;
-      target.interrupt((cpu) => {
-        bodyTicks = handler(cpu);
-        return bodyTicks;
-      });
-      call.acknowledge(arrival + topology.ipiHandlerEntryTicks + bodyTicks);
-      return;
+  private sendAll(call: Call, from: Cpu, targets: CpuMask, handler: InterruptHandler): number {
+    const {cpus, engine, topology} = this.machine;
+    const closed = this.mode === 'closed';
+    let arrival = engine.now + topology.ipiDeliverTicks;
+    let sent = 0;
+    for (let w = 0; w < targets.words.length; w++) {
+      for (let word = targets.words[w]; word !== 0; word &= word - 1) {
+        const target = cpus[w * 32 + 31 - Math.clz32(word & -word)];
+        if (target === from) continue;
+        sent++;
+        arrival += topology.ipiSendTicks;
+        if (closed && target.irqDisabledDepth === 0) {
+          call.acknowledged(arrival + target.interruptNow(handler));
+        } else this.sendEvent(call, target, arrival, handler);
+      }
     }
+    return sent;
+  }
+
+  private sendEvent(call: Call, target: Cpu, arrival: number, handler: InterruptHandler): void {
+    const {engine, topology} = this.machine;
+    call.outstanding++;
     const timer = new Timer(engine, () => {
       engine.unregister(timer);
       target.interrupt((cpu) => {
