@@ -89,13 +89,15 @@ function isDeadLeader(other: Task): boolean {
 
 function* becomeLeader(k: Kernel, t: Task): Code {
   const {leader} = t;
-  yield* k.taskList.write_lock_irq(t, k.fns.de_thread);
+  const {tasklist_lock: lock} = k.taskList;
+  if (!lock.writeAcquireIrq(t, k.fns.de_thread)) yield* lock.writeAcquireSlow(t, k.fns.de_thread);
+  if (t.cpu.settle()) yield;
   k.taskList.replaceLeader(t, leader, t);
   replaceChild(leader, t);
   t.leader = t;
   leader.leader = t;
   t.signal!.leader = t;
   leader.exitState = 'dead';
-  yield* k.taskList.write_unlock_irq(t);
+  if (!lock.writeReleaseIrq(t)) yield* lock.writeReleaseIrqSlow(t);
   yield* release_task(k, t, leader);
 }

@@ -89,7 +89,8 @@ function* exit_mm(k: Kernel, t: Task): Code<Task['mm']> {
 /** exit_notify: hands the children on, and tells the parent or, for a thread, goes without a word. */
 function* exit_notify(k: Kernel, t: Task): Code {
   const {taskList, costs, fns} = k;
-  yield* taskList.write_lock_irq(t, fns.exit_notify);
+  const {tasklist_lock: lock} = taskList;
+  if (!lock.writeAcquireIrq(t, fns.exit_notify)) yield* lock.writeAcquireSlow(t, fns.exit_notify);
   t.cpu.charge(costs.exitNotifyTicks, fns.exit_notify);
   if (t.cpu.settle()) yield;
   forget_original_parent(k, t);
@@ -98,7 +99,7 @@ function* exit_notify(k: Kernel, t: Task): Code {
   t.exitState = isLeader && (t.parent !== null || !alone) ? 'zombie' : 'dead';
   if (t.exitState === 'zombie' && alone) do_notify_parent(k, t);
   notifyExecTask(k, t);
-  yield* taskList.write_unlock_irq(t);
+  if (!lock.writeReleaseIrq(t)) yield* lock.writeReleaseIrqSlow(t);
   if (t.exitState === 'dead') yield* release_task(k, t, t);
 }
 

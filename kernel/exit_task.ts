@@ -3,7 +3,6 @@
 
 import type {Code} from '../machine/engine.ts';
 import type {Kernel} from './kernel.ts';
-import {lockIrq, unlockIrq} from './mm/percpu.ts';
 import type {SignalStruct} from './signal_struct.ts';
 import type {Task} from './task.ts';
 import {removeChild, thread_group_empty} from './task_tree.ts';
@@ -68,24 +67,25 @@ export function notifyExecTask(k: Kernel, t: Task): void {
  * leader that is a zombie already, the leader is announced to its parent now.
  */
 export function* release_task(k: Kernel, t: Task, p: Task): Code {
-  const {taskList, costs, fns} = k;
+  const {taskList, costs, fns, pidmap_lock} = k;
+  const {tasklist_lock: lock} = taskList;
   t.cpu.charge(costs.releaseTaskTicks, fns.release_task);
-  yield* taskList.write_lock_irq(t, fns.release_task);
+  if (!lock.writeAcquireIrq(t, fns.release_task)) yield* lock.writeAcquireSlow(t, fns.release_task);
   const siglock = p.signal!.siglock;
   if (!siglock.acquire(t, fns.release_task)) yield* siglock.acquireSlow(t, fns.release_task);
   t.cpu.charge(costs.unhashProcessTicks, fns.release_task);
   if (t.cpu.settle()) yield;
   unhash(k, t, p);
   if (!siglock.release(t)) yield* siglock.releaseSlow(t);
-  yield* lockIrq(k.pidmap_lock, t, fns.free_pid);
+  if (!pidmap_lock.acquireIrq(t, fns.free_pid)) yield* pidmap_lock.acquireSlow(t, fns.free_pid);
   t.cpu.charge(costs.pidmapTicks, fns.free_pid);
-  yield* unlockIrq(k.pidmap_lock, t);
+  if (!pidmap_lock.releaseIrq(t)) yield* pidmap_lock.releaseIrqSlow(t);
   const {leader} = p;
   const last = leader !== p && thread_group_empty(leader) && leader.exitState === 'zombie';
   const orphan = last && leader.parent === null;
   if (orphan) leader.exitState = 'dead';
   else if (last) do_notify_parent(k, leader);
-  yield* taskList.write_unlock_irq(t);
+  if (!lock.writeReleaseIrq(t)) yield* lock.writeReleaseIrqSlow(t);
   t.cpu.charge(costs.freePidTicks, fns.free_pid);
   k.rcu.callRcu(() => delayed_put_task_struct(k, p));
   if (orphan) yield* release_task(k, t, leader);

@@ -29,16 +29,17 @@ export function* sys_wait4(k: Kernel, t: Task, upid: number, options: number): C
 }
 
 function* do_wait(k: Kernel, t: Task, upid: number, options: number): Code<number> {
-  const {taskList, fns} = k;
+  const {fns} = k;
+  const {tasklist_lock: lock} = k.taskList;
   const signal = t.signal!;
   for (;;) {
-    yield* taskList.read_lock(t, fns.do_wait);
+    if (!lock.readAcquire(t, fns.do_wait)) yield* lock.readAcquireSlow(t, fns.do_wait);
     chargeScan(k, t, upid);
     if (t.cpu.settle()) yield;
     const seen = signal.childEvents;
     const zombie = takeZombie(k, t, upid);
     const hasChild = zombie !== null || hasEligibleChild(k, t, upid);
-    yield* taskList.read_unlock(t);
+    if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
     if (zombie !== null) return yield* wait_task_zombie(k, t, zombie);
     if (!hasChild) return -ECHILD;
     if ((options & WNOHANG) !== 0) return 0;

@@ -14,7 +14,6 @@ import {areInvalid, CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM} from './c
 import {exit_to_user_mode, task_main} from './exit.ts';
 import {dup_mm, mmget, mmput} from './fork_mm.ts';
 import type {Kernel} from './kernel.ts';
-import {lockIrq, unlockIrq} from './mm/percpu.ts';
 import {SignalStruct} from './signal_struct.ts';
 import {Task} from './task.ts';
 import {addChild} from './task_tree.ts';
@@ -138,16 +137,18 @@ function* copy_mm(k: Kernel, t: Task, p: Task, flags: number): Code {
 /** Both the bitmap generation (to 4.14) and the idr generation take pidmap_lock with interrupts off. */
 function* alloc_pid(k: Kernel, t: Task): Code {
   t.cpu.charge(k.costs.allocPidTicks, k.fns.alloc_pid);
-  yield* lockIrq(k.pidmap_lock, t, k.fns.alloc_pid);
+  const {pidmap_lock: lock} = k;
+  if (!lock.acquireIrq(t, k.fns.alloc_pid)) yield* lock.acquireSlow(t, k.fns.alloc_pid);
   t.cpu.charge(k.costs.pidmapTicks, k.fns.alloc_pid);
-  yield* unlockIrq(k.pidmap_lock, t);
+  if (!lock.releaseIrq(t)) yield* lock.releaseIrqSlow(t);
 }
 
 /** The tasklist_lock section. False when the caller is to die: then there is no child. */
 function* makeVisible(k: Kernel, t: Task, p: Task, flags: number): Code<boolean> {
   const {taskList, costs, fns} = k;
-  const siglock = t.signal!.siglock;
-  yield* taskList.write_lock_irq(t, fns.copy_process);
+  const {siglock} = t.signal!;
+  const {tasklist_lock: lock} = taskList;
+  if (!lock.writeAcquireIrq(t, fns.copy_process)) yield* lock.writeAcquireSlow(t, fns.copy_process);
   if (!siglock.acquire(t, fns.copy_process)) yield* siglock.acquireSlow(t, fns.copy_process);
   const alive = !t.sigkill;
   if (alive) {
@@ -156,7 +157,7 @@ function* makeVisible(k: Kernel, t: Task, p: Task, flags: number): Code<boolean>
     link(k, t, p, flags);
   }
   if (!siglock.release(t)) yield* siglock.releaseSlow(t);
-  yield* taskList.write_unlock_irq(t);
+  if (!lock.writeReleaseIrq(t)) yield* lock.writeReleaseIrqSlow(t);
   return alive;
 }
 

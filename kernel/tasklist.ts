@@ -14,6 +14,7 @@
 import {assert} from '../machine/assert.ts';
 import type {Cpu} from '../machine/cpu.ts';
 import type {Code} from '../machine/engine.ts';
+import {KernelBug} from './checks.ts';
 import type {Kernel} from './kernel.ts';
 import type {RwLock} from './locking/rwlock.ts';
 import type {MmStruct} from './mm_types.ts';
@@ -70,33 +71,6 @@ export class TaskList {
     this.nextThreadCells = new Cells(kernel);
     this.mmCells = new Cells(kernel);
     this.growCells();
-  }
-
-  /** write_lock_irq(&tasklist_lock). */
-  *write_lock_irq(t: Task, fn: number): Code {
-    const {tasklist_lock: lock} = this;
-    t.cpu.disableInterrupts();
-    if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-    if (t.cpu.settle()) yield;
-  }
-
-  /** write_unlock_irq(&tasklist_lock): a plain store, so what was stored before may still be on its way. */
-  *write_unlock_irq(t: Task): Code {
-    const {tasklist_lock: lock} = this;
-    if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
-    t.cpu.enableInterrupts();
-  }
-
-  /** read_lock(&tasklist_lock). */
-  *read_lock(t: Task, fn: number): Code {
-    const {tasklist_lock: lock} = this;
-    if (!lock.readAcquire(t, fn)) yield* lock.readAcquireSlow(t, fn);
-  }
-
-  /** read_unlock(&tasklist_lock). */
-  *read_unlock(t: Task): Code {
-    const {tasklist_lock: lock} = this;
-    if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
   }
 
   /** A slot for a task or for a signal's thread_head; in use until `releaseSlot`. */
@@ -181,12 +155,14 @@ export class TaskList {
 
   /** for_each_process: the first one (`p` null) or the one after `p`, as `cpu` sees the list now; null at the end. */
   nextProcess(cpu: Cpu, p: Task | null): Task | null {
+    if (p !== null && p.listSlot < 0) this.reportFreed(p);
     const slot = this.nextProcessCells.load(cpu, p === null ? HEAD : p.listSlot);
     return slot === HEAD ? null : this.tasks[slot];
   }
 
   /** for_each_thread: the first thread of the group of `leader` (`p` null) or the one after `p`. */
   nextThread(cpu: Cpu, leader: Task, p: Task | null): Task | null {
+    if ((p ?? leader).listSlot < 0) this.reportFreed(p ?? leader);
     const slot = this.nextThreadCells.load(cpu, p === null ? leader.signal!.listSlot : p.listSlot);
     return slot === HEAD ? null : this.tasks[slot];
   }
@@ -245,6 +221,13 @@ export class TaskList {
   /** find_task_by_vpid; the pid hash itself is not a racy variable here. */
   find(tid: number): Task | null {
     return this.byTid.get(tid) ?? null;
+  }
+
+  /** A walker outside of an RCU reader stands on a task that was freed meanwhile: an oops. */
+  private reportFreed(p: Task): never {
+    const text = `use-after-free: a walk of the task list stands on the freed task ${p.comm}/${p.tid}`;
+    this.kernel.checks.finding(text);
+    throw new KernelBug(text);
   }
 
   private linkProcess(cpu: Cpu, slot: number): void {

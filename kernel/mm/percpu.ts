@@ -52,33 +52,37 @@ export class MmCounters {
 
   /** percpu_counter_init_many(mm->rss_stat). */
   *init(t: Task, mm: MmStruct): Code {
+    const {pcpu_lock, percpu_counters_lock} = this;
     const {costs} = this.kernel;
-    yield* lockIrq(this.pcpu_lock, t, this.fnAlloc);
+    if (!pcpu_lock.acquireIrq(t, this.fnAlloc)) yield* pcpu_lock.acquireSlow(t, this.fnAlloc);
     mm.pcpuSlot = this.lowestFree();
     t.cpu.charge(costs.pcpuAllocTicks, this.fnAlloc);
-    yield* unlockIrq(this.pcpu_lock, t);
+    if (!pcpu_lock.releaseIrq(t)) yield* pcpu_lock.releaseIrqSlow(t);
     this.clearUnits(t, mm.pcpuSlot);
-    yield* lockIrq(this.percpu_counters_lock, t, this.fnInit);
+    if (!percpu_counters_lock.acquireIrq(t, this.fnInit))
+      yield* percpu_counters_lock.acquireSlow(t, this.fnInit);
     t.cpu.charge(NR_MM_COUNTERS * costs.percpuCounterListTicks, this.fnInit);
-    yield* unlockIrq(this.percpu_counters_lock, t);
+    if (!percpu_counters_lock.releaseIrq(t)) yield* percpu_counters_lock.releaseIrqSlow(t);
   }
 
   /** check_mm sums every counter over all CPUs, then percpu_counter_destroy_many. */
   *destroy(t: Task, mm: MmStruct): Code {
+    const {pcpu_lock, percpu_counters_lock} = this;
     const {costs, machine} = this.kernel;
     const cpus = machine.topology.cpuCount;
     this.touchUnits(t, mm.pcpuSlot, this.fnDestroy);
     t.cpu.charge(NR_MM_COUNTERS * cpus * costs.percpuCounterSumTicks, this.fnDestroy);
-    yield* lockIrq(this.percpu_counters_lock, t, this.fnDestroy);
+    if (!percpu_counters_lock.acquireIrq(t, this.fnDestroy))
+      yield* percpu_counters_lock.acquireSlow(t, this.fnDestroy);
     t.cpu.charge(NR_MM_COUNTERS * costs.percpuCounterListTicks, this.fnDestroy);
-    yield* unlockIrq(this.percpu_counters_lock, t);
-    yield* lockIrq(this.pcpu_lock, t, this.fnFree);
+    if (!percpu_counters_lock.releaseIrq(t)) yield* percpu_counters_lock.releaseIrqSlow(t);
+    if (!pcpu_lock.acquireIrq(t, this.fnFree)) yield* pcpu_lock.acquireSlow(t, this.fnFree);
     t.cpu.charge(costs.pcpuFreeTicks, this.fnFree);
     this.inUse[mm.pcpuSlot] = false;
     this.firstFree = Math.min(this.firstFree, mm.pcpuSlot);
     this.used--;
     mm.pcpuSlot = -1;
-    yield* unlockIrq(this.pcpu_lock, t);
+    if (!pcpu_lock.releaseIrq(t)) yield* pcpu_lock.releaseIrqSlow(t);
   }
 
   private lowestFree(): number {
@@ -112,16 +116,4 @@ export class MmCounters {
     }
     return this.lines[group];
   }
-}
-
-/** spin_lock_irqsave. */
-export function* lockIrq(lock: SpinLock, t: Task, fn: number): Code {
-  t.cpu.disableInterrupts();
-  if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
-}
-
-/** spin_unlock_irqrestore. */
-export function* unlockIrq(lock: SpinLock, t: Task): Code {
-  if (!lock.release(t)) yield* lock.releaseSlow(t);
-  t.cpu.enableInterrupts();
 }
