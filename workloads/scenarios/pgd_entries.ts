@@ -24,14 +24,22 @@ const ROUNDS = 60;
 
 /**
  * Memory comes and goes in one slot: its top-level entry is freed and made anew. Children come and go
- * too; one that exits between the free and the walk shows what its PGD then names.
+ * too; one that exits between the free and the walk shows what its PGD then names. Registrations of die
+ * notifiers walk all PGDs as well, so the remover has to queue for pgd_lock, and exits queue before it.
  */
 function putRemoveWindow(stage: Stage, seed: number): void {
   sleepers(stage, 60);
   for (let i = 0; i < 6; i++) {
     stage.adopt({comm: 'forker', cpu: i + 1}, (self) =>
-      forkFreely(self, 120, 5_000, new Stream(seed, 'forker', i)),
+      forkFreely(self, 100, 5_000, new Stream(seed, 'forker', i)),
     );
+  }
+  for (let i = 0; i < 2; i++) {
+    stage.adopt({comm: 'modprobe', cpu: 7 + i}, function* (self) {
+      yield self.pin();
+      for (let n = 0; n < 400; n++) yield self.op(KIND.register_die_notifier, NOMINAL_NS.syncAll);
+      yield self.exit();
+    });
   }
   stage.adopt({comm: 'memhp', cpu: 0}, function* (self) {
     const random = new Stream(seed, 'memhp');
@@ -192,7 +200,7 @@ export const ENTRY_SCENARIOS: readonly Scenario[] = [
       {...on, label: 'lockless-2015-09', design: ['pgd=lockless-2015-09'], expected: 'clean'},
     ],
     seeds: SEEDS,
-    build: sceneOf('hotplug-remove-window', 7, putRemoveWindow),
+    build: sceneOf('hotplug-remove-window', 9, putRemoveWindow),
   },
   {
     name: 'unmap-frees-pud',
