@@ -9,6 +9,7 @@
 // so a period takes a whole number of jiffies, from 4 to 8 ms with HZ=250 on up to 255 CPUs. Callbacks of one period
 // run together, at its end, in softirq context, at a cost per callback.
 
+import {CpuMask} from '../machine/cpumask.ts';
 import {Timer, type Code, type Waitable} from '../machine/engine.ts';
 import {PRIORITY} from '../machine/priorities.ts';
 import {nsToTicks} from '../machine/time.ts';
@@ -33,12 +34,15 @@ export class Rcu {
   private waiting: (() => void)[] = [];
   private next: (() => void)[] = [];
   private stallReported = false;
+  /** CPUs that this period still waits for (qsmask). */
+  private readonly waitsFor: CpuMask;
   private readonly timer: Timer;
   private readonly lookTicks: number;
   private readonly fn: number;
 
   constructor(readonly kernel: Kernel) {
     const {engine, cpus} = kernel.machine;
+    this.waitsFor = new CpuMask(cpus.length);
     this.timer = new Timer(engine, () => this.forceQuiescentStates());
     const jiffies = 1 + (HZ > 250 ? 1 : 0) + (HZ > 500 ? 1 : 0) + Math.floor(cpus.length / 256);
     this.lookTicks = jiffies * JIFFY_TICKS;
@@ -83,6 +87,7 @@ export class Rcu {
     this.stallReported = false;
     this.waiting = this.next;
     this.next = [];
+    for (const cpu of this.kernel.machine.cpus) this.waitsFor.add(cpu.id);
     this.arm();
   }
 
@@ -97,8 +102,11 @@ export class Rcu {
     const {dispatcher} = this.kernel.sched;
     const {engine, profile} = this.kernel.machine;
     dispatcher.backgroundTimers--;
-    profile.add(this.fn, FORCE_PER_CPU_TICKS * dispatcher.rqs.length);
-    if (dispatcher.rqs.every((rq) => this.isQuiet(rq.cpu.id))) {
+    this.waitsFor.forEach((cpu) => {
+      profile.add(this.fn, FORCE_PER_CPU_TICKS);
+      if (this.isQuiet(cpu)) this.waitsFor.delete(cpu);
+    });
+    if (this.waitsFor.isEmpty()) {
       this.end();
       return;
     }

@@ -140,7 +140,7 @@ export class Engine {
   /** True when `advance(ticks)` would move the clock in place. */
   canAdvance(ticks: number): boolean {
     const time = this.now + ticks;
-    return this.queue.quietUntil(time) && time <= this.bounds.maxTicks;
+    return this.queue.quietUntil(time) && time <= this.limit;
   }
 
   /** Makes a process that does nothing until it is woken. */

@@ -113,11 +113,15 @@ export class Scheduler {
   }
 
   /**
-   * cond_resched()'s test; also the scheduling point that watchdog and RCU look for.
+   * cond_resched()'s test; also the scheduling point that watchdog and RCU look for. Under a lock it is no point:
+   * there read `t.needResched`, as need_resched() does, and drop the lock first (cond_resched_lock).
    *     if (sched.needsResched(t)) yield* sched.condResched(t);
    */
   needsResched(t: Task): boolean {
-    if (t.preemptCount > 0) return false;
+    if (t.preemptCount > 0) {
+      this.sleepChecker.check(t, 'cond_resched');
+      return false;
+    }
     this.dispatcher.point(t);
     return t.needResched;
   }
@@ -289,7 +293,7 @@ export class Scheduler {
 
   /** The task leaves its CPU if it still has to; true: the caller must yield. */
   private deschedule(t: Task, on: Waitable): boolean {
-    this.sleepChecker.check(t, 'schedule');
+    this.sleepChecker.checkSchedule(t);
     if (t.state === 'running') {
       this.dispatcher.point(t);
       if (!t.needResched) return false;

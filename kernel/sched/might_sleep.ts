@@ -1,4 +1,4 @@
-// __might_sleep() and the check in schedule(): sleeping with preemption or interrupts off, inside an RCU reader, or in a
+// __might_sleep() and schedule_debug(): sleeping with preemption or interrupts off, inside an RCU reader, or in a
 // non_block section (5.4 on). See kernel.md F.1. Every violation counts; the text is shown once per simulated second.
 
 import {nsToTicks} from '../../machine/time.ts';
@@ -19,19 +19,35 @@ export class SleepChecker {
 
   /** A point at which `t` may sleep; `what` is the function. True when it must not. */
   check(t: Task, what: string): boolean {
-    const nonBlock = this.knowsNonBlock ? t.nonBlockCount : 0;
     const irqsOff = t.cpu.irqDisabledDepth;
-    if (t.preemptCount + t.rcuDepth + nonBlock + irqsOff === 0) return false;
-    const {checks, machine} = this.kernel;
-    checks.sleepInAtomic++;
-    const now = machine.engine.now;
-    if (now < this.nextReport) return true;
-    this.nextReport = now + RATE_TICKS;
-    checks.finding(
+    if (this.atomicDepth(t) + irqsOff === 0) return false;
+    this.report(
       `BUG: sleeping function called from invalid context at ${what} ` +
         `(in_atomic(): ${t.preemptCount}, irqs_disabled(): ${irqsOff}, ` +
-        `non_block: ${nonBlock}, rcu: ${t.rcuDepth}, ${t.comm}/${t.tid})`,
+        `non_block: ${t.nonBlockCount}, rcu: ${t.rcuDepth}, ${t.comm}/${t.tid})`,
     );
     return true;
+  }
+
+  /** schedule() itself: here interrupts do not count, as schedule() turns them off anyway. */
+  checkSchedule(t: Task): void {
+    if (this.atomicDepth(t) === 0) return;
+    this.report(
+      `BUG: scheduling while atomic: ${t.comm}/${t.tid} ` +
+        `(in_atomic(): ${t.preemptCount}, non_block: ${t.nonBlockCount}, rcu: ${t.rcuDepth})`,
+    );
+  }
+
+  private atomicDepth(t: Task): number {
+    return t.preemptCount + t.rcuDepth + (this.knowsNonBlock ? t.nonBlockCount : 0);
+  }
+
+  private report(text: string): void {
+    const {checks, machine} = this.kernel;
+    checks.sleepInAtomic++;
+    const {now} = machine.engine;
+    if (now < this.nextReport) return;
+    this.nextReport = now + RATE_TICKS;
+    checks.finding(text);
   }
 }
