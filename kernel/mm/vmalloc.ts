@@ -9,10 +9,11 @@
 //   purge  3f8fd02b1bf1 (5.3): at the start of __purge_vmap_area_lazy, once per purge
 //   alloc  the same commit as it went into the stable trees of August 2019. There the added hunk was applied to another
 //          function than upstream: into __vmalloc_node_range, after the pages are mapped, in front of
-//          clear_vm_uninitialized_flag, with its comment about freeing. Read in the review mail of 4.14.139 (PATCH 4.14 17/69,
-//          14 Aug 2019, hunk header "void *__vmalloc_node_range"; the same day's 5.2 patch has it right) and in a 4.14
-//          tree. PTT's profile of 4.19.88 (__vmalloc_node_range -> sync_global_pgds) shows the same in 4.19. So there every
-//          vmalloc, and with VMAP_STACK every fork that misses the stack cache, walks all PGDs. This is the default of 4.19.
+//          clear_vm_uninitialized_flag, with its comment about freeing; __purge_vmap_area_lazy there does not sync. Read in
+//          the released 4.19.72 and in the review mail of the 4.14 backport (PATCH 4.14 17/69, 14 Aug 2019, hunk header
+//          "void *__vmalloc_node_range"; the 5.2 backport of the same day has it right). PTT's profile of 4.19.88
+//          (__vmalloc_node_range -> sync_global_pgds) is this. So every vmalloc, and with VMAP_STACK every fork that
+//          misses the stack cache, walks all PGDs. This is the default of 4.19.
 //
 // A mapping that needs a new top-level entry populates the reference table under init_mm.page_table_lock; 5.8+ then calls
 // arch_sync_kernel_mappings, before that vmalloc_fault repairs each PGD at the first access (`access`).
