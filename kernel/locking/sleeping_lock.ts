@@ -86,7 +86,8 @@ export class HolderStats {
   taken(cpu: Cpu): void {
     const {stats} = this;
     stats.acquired++;
-    if (this.lastCpu >= 0) {
+    if (this.lastCpu < 0) stats.first++;
+    else if (this.lastCpu !== cpu.id) {
       stats.handoff[this.kernel.machine.topology.distance(this.lastCpu, cpu.id)]++;
     }
     this.lastCpu = cpu.id;
