@@ -140,3 +140,48 @@ test('a mutex taken under a spinlock is reported', () => {
   assert.equal(k.checks.sleepInAtomic, 1);
   assert.match(k.checks.findings[0], /invalid context at mutex_lock/);
 });
+
+/** How long a waiter that has slept once waits for a mutex that another task takes again and again for `total` us. */
+function waitBesideGreedy(version: string, total: number): number {
+  const k = bareKernel('1s2c1t', version);
+  const m = new Mutex(k.kernel, 'm');
+  const fn = k.kernel.fn('test');
+  let waited = 0;
+  k.start(
+    'greedy',
+    function* (t): Code {
+      for (let i = 0; i < total / 10; i++) {
+        if (!m.acquire(t, fn)) yield* m.acquireSlow(t, fn);
+        t.cpu.charge(us(10), fn);
+        if (!m.release(t)) yield* m.releaseSlow(t);
+      }
+    },
+    0,
+  );
+  k.start(
+    'waiter',
+    function* (t): Code {
+      t.cpu.charge(us(5), fn);
+      if (t.cpu.settle()) yield;
+      const began = k.machine.engine.now;
+      if (!m.acquire(t, fn)) yield* m.acquireSlow(t, fn);
+      waited = k.machine.engine.now - began;
+      if (!m.release(t)) yield* m.releaseSlow(t);
+    },
+    1,
+  );
+  k.start(
+    'neighbour',
+    function* (t): Code {
+      yield* k.sched.userRun(t, us(total / 2));
+    },
+    1,
+  );
+  k.run();
+  return waited;
+}
+
+test('the first waiter gets the lock by hand-off from 4.10 on, and not before', () => {
+  assert.ok(waitBesideGreedy('5.4', 400_000) < us(100_000));
+  assert.ok(waitBesideGreedy('4.1', 400_000) > us(390_000));
+});

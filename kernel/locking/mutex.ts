@@ -1,5 +1,5 @@
 // struct mutex, kernel/locking/mutex.c as of 4.10 and later: owner and flags in one word, optimistic spinning, and
-// hand-off. Before 4.10 there was no hand-off: a woken waiter could lose to spinners for ever.
+// hand-off. Before 4.10 a woken waiter neither spun nor got a hand-off, and could lose to others for ever.
 //
 // Lock: cmpxchg of a free word; else spin while the owner runs; else queue under wait_lock and sleep. A waiter that was
 // woken as the first of the queue and did not get the lock sets the hand-off flag: the next unlock gives it the lock
@@ -174,8 +174,8 @@ export class Mutex extends SleepingLock {
       t.preemptCount--;
       yield* sched.schedule(t, this);
       t.preemptCount++;
-      const first = this.waiters[0] === t;
-      if (first && this.handsOff && this.owner !== null && !this.pickup) this.handoff = true;
+      const first = this.handsOff && this.waiters[0] === t;
+      if (first && this.owner !== null && !this.pickup) this.handoff = true;
       sched.prepareToWait(t);
       const taken = this.tryTake(t);
       if (t.cpu.settle()) yield;

@@ -63,6 +63,25 @@ test('an idle CPU takes queued tasks from a loaded one', () => {
   assert.ok(last < ms(35), `the last one ended at ${last}`);
 });
 
+test('a CPU that goes idle takes a queued task at once', () => {
+  const k = bareKernel('1s2c1t');
+  let began = 0;
+  for (const [name, length] of [
+    ['long', 10],
+    ['short', 1],
+  ] as const) {
+    k.start(name, function* (t): Code {
+      yield* k.sched.userRun(t, ms(length));
+    });
+  }
+  k.start('queued', function* (t): Code {
+    began = k.machine.engine.now;
+    yield* k.sched.userRun(t, ms(1));
+  });
+  k.run();
+  assert.ok(began > ms(0.9) && began < ms(1.1), `began at ${began}`);
+});
+
 test('a pinned task never runs elsewhere', () => {
   const k = bareKernel('1s4c1t');
   const seen = new Set<number>();
