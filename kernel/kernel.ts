@@ -15,6 +15,7 @@ import {LockRegistry} from './locking/registry.ts';
 import type {SpinLock} from './locking/spinlock.ts';
 import {MmStruct} from './mm_types.ts';
 import {MmCounters} from './mm/percpu.ts';
+import {Mm} from './mm/mm_state.ts';
 import {Vmalloc} from './mm/vmalloc.ts';
 import type {PgdDesign} from './pgd_design.ts';
 import {Rcu} from './rcu.ts';
@@ -53,6 +54,7 @@ export class Kernel {
   reaped = 0;
   readonly mmCounts = {pgdAllocs: 0, pgdFrees: 0};
   private nextMmId = 1;
+  private mmState: Mm | null = null;
 
   constructor(
     readonly machine: Machine,
@@ -73,6 +75,12 @@ export class Kernel {
     this.stacks = new ThreadStacks(this);
     this.mmCounters = isBefore(facts.version, '6.2') ? null : new MmCounters(this);
     this.pidmap_lock = this.locks.spinlock('pidmap_lock', {line: this.layout.line('pidmap_lock')});
+  }
+
+  /** Memory management: made when first used, since its arenas are not small. */
+  get mm(): Mm {
+    this.mmState ??= new Mm(this);
+    return this.mmState;
   }
 
   /** The profile's number for a kernel function; callers keep it. */

@@ -1,7 +1,8 @@
-// mm_struct, its kernel-half part: the PGD and what guards it. The user half comes with the whole mm.
+// mm_struct: the PGD's kernel half and what guards it; the user half is in mm/user_mm.ts.
 
 import type {CpuMask} from '../machine/cpumask.ts';
 import type {BulkLock} from './locking/bulk_lock.ts';
+import type {UserMm} from './mm/user_mm.ts';
 
 /** Numbers of simulated mms; 0 is init_mm. */
 export type MmId = number;
@@ -43,6 +44,8 @@ export class MmStruct {
   line = -1;
   /** Slot of rss_stat in the percpu area, -1 without percpu counters (before 6.2). */
   pcpuSlot = -1;
+  /** VMAs, page tables, counters; null until there was a mapping (kernel.mm.userOf). */
+  user: UserMm | null = null;
 
   constructor(
     readonly id: MmId,

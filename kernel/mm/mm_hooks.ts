@@ -1,0 +1,117 @@
+// The places where fault, fork and unmap hand a page-table entry to somebody else: swap, huge pages, NUMA, userfaultfd, KSM,
+// reclaim. Each owner installs its functions in kernel.mm.hooks when its module is made; what is null is not there, and
+// meeting such an entry is then a bug of ours. Plain functions run under the page-table lock and must not wait.
+
+import type {Code} from '../../machine/engine.ts';
+import type {MmStruct} from '../mm_types.ts';
+import type {Task} from '../task.ts';
+import type {MmuGather} from './mmu_gather.ts';
+import type {UserMm} from './user_mm.ts';
+import type {VmFault} from './vm_fault.ts';
+import type {VmArea} from './vma.ts';
+import type {ZapDetails} from './memory_zap.ts';
+
+type FaultHook = (t: Task, vmf: VmFault) => Code<number>;
+
+/** Installed by the owners named in the comments. Fault hooks return VM_FAULT_ bits. */
+export interface MmHooks {
+  /** SWAP: entry of kind PTE_SWAP; vmf.slot is the PTE, vmf.word its flags when the fault looked. No PTL held. */
+  do_swap_page: FaultHook | null;
+  /** SWAP: one more / one less PTE refers to the swap entries [entry, entry + n). Under the PTL. */
+  swap_duplicate: ((entry: number, n: number) => void) | null;
+  free_swap_and_cache: ((entry: number, n: number) => void) | null;
+  /** SWAP: memory is below a watermark: wake kswapd of `node` (plain). */
+  wakeup_kswapd: ((t: Task, node: number, order: number) => void) | null;
+  /** SWAP: direct reclaim (and, when that fails, the OOM killer). False: the allocation fails. */
+  try_to_free_pages:
+    | ((t: Task, node: number, order: number, memcg: number) => Code<boolean>)
+    | null;
+  /** SWAP: charge `n` pages to a memcg. False: over the limit, reclaim with memcg_reclaim and try again. */
+  try_charge: ((memcg: number, n: number) => boolean) | null;
+  uncharge: ((memcg: number, n: number) => void) | null;
+  memcg_reclaim: ((t: Task, memcg: number, n: number) => Code<boolean>) | null;
+
+  /** BACKGROUND: waits until the migration of the page at vmf.slot is over. */
+  migration_entry_wait: FaultHook | null;
+  /** BACKGROUND: PTE_PROTNONE in an accessible VMA. */
+  do_numa_page: FaultHook | null;
+  /** BACKGROUND: KSM page: false if this PTE may not be reused or merged in place. */
+  ksm_zap: ((user: UserMm, vma: VmArea, pfn: number) => void) | null;
+  /** BACKGROUND: userfaultfd; `reason` as VM_UFFD_MISSING, VM_UFFD_WP, ... */
+  handle_userfault: ((t: Task, vmf: VmFault, reason: number) => Code<number>) | null;
+
+  /** HUGE: thp_vma_suitable: true when a fault at this empty PMD should try create_huge_pmd. Plain, hot. */
+  wantsHugePmd: ((vma: VmArea, vpn: number) => boolean) | null;
+  /** HUGE: order above 0 that an anonymous fault should try (mTHP), 0 for none. Plain, hot. */
+  anonOrder: ((vma: VmArea, vpn: number) => number) | null;
+  /** HUGE: VM_FAULT_FALLBACK makes the caller go on with PTEs. vmf.pmdSlot is the entry. */
+  create_huge_pmd: FaultHook | null;
+  wp_huge_pmd: FaultHook | null;
+  do_huge_pmd_numa_page: FaultHook | null;
+  huge_pmd_set_accessed: ((t: Task, vmf: VmFault) => void) | null;
+  /** HUGE: copies one huge PMD/PUD (swap and migration entries too). False: split it and copy PTEs. */
+  copy_huge_pmd:
+    | ((
+        t: Task,
+        dst: MmStruct,
+        src: MmStruct,
+        dstVma: VmArea,
+        srcVma: VmArea,
+        slot: number,
+        vpn: number,
+      ) => boolean)
+    | null;
+  /** HUGE: unmaps a huge entry that lies wholly in the range: rmap, rss, deposit, queueing the folio in `tlb`. */
+  zap_huge: ((t: Task, tlb: MmuGather, vma: VmArea, slot: number, vpn: number) => void) | null;
+  /** HUGE: __split_huge_pmd, with its own notification. */
+  split_huge: ((t: Task, vma: VmArea, slot: number, vpn: number) => Code) | null;
+
+  /** HUGE: hugetlbfs mappings. */
+  hugetlb_fault: FaultHook | null;
+  copy_hugetlb_page_range:
+    | ((t: Task, dst: MmStruct, src: MmStruct, dstVma: VmArea, srcVma: VmArea) => Code<number>)
+    | null;
+  unmap_hugepage_range:
+    | ((
+        t: Task,
+        tlb: MmuGather,
+        vma: VmArea,
+        start: number,
+        end: number,
+        details: ZapDetails | null,
+      ) => Code)
+    | null;
+  /** HUGE: DAX and pfn mappings whose fault handler is not the page cache. */
+  dax_fault: FaultHook | null;
+}
+
+/** Nothing installed. */
+export function noHooks(): MmHooks {
+  return {
+    do_swap_page: null,
+    swap_duplicate: null,
+    free_swap_and_cache: null,
+    wakeup_kswapd: null,
+    try_to_free_pages: null,
+    try_charge: null,
+    uncharge: null,
+    memcg_reclaim: null,
+    migration_entry_wait: null,
+    do_numa_page: null,
+    ksm_zap: null,
+    handle_userfault: null,
+    wantsHugePmd: null,
+    anonOrder: null,
+    create_huge_pmd: null,
+    wp_huge_pmd: null,
+    do_huge_pmd_numa_page: null,
+    huge_pmd_set_accessed: null,
+    copy_huge_pmd: null,
+    zap_huge: null,
+    split_huge: null,
+    hugetlb_fault: null,
+    copy_hugetlb_page_range: null,
+    unmap_hugepage_range: null,
+    dax_fault: null,
+  };
+}

@@ -1,0 +1,283 @@
+// mm/mmu_notifier.c: the core that tells secondary MMUs what happens to an address space (kernel.md B.0, B.1, B.5).
+//
+// Notifiers of an mm are called in reverse order of registration. start asks the interval notifiers first (mmu_interval_
+// notifier.ts installs itself in `interval`), then the list; end calls in the same order, interval side last. An mm that
+// nobody registered with costs a comparison. What is sent is counted by function, event and call site in kernel.mm.notifierCounts,
+// sent or not: `calls` are the places passed, `callbacks` what consumers got.
+
+import {assert} from '../../machine/assert.ts';
+import type {Code} from '../../machine/engine.ts';
+import type {Kernel} from '../kernel.ts';
+import type {MmStruct} from '../mm_types.ts';
+import type {Task} from '../task.ts';
+import {
+  EAGAIN,
+  MMU_NOTIFY_NAMES,
+  type MmuNotifier,
+  type MmuNotifierRange,
+} from './mmu_notifier_types.ts';
+
+/** The interval side of one mm. */
+export interface IntervalSubscriptions {
+  /** Returns 0 or -EAGAIN; on -EAGAIN it has undone itself. */
+  inv_start(t: Task, range: MmuNotifierRange): Code<number>;
+  inv_end(t: Task, range: MmuNotifierRange): void;
+  release(t: Task): Code;
+}
+
+/** struct mmu_notifier_subscriptions: made with the first registration, kept until __mmdrop. */
+export class MmuNotifierSubscriptions {
+  /** Newest first. */
+  readonly list: MmuNotifier[] = [];
+  interval: IntervalSubscriptions | null = null;
+  released = false;
+}
+
+/** Counts by "function event site". */
+export class NotifierCounts {
+  /** Calls of the core, whether somebody listens or not. */
+  readonly calls = new Map<string, {count: number; pages: number}>();
+  /** Callbacks run. */
+  callbacks = 0;
+  private lastKey = '';
+  private lastRow: {count: number; pages: number} = {count: 0, pages: 0};
+
+  count(name: string, event: number, site: string, pages: number): void {
+    const key = `${name} ${MMU_NOTIFY_NAMES[event]} ${site}`;
+    if (key !== this.lastKey) {
+      let row = this.calls.get(key);
+      if (row === undefined) {
+        row = {count: 0, pages: 0};
+        this.calls.set(key, row);
+      }
+      this.lastKey = key;
+      this.lastRow = row;
+    }
+    this.lastRow.count++;
+    this.lastRow.pages += pages;
+  }
+}
+
+/** mm_has_notifiers. */
+export function mm_has_notifiers(mm: MmStruct): boolean {
+  const subscriptions = mm.user?.notifierSubscriptions ?? null;
+  return (
+    subscriptions !== null && (subscriptions.list.length > 0 || subscriptions.interval !== null)
+  );
+}
+
+/** Counts and traces; true when there is nobody to call, so that callers need not enter a generator. */
+export function invalidate_range_start(k: Kernel, range: MmuNotifierRange): boolean {
+  record(k, 'start', range);
+  return !mm_has_notifiers(range.mm);
+}
+
+/** As invalidate_range_start, for the end. */
+export function invalidate_range_end(k: Kernel, range: MmuNotifierRange): boolean {
+  record(k, 'end', range);
+  return !mm_has_notifiers(range.mm);
+}
+
+/** mmu_notifier_invalidate_range_start: may sleep. */
+export function* mmu_notifier_invalidate_range_start(
+  k: Kernel,
+  t: Task,
+  range: MmuNotifierRange,
+): Code {
+  if (!invalidate_range_start(k, range)) yield* callStart(k, t, range);
+}
+
+/** mmu_notifier_invalidate_range_start_nonblock: 0, or -EAGAIN when somebody would have to wait. */
+export function* mmu_notifier_invalidate_range_start_nonblock(
+  k: Kernel,
+  t: Task,
+  range: MmuNotifierRange,
+): Code<number> {
+  range.blockable = false;
+  if (invalidate_range_start(k, range)) return 0;
+  return yield* callStart(k, t, range);
+}
+
+/** mmu_notifier_invalidate_range_end. */
+export function* mmu_notifier_invalidate_range_end(
+  k: Kernel,
+  t: Task,
+  range: MmuNotifierRange,
+): Code {
+  if (!invalidate_range_end(k, range)) yield* callEnd(k, t, range, false);
+}
+
+/** mmu_notifier_invalidate_range_only_end (4.15 to 6.5): without the implied invalidate_range. */
+export function* mmu_notifier_invalidate_range_only_end(
+  k: Kernel,
+  t: Task,
+  range: MmuNotifierRange,
+): Code {
+  if (!invalidate_range_end(k, range)) yield* callEnd(k, t, range, true);
+}
+
+function record(k: Kernel, name: string, range: MmuNotifierRange): void {
+  const {mm} = k;
+  mm.notifierCounts.count(name, range.event, range.site, range.end - range.start);
+  if (mm.probe !== null) {
+    mm.probe.notifier(range.mm, name, range.event, range.site, range.start, range.end);
+  }
+}
+
+/** __mmu_notifier_invalidate_range_start. */
+export function* callStart(k: Kernel, t: Task, range: MmuNotifierRange): Code<number> {
+  const subscriptions = range.mm.user!.notifierSubscriptions!;
+  if (range.blockable) k.sched.mightSleep(t, 'mmu_notifier_invalidate_range_start');
+  if (subscriptions.interval !== null) {
+    const result = yield* subscriptions.interval.inv_start(t, range);
+    if (result !== 0) return result;
+  }
+  let failed = 0;
+  const called: MmuNotifier[] = [];
+  for (const n of [...subscriptions.list]) {
+    if (n.ops.invalidate_range_start === undefined) continue;
+    k.mm.notifierCounts.callbacks++;
+    if (!range.blockable) t.nonBlockCount++;
+    const result = yield* n.ops.invalidate_range_start(n, t, range);
+    if (!range.blockable) t.nonBlockCount--;
+    if (result === 0) called.push(n);
+    else failed = reportFailure(k, n, range, result);
+  }
+  if (failed !== 0 && k.mm.notifierFacts.unwindsHlist) {
+    for (const n of called) {
+      if (n.ops.invalidate_range_end !== undefined) yield* n.ops.invalidate_range_end(n, t, range);
+    }
+  }
+  return failed;
+}
+
+/** A callback may fail only with -EAGAIN and only when the range is not blockable. Returns what counts as the result. */
+function reportFailure(k: Kernel, n: MmuNotifier, range: MmuNotifierRange, result: number): number {
+  if (range.blockable || result !== -EAGAIN) {
+    const how = range.blockable ? 'blockable' : 'non-blockable';
+    k.checks.warn(
+      `${n.ops.name} invalidate_range_start callback failed with ${result} in ${how} context`,
+    );
+  }
+  return range.blockable ? 0 : result;
+}
+
+function* callEnd(k: Kernel, t: Task, range: MmuNotifierRange, onlyEnd: boolean): Code {
+  const subscriptions = range.mm.user!.notifierSubscriptions!;
+  subscriptions.interval?.inv_end(t, range);
+  const implied = !onlyEnd && k.mm.notifierFacts.secondaryTlb === 'range';
+  for (const n of [...subscriptions.list]) {
+    if (implied && n.ops.invalidate_range !== undefined) {
+      k.mm.notifierCounts.callbacks++;
+      n.ops.invalidate_range(n, t, range.start, range.end);
+    }
+    if (n.ops.invalidate_range_end === undefined) continue;
+    k.mm.notifierCounts.callbacks++;
+    if (!range.blockable) t.nonBlockCount++;
+    yield* n.ops.invalidate_range_end(n, t, range);
+    if (!range.blockable) t.nonBlockCount--;
+  }
+}
+
+/** mmu_notifier_invalidate_range (3.19 to 6.5), arch_invalidate_secondary_tlbs (6.6+): plain, may be under a PTL. */
+export function invalidate_secondary_tlbs(
+  k: Kernel,
+  t: Task,
+  mm: MmStruct,
+  start: number,
+  end: number,
+): void {
+  const subscriptions = mm.user?.notifierSubscriptions ?? null;
+  if (subscriptions === null || k.mm.notifierFacts.secondaryTlb === 'none') return;
+  for (const n of subscriptions.list) {
+    if (n.ops.invalidate_range === undefined) continue;
+    k.mm.notifierCounts.callbacks++;
+    k.mm.probe?.notifier(mm, 'invalidate_range', 1, 'tlb', start, end);
+    n.ops.invalidate_range(n, t, start, end);
+  }
+}
+
+/** mmu_notifier_invalidate_page (up to 4.12). */
+export function* mmu_notifier_invalidate_page(k: Kernel, t: Task, mm: MmStruct, vpn: number): Code {
+  const subscriptions = mm.user?.notifierSubscriptions ?? null;
+  if (subscriptions === null) return;
+  for (const n of [...subscriptions.list]) {
+    if (n.ops.invalidate_page === undefined) continue;
+    k.mm.notifierCounts.callbacks++;
+    k.mm.probe?.notifier(mm, 'invalidate_page', 1, 'rmap', vpn, vpn + 1);
+    yield* n.ops.invalidate_page(n, t, vpn);
+  }
+}
+
+/** mmu_notifier_change_pte (up to 6.9), under the PTL. */
+export function change_pte(k: Kernel, t: Task, mm: MmStruct, vpn: number, pfn: number): void {
+  const subscriptions = mm.user?.notifierSubscriptions ?? null;
+  if (subscriptions === null || k.mm.notifierFacts.changePte === 'none') return;
+  for (const n of subscriptions.list) {
+    if (n.ops.change_pte === undefined) continue;
+    k.mm.notifierCounts.callbacks++;
+    k.mm.probe?.notifier(mm, 'change_pte', 1, 'set_pte_at_notify', vpn, vpn + 1);
+    n.ops.change_pte(n, t, vpn, pfn);
+  }
+}
+
+/** Young operations, under the PTL; OR over all notifiers. */
+export function mmu_notifier_young(
+  t: Task,
+  mm: MmStruct,
+  how: 'clear_flush_young' | 'clear_young',
+  start: number,
+  end: number,
+): boolean {
+  const subscriptions = mm.user?.notifierSubscriptions ?? null;
+  if (subscriptions === null) return false;
+  let young = false;
+  for (const n of subscriptions.list) {
+    if (n.ops[how]?.(n, t, start, end) === true) young = true;
+  }
+  return young;
+}
+
+/** mmu_notifier_register without mm_take_all_locks, which the caller (mmap_lock held for write) has done around it. */
+export function do_mmu_notifier_register(k: Kernel, mm: MmStruct, n: MmuNotifier): void {
+  const user = k.mm.userOf(mm);
+  assert(mm.users > 0, 'notifier registered with an mm without users');
+  if (k.mm.notifierFacts.secondaryTlb === 'flush') {
+    const {ops} = n;
+    const both = ops.invalidate_range !== undefined && ops.invalidate_range_start !== undefined;
+    if (both) k.checks.warn(`${ops.name}: start/end and secondary_tlbs in one notifier (-EINVAL)`);
+  }
+  user.notifierSubscriptions ??= new MmuNotifierSubscriptions();
+  n.mm = mm;
+  user.notifierSubscriptions.list.unshift(n);
+}
+
+/** mmu_notifier_unregister: runs release if that has not happened, unlinks, waits for a grace period. */
+export function* mmu_notifier_unregister(k: Kernel, t: Task, n: MmuNotifier): Code {
+  const {mm} = n;
+  assert(mm !== null, 'notifier unregistered twice');
+  const subscriptions = mm.user!.notifierSubscriptions!;
+  const at = subscriptions.list.indexOf(n);
+  if (at >= 0) {
+    if (n.ops.release !== undefined) yield* n.ops.release(n, t);
+    const now = subscriptions.list.indexOf(n);
+    if (now >= 0) subscriptions.list.splice(now, 1);
+  }
+  yield* k.rcu.synchronize(t);
+  n.mm = null;
+}
+
+/** mmu_notifier_release, first thing in exit_mmap: every notifier's release, then the list is empty. */
+export function* mmu_notifier_release(k: Kernel, t: Task, mm: MmStruct): Code {
+  const subscriptions = mm.user?.notifierSubscriptions ?? null;
+  if (subscriptions === null || subscriptions.released) return;
+  subscriptions.released = true;
+  if (subscriptions.interval !== null) yield* subscriptions.interval.release(t);
+  const list = [...subscriptions.list];
+  for (const n of list) {
+    k.mm.probe?.notifier(mm, 'release', 5, 'exit_mmap', 0, 2 ** 45);
+    if (n.ops.release !== undefined) yield* n.ops.release(n, t);
+  }
+  subscriptions.list.length = 0;
+  if (list.length > 0) yield* k.rcu.synchronize(t);
+}

@@ -1,0 +1,93 @@
+// struct vm_fault and the numbers around it: flags of a fault, its result bits, and the classes that replays compare.
+
+import type {MmStruct} from '../mm_types.ts';
+import type {UserMm} from './user_mm.ts';
+import type {VmArea} from './vma.ts';
+
+/** enum fault_flag (6.18). */
+export const FAULT_FLAG_WRITE = 1 << 0;
+export const FAULT_FLAG_MKWRITE = 1 << 1;
+export const FAULT_FLAG_ALLOW_RETRY = 1 << 2;
+export const FAULT_FLAG_RETRY_NOWAIT = 1 << 3;
+export const FAULT_FLAG_KILLABLE = 1 << 4;
+export const FAULT_FLAG_TRIED = 1 << 5;
+export const FAULT_FLAG_USER = 1 << 6;
+export const FAULT_FLAG_REMOTE = 1 << 7;
+export const FAULT_FLAG_INSTRUCTION = 1 << 8;
+export const FAULT_FLAG_INTERRUPTIBLE = 1 << 9;
+export const FAULT_FLAG_UNSHARE = 1 << 10;
+export const FAULT_FLAG_ORIG_PTE_VALID = 1 << 11;
+export const FAULT_FLAG_VMA_LOCK = 1 << 12;
+
+/** enum vm_fault_reason (6.18). */
+export const VM_FAULT_OOM = 0x1;
+export const VM_FAULT_SIGBUS = 0x2;
+export const VM_FAULT_MAJOR = 0x4;
+export const VM_FAULT_HWPOISON = 0x10;
+export const VM_FAULT_SIGSEGV = 0x40;
+export const VM_FAULT_NOPAGE = 0x100;
+export const VM_FAULT_LOCKED = 0x200;
+export const VM_FAULT_RETRY = 0x400;
+export const VM_FAULT_FALLBACK = 0x800;
+export const VM_FAULT_DONE_COW = 0x1000;
+export const VM_FAULT_COMPLETED = 0x4000;
+export const VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x40;
+
+/** Page-fault error code of x86. */
+export const X86_PF_PROT = 1;
+export const X86_PF_WRITE = 2;
+export const X86_PF_USER = 4;
+export const X86_PF_RSVD = 8;
+export const X86_PF_INSTR = 16;
+export const X86_PF_PK = 32;
+export const X86_PF_SHSTK = 64;
+
+/** What a fault turned out to be; FAULT_NONE: the hardware needed none. */
+export const FAULT_NONE = 0;
+export const FAULT_MINOR_ANON = 1;
+export const FAULT_MINOR_FILE = 2;
+export const FAULT_COW = 3;
+export const FAULT_MAJOR = 4;
+export const FAULT_SIGSEGV = 5;
+export const FAULT_SPURIOUS = 6;
+export const FAULT_SIGBUS = 7;
+export const FAULT_OOM = 8;
+export const FAULT_HUGE = 9;
+export const FAULT_NUMA = 10;
+export const FAULT_ZERO_PAGE = 11;
+/** Names by number, as reports have them. */
+export const FAULT_CLASS_NAMES = [
+  'none',
+  'minor anon',
+  'minor file',
+  'cow',
+  'major',
+  'sigsegv',
+  'spurious',
+  'sigbus',
+  'oom',
+  'huge',
+  'numa',
+  'zero page',
+] as const;
+
+/** One fault on its way. */
+export class VmFault {
+  /** Slot of the PMD entry and of the PTE; -1 when not known. */
+  pmdSlot = -1;
+  slot = -1;
+  /** orig_pte: flags and value when the fault looked, without the PTL. */
+  word = 0;
+  value = 0;
+  /** Set by the handlers: a FAULT_ number. */
+  faultClass: number = FAULT_SPURIOUS;
+
+  constructor(
+    readonly mm: MmStruct,
+    readonly user: UserMm,
+    readonly vma: VmArea,
+    readonly vpn: number,
+    /** FAULT_FLAG_ bits. */
+    public flags: number,
+  ) {}
+}

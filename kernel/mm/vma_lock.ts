@@ -1,0 +1,45 @@
+// Per-VMA locks (6.4+): include/linux/mmap_lock.h, mm/mmap_lock.c. A VMA is write-locked while its lockSeq equals the mm's
+// lockSeq; giving up mmap_lock for write raises the latter and so unlocks all at once (vma_end_write_all). Readers count in
+// vma.lockReaders only while they may sleep: a fault that runs through needs no count, because nothing interrupts it here.
+
+import type {Code, Waitable} from '../../machine/engine.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import type {UserMm} from './user_mm.ts';
+import type {VmArea} from './vma.ts';
+
+const DRAINED: Waitable = {name: 'readers of a VMA'};
+
+/** lock_vma_under_rcu: true when the VMA may be read without mmap_lock. With `sleeps`, pair with vma_end_read. */
+export function vma_start_read(k: Kernel, user: UserMm, vma: VmArea, sleeps: boolean): boolean {
+  if (!k.mm.hasVmaLocks || vma.lockSeq === user.lockSeq || !vma.attached) return false;
+  if (sleeps) vma.lockReaders++;
+  return true;
+}
+
+/** vma_end_read. */
+export function vma_end_read(k: Kernel, user: UserMm, vma: VmArea): void {
+  vma.lockReaders--;
+  if (vma.lockReaders > 0 || user.vmaWriter === null) return;
+  const writer = user.vmaWriter;
+  user.vmaWriter = null;
+  k.sched.wake(writer);
+}
+
+/** vma_start_write: mmap_lock is held for write; waits for readers. */
+export function* vma_start_write(k: Kernel, t: Task, user: UserMm, vma: VmArea): Code {
+  if (!k.mm.hasVmaLocks || vma.lockSeq === user.lockSeq) return;
+  vma.lockSeq = user.lockSeq;
+  if (vma.lockReaders === 0) return;
+  if (t.cpu.settle()) yield;
+  while (vma.lockReaders > 0) {
+    user.vmaWriter = t;
+    yield* k.sched.block(t, DRAINED);
+    if (t.cpu.settle()) yield;
+  }
+}
+
+/** vma_end_write_all: first thing of mmap_write_unlock and mmap_write_downgrade. */
+export function vma_end_write_all(user: UserMm): void {
+  user.lockSeq++;
+}
