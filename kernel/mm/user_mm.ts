@@ -10,7 +10,7 @@ import type {UserPgd} from '../arch/x86/mm/pgtable.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {MmuNotifierSubscriptions} from './mmu_notifier.ts';
-import {RssStat} from './rss.ts';
+import {RssCounters} from './rss.ts';
 import type {VmaSpace} from './vma_space.ts';
 
 /** mm->flags, Linux's names (6.18). */
@@ -35,7 +35,7 @@ export class UserMm {
   /** pinned_vm; the other totals are in `space`. */
   pinnedVm = 0;
   /** rss_stat; change it only through rss_stat.ts, which traces. */
-  readonly rss: RssStat;
+  readonly rss: RssCounters;
   /** High-water mark of total_vm in pages. */
   hiwaterVm = 0;
   /** Byte addresses of the heap (mm->start_brk, mm->brk): `space` has them rounded up to pages. */
@@ -69,6 +69,6 @@ export class UserMm {
     readonly space: VmaSpace,
     readonly mmapLock: RwSemaphore,
   ) {
-    this.rss = new RssStat(mm.id);
+    this.rss = new RssCounters(mm.id);
   }
 }
