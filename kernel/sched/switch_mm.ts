@@ -65,12 +65,21 @@ export class MmSwitcher {
     const {machine, pgd} = this.kernel;
     const tlb = machine.tlbs[rq.cpu.id];
     this.kernel.tlb?.mmLoaded(rq.cpu, rq.loadedMm, mm);
+    this.rememberFlushes(rq.cpu.id, rq.loadedMm, tlb.generation);
     rq.loadedMm = mm;
     tlb.load(mm.id, mm.tlbGeneration);
     pgd.switch_mm?.(t, mm);
     if (!this.needsFlush(rq.cpu.id, mm)) return this.loadTicks;
     tlb.flushAll(mm.tlbGeneration);
     return this.loadTicks + machine.topology.fullTlbFlushTicks;
+  }
+
+  /** Flushes that came while `mm` was loaded count when it comes back. */
+  private rememberFlushes(cpu: number, mm: MmStruct | null, generation: number): void {
+    if (this.asids === null || mm === null) return;
+    const {mmIds, generations} = this.asids[cpu];
+    const asid = mmIds.indexOf(mm.id);
+    if (asid >= 0) generations[asid] = generation;
   }
 
   /** choose_new_asid(). */
