@@ -6,7 +6,8 @@
 //
 // `users` counts who works with the borrowed lock: its holder and everyone who has asked for it.
 
-import {assert} from '../../machine/assert.ts';
+import {assert, bug} from '../../machine/assert.ts';
+import type {Cpu} from '../../machine/cpu.ts';
 import type {Code, Process, Waitable} from '../../machine/engine.ts';
 import type {Task} from '../task.ts';
 import type {LockContext} from './context.ts';
@@ -66,11 +67,16 @@ export class BulkLock implements Waitable {
     return this.shared.name;
   }
 
+  /** spin_lock_init by `cpu`: from then on the line is in its cache. */
+  init(cpu: Cpu): void {
+    this.ctx.machine.lines.touch(this.line, cpu);
+  }
+
   /** spin_lock. False: the caller must go on with acquireSlow. */
   acquire(t: Task, fn: number, subclass = 0): boolean {
     t.preemptCount++;
     const {ctx} = this;
-    if (ctx.lockdep !== null) ctx.lockdep.acquire(t, this.shared.classId, fn, {subclass});
+    if (ctx.lockdep !== null) ctx.lockdep.acquireNested(t, this.shared.classId, fn, subclass);
     const {cpu} = t;
     if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
     if (!this.isFree()) return false;
@@ -105,7 +111,7 @@ export class BulkLock implements Waitable {
   /** spin_trylock; the caller has settled. */
   tryAcquire(t: Task, fn: number): boolean {
     const {cpu} = t;
-    assert(cpu.pendingTicks === 0, `trylock of ${this.name} with time unsettled`);
+    if (cpu.pendingTicks !== 0) bug(`trylock of ${this.name} with time unsettled`);
     const {ctx} = this;
     if (this.full !== null) {
       if (!this.full.tryAcquire(t, fn)) return false;
@@ -180,15 +186,20 @@ export class BulkLock implements Waitable {
     const {cpu} = t;
     const {stats} = this.shared;
     const {now} = ctx.engine;
-    const fence = ctx.fenceTicks(cpu.id, now);
-    const ticks = ctx.machine.lines.rmw(this.line, cpu) + (fence > 0 ? fence : 0);
+    let ticks = ctx.machine.lines.rmw(this.line, cpu);
+    if (ctx.storeTick > now || ctx.storeBuffers.pending !== 0) ticks += ctx.fenceTicks(cpu.id, now);
     cpu.stall(ticks, ctx.lockFn);
     this.owner = t;
     this.acquiredTick = now + ticks;
     stats.acquired++;
-    if (lastCpu === cpu.id) stats.handoff[0]++;
-    else if (lastCpu >= 0) stats.handoff[ctx.topology.distance(lastCpu, cpu.id)]++;
-    this.lastCpu = cpu.id;
+    if (lastCpu !== cpu.id) this.moved(cpu.id);
+  }
+
+  private moved(cpu: number): void {
+    const {stats} = this.shared;
+    if (this.lastCpu < 0) stats.first++;
+    else stats.handoff[this.ctx.topology.distance(this.lastCpu, cpu)]++;
+    this.lastCpu = cpu;
   }
 
   private inflate(): void {
@@ -217,7 +228,7 @@ export class BulkLock implements Waitable {
   }
 
   private letGoThin(t: Task): void {
-    assert(this.owner === t, `${this.name} released by a task that does not hold it`);
+    if (this.owner !== t) bug(`${this.name} released by a task that does not hold it`);
     const {ctx} = this;
     const {cpu} = t;
     const {now} = ctx.engine;

@@ -40,21 +40,26 @@ export function* efi_sync_low_kernel_mappings(kernel: Kernel, t: Task, pgd: Kern
   t.cpu.charge(tables.populated.length * kernel.costs.walkStepTicks, fn);
 }
 
-/** Maps a region for the runtime services and calls one: sync, map, use. */
-export function* efi_map(kernel: Kernel, t: Task, startVpn: number, pages: number): Code {
+/**
+ * Maps a region for the runtime services and calls one: sync, map, use. `start` is a kernel virtual page, or a page frame for
+ * the 1:1 mapping: in 4.1 that one goes into the direct map's own tables, as entry 0 of the trampoline's PGD is a copy of it.
+ */
+export function* efi_map_region(kernel: Kernel, t: Task, start: number, pages: number): Code {
   const pgd = efiPgd(kernel);
   if (pgd === null) return;
+  const vpn = kernel.pageTables.directMapVpn(start);
   yield* efi_sync_low_kernel_mappings(kernel, t, pgd);
-  yield* kernel_map_pages_in_pgd(kernel, t, pgd, startVpn, pages);
+  yield* kernel_map_pages_in_pgd(kernel, t, pgd, vpn, pages);
   yield* use(kernel, t, pgd);
 }
 
 /** Unmaps a region: sync, unmap, use. */
-export function* efi_unmap(kernel: Kernel, t: Task, startVpn: number, pages: number): Code {
+export function* efi_unmap_region(kernel: Kernel, t: Task, start: number, pages: number): Code {
   const pgd = efiPgd(kernel);
   if (pgd === null) return;
+  const vpn = kernel.pageTables.directMapVpn(start);
   yield* efi_sync_low_kernel_mappings(kernel, t, pgd);
-  yield* unmap_pgd_range(kernel, t, pgd, startVpn, pages);
+  yield* unmap_pgd_range(kernel, t, pgd, vpn, pages);
   yield* use(kernel, t, pgd);
 }
 

@@ -2,7 +2,7 @@
 // below them [4.1]. Both run under mem_hotplug.lock, so an add and a remove never overlap.
 //
 // Order of an add: direct map (init_memory_mapping), then vmemmap for the new sections. Of a remove: vmemmap first, then the
-// direct map. Offlining the pages, sysfs and the zone lists are not modelled. 64 bits only.
+// direct map. A BUG on the way lets go of the lock (pgd/base.ts). Offlining the pages, sysfs and the zone lists are not modelled. 64 bits only.
 
 import type {Code} from '../../../../machine/engine.ts';
 import {nsToTicks} from '../../../../machine/time.ts';
@@ -18,12 +18,6 @@ import {
 
 /** __init_single_page: one struct page initialised. Assumption. */
 const INIT_PAGE_TICKS = nsToTicks(4);
-
-/** Direct-map page of `start`, which may be that already or a page frame number. */
-function directMapVpn(kernel: Kernel, start: number): number {
-  const {layout} = kernel.pageTables;
-  return start >= layout.kernelBase ? start : layout.directMap + start;
-}
 
 function isModelled(kernel: Kernel): boolean {
   if (kernel.pageTables.layout.is64) return true;
@@ -44,30 +38,42 @@ export function* add_memory(
 ): Code {
   if (!isModelled(kernel)) return;
   const fn = kernel.fn('add_memory');
-  const startVpn = directMapVpn(kernel, start);
+  const startVpn = kernel.pageTables.directMapVpn(start);
   const pfn = startVpn - kernel.pageTables.layout.directMap;
   const lock = kernel.pageTables.mem_hotplug;
   if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
-  yield* kernel_physical_mapping_init(kernel, t, startVpn, pages, node);
-  const structPages = Math.ceil(pages / PAGES_PER_VMEMMAP_PAGE);
-  yield* vmemmap_populate(kernel, t, vmemmapVpn(kernel, pfn), structPages, node);
-  t.cpu.charge(pages * INIT_PAGE_TICKS, fn);
-  if (!lock.release(t)) yield* lock.releaseSlow(t);
+  try {
+    yield* kernel_physical_mapping_init(kernel, t, startVpn, pages, node);
+    const structPages = Math.ceil(pages / PAGES_PER_VMEMMAP_PAGE);
+    yield* vmemmap_populate(kernel, t, vmemmapVpn(kernel, pfn), structPages, node);
+    t.cpu.charge(pages * INIT_PAGE_TICKS, fn);
+  } finally {
+    if (!lock.release(t)) yield* lock.releaseSlow(t);
+  }
   kernel.checks.count('memory_added_pages', pages);
 }
 
 /** Removes memory that add_memory or boot put there. Nothing happens before 3.9, which had no remove_pagetable. */
-export function* remove_memory(kernel: Kernel, t: Task, start: number, pages: number): Code {
+export function* remove_memory(
+  kernel: Kernel,
+  t: Task,
+  start: number,
+  pages: number,
+  _node: number,
+): Code {
   if (!isModelled(kernel)) return;
   const {features, layout, mem_hotplug: lock} = kernel.pageTables;
   if (!features.hasRemovePagetable) return;
   const fn = kernel.fn('remove_memory');
-  const startVpn = directMapVpn(kernel, start);
+  const startVpn = kernel.pageTables.directMapVpn(start);
   const pfn = startVpn - layout.directMap;
   if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
   const structPages = Math.ceil(pages / PAGES_PER_VMEMMAP_PAGE);
-  yield* remove_pagetable(kernel, t, vmemmapVpn(kernel, pfn), structPages);
-  yield* remove_pagetable(kernel, t, startVpn, pages);
-  if (!lock.release(t)) yield* lock.releaseSlow(t);
+  try {
+    yield* remove_pagetable(kernel, t, vmemmapVpn(kernel, pfn), structPages);
+    yield* remove_pagetable(kernel, t, startVpn, pages);
+  } finally {
+    if (!lock.release(t)) yield* lock.releaseSlow(t);
+  }
   kernel.checks.count('memory_removed_pages', pages);
 }

@@ -1,7 +1,7 @@
 // arch/x86/mm/init_64.c: growing and shrinking the direct map and vmemmap, and telling all PGDs [3.9 to 6.18].
 //
-// Growing: kernel_physical_mapping_init populates the reference under init_mm.page_table_lock, and calls sync_global_pgds
-// afterwards, outside it, only if a top-level entry is new; vmemmap_populate calls it every time.
+// Growing: kernel_physical_mapping_init builds the lower tables, stores the reference entry under init_mm.page_table_lock and
+// then, outside it, calls sync_global_pgds, but only if a top-level entry is new; vmemmap_populate calls it every time.
 // Shrinking: up to 4.7 remove_pagetable freed an emptied PUD table, cleared the reference entry under the lock and then
 // cleared the copies (sync_global_pgds with `removed`, from 3.19 on; before that nobody cleared them). Between the two,
 // every PGD names a freed page. Since af2cf278ef4f (4.8) top-level entries stay and the PUD table with them.
@@ -35,7 +35,15 @@ export function* kernel_physical_mapping_init(
   const gigabyte = 2 ** GB_SHIFT;
   const aligned = startVpn % gigabyte === 0 && pages % gigabyte === 0;
   const leaf = aligned ? GB_SHIFT : PMD_SHIFT;
-  const changed = yield* tables.mapRange(t, startVpn, pages, leaf, node, fn);
+  let changed = false;
+  for (let at = startVpn; at < startVpn + pages; ) {
+    const index = tables.pgd_index(at);
+    const end = Math.min(tables.entryStart(index + 1), startVpn + pages);
+    const offset = at - tables.entryStart(index);
+    if (yield* tables.buildEntry(t, index, offset, end - at, leaf, node)) changed = true;
+    else yield* tables.mapRange(t, at, end - at, leaf, node, fn);
+    at = end;
+  }
   if (changed) yield* announce(kernel, t, startVpn, startVpn + pages - 1);
   t.cpu.charge(kernel.machine.topology.fullTlbFlushTicks, fn);
 }
@@ -94,10 +102,27 @@ function* free_pud_table(kernel: Kernel, t: Task, index: number): Code {
   const {tables: lower, page_table_lock: lock} = kernel.pageTables;
   const fn = kernel.fn('free_pud_table');
   const table = lower.find(kernel.pageTables.reference(t.cpu, index));
-  if (table !== null) lower.free(table);
+  if (table !== null) {
+    lower.free(table);
+    countHolders(kernel, t, index, table.number);
+  }
   kernel.pageTables.chargeWork(t, lower.takeWork(), fn);
   if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
   kernel.pageTables.setReference(t.cpu, index, 0);
   if (!lock.release(t)) yield* lock.releaseSlow(t);
   kernel.checks.count('pgd_reference_entries_removed');
+}
+
+/** How many PGDs name the PUD page that has just been freed: the window that af2cf278ef4f closed. */
+function countHolders(kernel: Kernel, t: Task, index: number, entry: number): void {
+  const {pageTables: tables, checks} = kernel;
+  let holders = 0;
+  tables.pool.forEach((pgd) => {
+    if (tables.entry(t.cpu, pgd, index) === entry) holders++;
+  });
+  if (holders === 0) return;
+  checks.count('pgd_freed_in_use', holders);
+  checks.finding(
+    `remove_pagetable frees the PUD page of entry ${index}, which ${holders} PGDs name`,
+  );
 }

@@ -76,6 +76,11 @@ export class KernelPageTables {
     return this.layout.kernelBase + index * 2 ** this.layout.entryShift;
   }
 
+  /** Direct-map page of `start`, which is a page frame number, or a kernel virtual page already. */
+  directMapVpn(start: number): number {
+    return start >= this.layout.kernelBase ? start : this.layout.directMap + start;
+  }
+
   isVmalloc(vpn: number): boolean {
     return vpn >= this.layout.VMALLOC_START && vpn <= this.layout.VMALLOC_END;
   }
@@ -94,10 +99,18 @@ export class KernelPageTables {
     return this.buffers.load(cpu.id, pgd.cells, pgd.base + index, this.kernel.machine.engine.now);
   }
 
-  /** set_pgd: a plain store. */
+  /**
+   * set_pgd: a plain store. The caller has just paid for the entry's line, so the store leaves the store buffer at once,
+   * unless older stores wait there before it.
+   */
   set_pgd(cpu: Cpu, pgd: KernelPgd, index: number, value: number): void {
+    const {buffers} = this;
+    if (buffers.pending === 0 || buffers.waiting(cpu.id) === 0) {
+      pgd.cells[pgd.base + index] = value;
+      return;
+    }
     const {engine} = this.kernel.machine;
-    this.buffers.store(cpu.id, pgd.cells, pgd.base + index, value, engine.now);
+    buffers.store(cpu.id, pgd.cells, pgd.base + index, value, engine.now);
   }
 
   /** Stores a reference entry. The caller holds init_mm.page_table_lock or pgd_lock (CPA). */
@@ -108,23 +121,42 @@ export class KernelPageTables {
 
   /**
    * pgd_populate under init_mm.page_table_lock, when the entry is none. Returns true when this call populated it. The
-   * table comes from `node`.
+   * table comes from `node`, or is `built`, which is given back when another CPU was first.
    */
-  *populateEntry(t: Task, index: number, node: number): Code<boolean> {
+  *populateEntry(t: Task, index: number, node: number, built: Table | null = null): Code<boolean> {
     if (t.cpu.settle()) yield;
-    if (this.reference(t.cpu, index) !== 0) return false;
+    if (built === null && this.reference(t.cpu, index) !== 0) return false;
     const {tables, page_table_lock: lock, fnPopulate: fn} = this;
-    const table = tables.allocate(0, node);
+    const table = built ?? tables.allocate(0, node);
     this.chargeWork(t, tables.takeWork(), fn);
     if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
     const raced = this.reference(t.cpu, index) !== 0;
     if (!raced) this.setReference(t.cpu, index, table.number);
     if (!lock.release(t)) yield* lock.releaseSlow(t);
     if (raced) {
-      tables.free(table);
+      tables.freeTree(table);
       tables.takeWork();
     }
     return !raced;
+  }
+
+  /**
+   * kernel_physical_mapping_init for one absent entry: the tables below are made first, the reference entry is stored
+   * last. Returns true when this call populated the entry.
+   */
+  *buildEntry(
+    t: Task,
+    index: number,
+    offset: number,
+    pages: number,
+    leafShift: number,
+    node: number,
+  ): Code<boolean> {
+    if (t.cpu.settle()) yield;
+    if (this.reference(t.cpu, index) !== 0) return false;
+    const table = this.tables.allocate(0, node);
+    this.tables.populate(table, offset, pages, leafShift);
+    return yield* this.populateEntry(t, index, node, table);
   }
 
   /**

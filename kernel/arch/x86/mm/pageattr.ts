@@ -22,9 +22,11 @@ class SetPmdPte implements PgdVisitor {
     readonly tables: KernelPageTables,
     readonly index: number,
     readonly value: number,
+    readonly walk: number,
   ) {}
 
   visit(cpu: Cpu, pgd: KernelPgd): boolean {
+    pgd.lastWalk = this.walk;
     this.tables.set_pgd(cpu, pgd, this.index, this.value);
     return true;
   }
@@ -146,7 +148,7 @@ function* __set_pmd_pte(kernel: Kernel, t: Task, mapping: Mapping, value: number
   tables.setReference(t.cpu, mapping.index, value);
   if (tables.layout.sharedKernelPmd) return;
   const walk = tables.checks.beginWalk();
-  yield* pgd.walkAll(t, new SetPmdPte(tables, mapping.index, value), fn);
+  yield* pgd.walkAll(t, new SetPmdPte(tables, mapping.index, value, walk), fn);
   tables.checks.endWalk(walk, mapping.index);
 }
 

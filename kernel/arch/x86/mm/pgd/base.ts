@@ -90,13 +90,17 @@ export abstract class PgdBase implements PgdDesign {
     yield* this.sync_global_pgds(t, startVpn, endVpn, false);
   }
 
-  /** _pgd_alloc and preallocate_pmds: zeroed pages, mm->pgd set. Plain: charges only. */
+  /**
+   * _pgd_alloc and preallocate_pmds: zeroed pages, mm->pgd set. Plain: charges only. mm_init has just set up
+   * page_table_lock, so that line is here and not in memory when a walk comes for it.
+   */
   protected allocatePage(t: Task, mm: MmStruct): KernelPgd {
     const {allocPageTicks, zeroPageTicks} = this.kernel.costs;
     const pages = 1 + this.tables.layout.preallocatedPmds;
     t.cpu.charge(pages * (allocPageTicks + zeroPageTicks), this.fnAlloc);
     const pgd = this.tables.pool.allocate(mm, this.kernel.machine.topology.nodeOf[t.cpu.id]);
     mm.pgd = pgd;
+    mm.pageTableLock.init(t.cpu);
     return pgd;
   }
 
@@ -125,7 +129,7 @@ export abstract class PgdBase implements PgdDesign {
     const pgd = mm.pgd as KernelPgd;
     const pages = 1 + this.tables.layout.preallocatedPmds;
     t.cpu.charge(pages * this.kernel.costs.freePageTicks, this.fnFree);
-    this.tables.checks.examine(pgd);
+    this.tables.checks.examine(pgd, false);
     this.tables.pool.free(pgd);
     mm.pgd = null;
   }

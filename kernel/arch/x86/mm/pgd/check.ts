@@ -1,12 +1,18 @@
 // The checks of kernel.md A.7 on PGDs: an entry that a completed synchronisation should have brought everywhere and that
 // nothing will repair is *missed*; an entry that differs from the reference is stale; one that names a freed table dangles.
 //
-// A PGD is looked at when it is freed and when `auditPgds` is called at quiescence: so every mm is judged, however short its
-// life, at the price of a few loads. Scenario runs also ask for a look some time after every walk (`afterWalks`), which
-// catches what a later walk would repair. Nothing is counted twice (`KernelPgd.missed`).
+// When a PGD is judged:
+// - some time after the first walk for an entry that changed, if the walk goes along the task list or `afterWalks` asks
+//   for it: every mm that a task on the list has. By then all stores of the time of the walk are visible.
+// - when it is freed: an entry that a walk came by for and did not write, and any that dangles. What no walk came by for is
+//   no evidence then, because an exiting mm leaves the task list before its PGD goes.
+// - by `auditPgds`, at quiescence: every mm that a task has.
+// Nothing is counted twice (`KernelPgd.missed`).
 //
 // Not missed: an entry of the vmalloc range where vmalloc_fault exists; a PGD that count-at-switch will bring up to date
-// when it is switched to; an entry whose walk is still under way; a PGD whose creator is not finished.
+// when it is switched to; an entry whose walk is still under way; a PGD whose creator is not finished. An mm that only a
+// lazy kernel thread still uses is not "visible": the lockless designs do not reach it, and no check here holds it
+// against them.
 
 import {Timer} from '../../../../../machine/engine.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
@@ -14,22 +20,33 @@ import type {Kernel} from '../../../../kernel.ts';
 import type {KernelPageTables} from '../page_tables.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 
-/** Stores that are older than this have left every store buffer; how long after a walk the scenario check comes. */
+/** Stores that are older than this have left every store buffer; how long after a walk the check comes. */
 const SETTLED_TICKS = nsToTicks(20_000);
+
+/** Designs whose walks cannot find a PGD that is on no task. */
+const WALKS_TASKS: ReadonlySet<string> = new Set([
+  'lockless-v1',
+  'lockless-v2',
+  'lockless-2015-09',
+  'sync-at-vmalloc',
+]);
 
 /** Judge of the PGDs of one machine. */
 export class PgdChecks {
-  /** Scenario mode: look at every PGD after every walk. */
-  afterWalks = false;
+  /** Look at every visible mm after a walk that had something new to bring. */
+  afterWalks: boolean;
   private walks = 0;
-  /** Per entry: number of the last walk that was completed since the reference entry changed; 0 for none. */
+  /** Per entry: number of the last walk completed since the reference entry changed; 0 for none. */
   private readonly walkOf: Float64Array;
+  private timer: Timer | null = null;
+  private tooYoung = 0;
 
   constructor(
     readonly kernel: Kernel,
     readonly tables: KernelPageTables,
   ) {
     this.walkOf = new Float64Array(tables.layout.entries);
+    this.afterWalks = WALKS_TASKS.has(kernel.design.pgd);
   }
 
   /** Number for a walk that begins. */
@@ -39,18 +56,20 @@ export class PgdChecks {
 
   /** Walk `walk` has brought entry `index` to every PGD that it saw. */
   endWalk(walk: number, index: number): void {
+    const isNew = this.walkOf[index] === 0;
     this.walkOf[index] = walk;
-    if (!this.afterWalks) return;
+    if (!isNew || !this.afterWalks) return;
     const {engine} = this.kernel.machine;
-    const newest = this.tables.pool.newest;
-    const timer = new Timer(engine, () => {
-      engine.unregister(timer);
-      this.tables.pool.forEach((pgd) => {
-        const settled = engine.now - pgd.completedAt >= SETTLED_TICKS;
-        if (pgd.sequence <= newest && pgd.completedAt >= 0 && settled) this.examine(pgd);
-      });
-    });
-    engine.schedule(timer, engine.now + SETTLED_TICKS);
+    this.timer ??= new Timer(engine, () => this.examineLater());
+    if (this.timer.pendingKey === 0) engine.schedule(this.timer, engine.now + SETTLED_TICKS);
+  }
+
+  /** Examines what is old enough, and comes back for PGDs whose creator's stores may still wait. */
+  private examineLater(): void {
+    const {engine} = this.kernel.machine;
+    this.tooYoung = 0;
+    this.examineVisible(SETTLED_TICKS);
+    if (this.tooYoung > 0) engine.schedule(this.timer!, engine.now + SETTLED_TICKS);
   }
 
   /** The reference entry changed: what PGDs hold is judged only after the next walk. */
@@ -58,8 +77,31 @@ export class PgdChecks {
     this.walkOf[index] = 0;
   }
 
-  /** Looks at one PGD and counts what is new; returns the entries that it misses now. */
-  examine(pgd: KernelPgd): number {
+  /**
+   * Looks at the PGD of every mm that a task on the list has, and that was finished `ageTicks` ago; returns the entries
+   * missing in all of them together.
+   */
+  examineVisible(ageTicks: number): number {
+    const {taskList, machine} = this.kernel;
+    const [cpu] = machine.cpus;
+    const seen = new Set<KernelPgd>();
+    let missing = 0;
+    for (let g = taskList.nextProcess(cpu, null); g !== null; g = taskList.nextProcess(cpu, g)) {
+      for (let p = taskList.nextThread(cpu, g, null); p !== null; ) {
+        const pgd = (taskList.loadMm(cpu, p)?.pgd ?? null) as KernelPgd | null;
+        if (pgd !== null && !pgd.freed && !seen.has(pgd)) {
+          seen.add(pgd);
+          if (machine.engine.now - pgd.completedAt < ageTicks) this.tooYoung++;
+          else missing += this.examine(pgd, true);
+        }
+        p = taskList.nextThread(cpu, g, p);
+      }
+    }
+    return missing;
+  }
+
+  /** Looks at one PGD and counts what is new; returns the entries that it misses. `visible`: a task has its mm. */
+  examine(pgd: KernelPgd, visible: boolean): number {
     const {tables, kernel} = this;
     const {storeBuffers, engine} = kernel.machine;
     if (storeBuffers.pending !== 0) storeBuffers.settle(engine.now);
@@ -68,8 +110,8 @@ export class PgdChecks {
       const ref = tables.swapper_pg_dir[index];
       const own = pgd.cells[pgd.base + index];
       if (ref === own) continue;
-      if (own !== 0) this.judgeStale(pgd, index, own);
-      else if (this.isMissed(pgd, index)) {
+      if (own !== 0) this.judgeStale(pgd, index, own, visible);
+      else if (this.isMissed(pgd, index, visible)) {
         missing++;
         if (missing > pgd.missed) this.report(pgd, index);
       }
@@ -78,12 +120,14 @@ export class PgdChecks {
     return missing;
   }
 
-  private isMissed(pgd: KernelPgd, index: number): boolean {
-    const {tables, kernel} = this;
-    if (pgd.completedAt < 0 || this.walkOf[index] === 0) return false;
+  private isMissed(pgd: KernelPgd, index: number, visible: boolean): boolean {
+    const {tables, kernel, walkOf} = this;
+    if (pgd.completedAt < 0 || walkOf[index] === 0) return false;
+    if (!visible && pgd.lastWalk < walkOf[index]) return false;
     if (tables.features.vmallocFault && tables.isVmalloc(tables.entryStart(index))) return false;
-    if (kernel.design.pgd === 'count-at-switch')
+    if (kernel.design.pgd === 'count-at-switch') {
       return pgd.kernelCount >= tables.publishedGeneration;
+    }
     return true;
   }
 
@@ -94,15 +138,17 @@ export class PgdChecks {
     checks.count(visited ? 'pgd_missed_not_indexed' : 'pgd_missed_unseen');
     const why = visited
       ? 'the walk came by but did not index the PGD by address'
-      : 'the walk did not see the mm, and its own copy read the old reference entry';
+      : 'no walk saw the mm, and its own copy read the old reference entry';
     checks.finding(`missed PGD entry: mm ${pgd.mm?.id ?? 0} lacks kernel entry ${index}: ${why}`);
   }
 
-  private judgeStale(pgd: KernelPgd, index: number, own: number): void {
+  private judgeStale(pgd: KernelPgd, index: number, own: number, visible: boolean): void {
     const {checks} = this.kernel;
-    if (pgd.stale === index) return;
-    pgd.stale = index;
     const dangling = this.tables.tables.isDangling(own);
+    const walk = this.walkOf[index];
+    const judged = dangling || (walk !== 0 && (visible || pgd.lastWalk >= walk));
+    if (!judged || pgd.completedAt < 0 || pgd.stale === index) return;
+    pgd.stale = index;
     checks.count(dangling ? 'pgd_dangling_entries' : 'pgd_stale_entries');
     const what = dangling ? 'a freed page table' : 'another entry than the reference';
     checks.finding(`stale PGD entry: mm ${pgd.mm?.id ?? 0} has ${what} in kernel entry ${index}`);
@@ -110,16 +156,10 @@ export class PgdChecks {
 }
 
 /**
- * Looks at every PGD of a live mm, at quiescence. Returns how many entries are missing for good, all told; what had not
- * been counted yet goes into checks.missedPgdEntries.
+ * Looks at every PGD of a live, visible mm, at quiescence. Returns how many entries are missing for good, all told; what had
+ * not been counted yet goes into checks.missedPgdEntries.
  */
 export function auditPgds(kernel: Kernel): number {
-  const {storeBuffers} = kernel.machine;
-  storeBuffers.settle(Number.MAX_SAFE_INTEGER);
-  let missing = 0;
-  const {pool, checks} = kernel.pageTables;
-  pool.forEach((pgd) => {
-    if (pgd.mm !== null && pgd.mm.users > 0) missing += checks.examine(pgd);
-  });
-  return missing;
+  kernel.machine.storeBuffers.settle(Number.MAX_SAFE_INTEGER);
+  return kernel.pageTables.checks.examineVisible(0);
 }

@@ -70,8 +70,13 @@ export class CountAtSwitch extends PgdBase {
     checks.endWalk(walk, index);
   }
 
-  /** For CPA and Xen, which change what is present already and so must find every PGD. */
+  /**
+   * For CPA and Xen, which change what is present already. An mm that is on no task yet is fixed up when it is first
+   * switched to, as the count is a generation here: a replaced entry counts as well as a new one.
+   */
   override *walkAll(t: Task, visitor: PgdVisitor, fn: number): Code {
+    const {tables} = this;
+    tables.publishedGeneration = Math.max(tables.publishedGeneration, tables.generation);
     yield* walkProcesses(this.kernel, t, visitor, fn);
   }
 
@@ -92,9 +97,9 @@ export class CountAtSwitch extends PgdBase {
     const {tables} = this;
     if (tables.layout.sharedKernelPmd || pgd.kernelCount === tables.publishedGeneration) return 0;
     for (const index of tables.populated) {
-      if (tables.entry(cpu, pgd, index) !== 0) continue;
       const ref = tables.reference(cpu, index);
-      if (ref !== 0) tables.set_pgd(cpu, pgd, index, ref);
+      if (ref === 0 || tables.entry(cpu, pgd, index) === ref) continue;
+      tables.set_pgd(cpu, pgd, index, ref);
     }
     pgd.kernelCount = tables.publishedGeneration;
     this.kernel.checks.count('pgd_fixed_up');

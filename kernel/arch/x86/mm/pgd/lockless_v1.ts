@@ -23,11 +23,7 @@ export class LocklessV1 extends LocklessDesign {
   readonly name = 'lockless-v1';
   private readonly unindexed: UnindexedSync;
 
-  constructor(
-    kernel: Kernel,
-    /** For litmus tests: the walk indexes by address, all other defects stay. */
-    private readonly indexed = false,
-  ) {
+  constructor(kernel: Kernel) {
     super(kernel);
     this.unindexed = new UnindexedSync(this.tables);
   }
@@ -51,7 +47,7 @@ export class LocklessV1 extends LocklessDesign {
     checkRcuHeld(kernel, t, 'sync_global_pgds');
     if (!pgd_lock.acquire(t, fnSync)) yield* pgd_lock.acquireSlow(t, fnSync);
     const walk = checks.beginWalk();
-    const sync = (this.indexed ? this.entrySync : this.unindexed).begin(index, walk, removed);
+    const sync = this.unindexed.begin(index, walk, removed);
     const oops = yield* walkThreadsUnlocked(kernel, t, sync, true, fnSync);
     this.unindexed.report(kernel, index);
     const bug = oops ?? sync.bug;

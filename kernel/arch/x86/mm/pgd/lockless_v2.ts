@@ -18,11 +18,7 @@ export class LocklessV2 extends LocklessDesign {
   readonly name = 'lockless-v2';
   private readonly unindexed: UnindexedSync;
 
-  constructor(
-    kernel: Kernel,
-    /** For litmus tests: the walk indexes by address, all other defects stay. */
-    private readonly indexed = false,
-  ) {
+  constructor(kernel: Kernel) {
     super(kernel);
     this.unindexed = new UnindexedSync(this.tables);
   }
@@ -36,8 +32,7 @@ export class LocklessV2 extends LocklessDesign {
     checkRcuHeld(kernel, t, layout.is64 ? 'sync_global_pgds' : 'vmalloc_sync_all');
     if (!pgd_lock.acquire(t, fnSync)) yield* pgd_lock.acquireSlow(t, fnSync);
     const walk = checks.beginWalk();
-    const indexed = this.indexed || !layout.is64;
-    const sync = (indexed ? this.entrySync : this.unindexed).begin(index, walk, removed);
+    const sync = (layout.is64 ? this.unindexed : this.entrySync).begin(index, walk, removed);
     yield* walkThreadsLocked(kernel, t, sync, fnSync);
     this.unindexed.report(kernel, index);
     const {bug} = sync;
