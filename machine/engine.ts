@@ -71,7 +71,7 @@ export class Engine {
   private sequence = 1;
   private stopping = false;
   /** Nobody advances in place beyond this tick. */
-  private limit = 0;
+  private limit = Infinity;
   /** Events in the queue that were replaced or taken back: they are dropped when they come up. */
   private stale = 0;
 

@@ -252,6 +252,10 @@ export class Dispatcher {
     this.runUser(rq, t, this.accountUser(rq, t));
   }
 
+  /**
+   * From the wake-up's store to need_resched until the idle CPU has left its idle state. Idle CPUs watch that word
+   * (mwait, TIF_POLLING_NRFLAG), so there is no interrupt: the line's way, then the exit from the state it is in.
+   */
   private idleExitTicks(rq: RunQueue, here: number): number {
     const {topology} = this.kernel.machine;
     const idleFor = this.now - rq.since;
