@@ -23,6 +23,8 @@ export class CacheLine {
   private readonly holdersBySocket: Int32Array;
   private holders = 0;
   private pollers: LinePollers | null = null;
+  /** The CPU that has the line to itself, nobody polling it: its accesses hit without a further look; else -1. */
+  private exclusive = -1;
 
   constructor(
     readonly name: string,
@@ -48,27 +50,27 @@ export class CacheLine {
     if (this.topology.serialReads) this.busyUntil = done;
     this.transfers++;
     this.addHolder(cpu.id);
+    this.exclusive = -1;
     return done - now;
   }
 
   /** Ticks until a plain store of `cpu` owns the line. */
   write(cpu: Cpu, now: number): number {
-    if (this.pollers !== null) this.letPollersFetch(cpu.id, now);
-    if (this.isExclusiveTo(cpu.id)) return this.topology.l1HitTicks;
-    return this.acquire(cpu.id, now);
+    if (this.exclusive === cpu.id) return this.topology.l1HitTicks;
+    return this.own(cpu.id, now, this.topology.l1HitTicks);
   }
 
   /** Ticks until a locked read-modify-write of `cpu` is done. */
   rmw(cpu: Cpu, now: number): number {
-    if (this.pollers !== null) this.letPollersFetch(cpu.id, now);
-    if (this.isExclusiveTo(cpu.id)) return this.topology.atomicLocalTicks;
-    return this.acquire(cpu.id, now);
+    if (this.exclusive === cpu.id) return this.topology.atomicLocalTicks;
+    return this.own(cpu.id, now, this.topology.atomicLocalTicks);
   }
 
-  /** `cpu` starts to spin on the line. */
+  /** `cpu`, which has just accessed the line, starts to spin on it. */
   poll(cpu: number): void {
     this.pollers ??= new LinePollers(this.topology);
     this.pollers.add(cpu);
+    this.exclusive = -1;
   }
 
   /** `cpu` no longer spins on the line. */
@@ -121,7 +123,14 @@ export class CacheLine {
     return this.owner === cpu && this.holders === 1;
   }
 
-  private acquire(cpu: number, now: number): number {
+  /** Ticks until `cpu` owns the line: `hitTicks` when it does already. */
+  private own(cpu: number, now: number, hitTicks: number): number {
+    if (this.pollers !== null) this.letPollersFetch(cpu, now);
+    const unpolled = this.pollers === null || this.pollers.count === 0;
+    if (this.isExclusiveTo(cpu)) {
+      if (unpolled) this.exclusive = cpu;
+      return hitTicks;
+    }
     const start = Math.max(now, this.busyUntil);
     const done = start + this.invalidateTicks(cpu);
     this.busyUntil = done;
@@ -132,6 +141,7 @@ export class CacheLine {
     this.addHolder(cpu);
     this.owner = cpu;
     if (this.pollers !== null) this.pollers.staleFrom = done;
+    this.exclusive = unpolled ? cpu : -1;
     return done - now;
   }
 

@@ -159,6 +159,11 @@ export class BulkLock implements Waitable {
     t.cpu.enableInterrupts();
   }
 
+  /** It has a full lock at the moment. */
+  get isBorrowing(): boolean {
+    return this.full !== null;
+  }
+
   get isHeld(): boolean {
     return this.full === null ? this.owner !== null : this.full.isHeld;
   }
@@ -218,7 +223,7 @@ export class BulkLock implements Waitable {
       this.letGoThin(t);
       return;
     }
-    assert(full.release(t), 'time was settled');
+    if (!full.release(t)) bug('time was settled');
     this.users--;
     if (this.users > 0 || !full.isIdle) return;
     this.full = null;

@@ -22,6 +22,8 @@ export class LockContext {
   /** Profile ids: uncontended acquisition and release. */
   readonly lockFn: number;
   readonly unlockFn: number;
+  /** Tick from which on no store of any CPU to a lock is under way. */
+  storeTick = 0;
   /** By CPU: tick at which its last store to a lock is visible. */
   private readonly storeDone: Float64Array;
   /** By CPU: who wrote last to the line of its MCS nodes. */
@@ -42,12 +44,13 @@ export class LockContext {
   fenceTicks(cpu: number, now: number): number {
     const own = this.storeDone[cpu] - now;
     const buffered = this.storeBuffers.pending === 0 ? 0 : this.storeBuffers.fence(cpu, now);
-    return own > buffered ? own : buffered;
+    return Math.max(0, own, buffered);
   }
 
   /** A store of `cpu` to a lock is visible from `tick` on. */
   stored(cpu: number, tick: number): void {
     if (tick > this.storeDone[cpu]) this.storeDone[cpu] = tick;
+    if (tick > this.storeTick) this.storeTick = tick;
   }
 
   /** Ticks for `cpu` to initialise its own MCS node: the last hand-off may have left the line elsewhere. */

@@ -75,6 +75,11 @@ export class Lockdep {
     });
   }
 
+  /** As `acquire` of an exclusive lock with a nesting annotation. */
+  acquireNested(t: Task, classId: number, fn: number, subclass: number): void {
+    this.acquire(t, classId, fn, subclass === 0 ? PLAIN : {subclass});
+  }
+
   /** `t` has let go of a lock of the class, in any order. */
   release(t: Task, classId: number): void {
     const stack = this.held.get(t);

@@ -19,7 +19,7 @@ export class McsLock extends SpinLock {
   private last: Waiter | null = null;
 
   constructor(ctx: LockContext, parts: SpinLockParts) {
-    super(ctx, parts, 'mcs_spin_lock');
+    super(ctx, parts, 'mcs_spin_lock', true);
   }
 
   protected override hasWaiters(): boolean {
@@ -63,9 +63,5 @@ export class McsLock extends SpinLock {
     cpu.stall(Math.max(0, next.linkedTick - now) + ctx.topology.l1HitTicks, ctx.unlockFn);
     ctx.stored(cpu.id, written);
     this.grant(next, written + ctx.nodeTicks(cpu.id, next.cpu.id, next.cpu.id));
-  }
-
-  protected override unlockFree(cpu: Cpu, now: number): void {
-    cpu.stall(this.line.rmw(cpu, now), this.ctx.unlockFn);
   }
 }

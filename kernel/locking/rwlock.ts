@@ -11,7 +11,7 @@
 //
 // Every release by a reader is a locked operation on cnts; a writer's is a plain store behind its earlier ones.
 
-import {assert} from '../../machine/assert.ts';
+import {bug} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';
 import {type Code, type Process, Timer, type Waitable} from '../../machine/engine.ts';
@@ -226,7 +226,7 @@ export class RwLock implements Waitable {
   /** A locked operation on cnts. Returns the tick at which it is done. */
   private lockedOp(cpu: Cpu, fn: number): number {
     const {now} = this.ctx.engine;
-    const ticks = this.line.rmw(cpu, now) + Math.max(0, this.ctx.fenceTicks(cpu.id, now));
+    const ticks = this.line.rmw(cpu, now) + this.ctx.fenceTicks(cpu.id, now);
     cpu.stall(ticks, fn);
     return now + ticks;
   }
@@ -234,8 +234,8 @@ export class RwLock implements Waitable {
   private taken(cpu: number, stats: LockStats, tick: number): void {
     stats.acquired++;
     stats.holdTicks -= tick;
-    if (this.lastCpu === cpu) stats.handoff[0]++;
-    else if (this.lastCpu >= 0) stats.handoff[this.ctx.topology.distance(this.lastCpu, cpu)]++;
+    if (this.lastCpu < 0) stats.first++;
+    else if (this.lastCpu !== cpu) stats.handoff[this.ctx.topology.distance(this.lastCpu, cpu)]++;
     this.lastCpu = cpu;
   }
 
@@ -263,7 +263,7 @@ export class RwLock implements Waitable {
   }
 
   private dropReader(t: Task): void {
-    assert(this.readers > 0, `${this.name}: more readers left than came`);
+    if (this.readers === 0) bug(`${this.name}: more readers left than came`);
     const {ctx} = this;
     const {cpu} = t;
     t.preemptCount--;
@@ -274,7 +274,7 @@ export class RwLock implements Waitable {
   }
 
   private letGoWriter(t: Task): void {
-    assert(this.writer === t, `${this.name}: write_unlock by a task that does not hold it`);
+    if (this.writer !== t) bug(`${this.name}: write_unlock by a task that does not hold it`);
     const {ctx} = this;
     const {cpu} = t;
     const {now} = ctx.engine;

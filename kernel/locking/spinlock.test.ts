@@ -26,7 +26,10 @@ const plans = fc.record({
 });
 
 /** Every CPU takes the lock `rounds` times, holding it and staying away for random times; a third of them by irq. */
-function torture(policy: (typeof POLICIES)[number], plan: Plan): {rig: LockRig; lock: SpinLock; done: number} {
+function torture(
+  policy: (typeof POLICIES)[number],
+  plan: Plan,
+): {rig: LockRig; lock: SpinLock; done: number} {
   const rig = new LockRig(MACHINE, policy, plan.seed);
   const lock = rig.locks.spinlock('torture');
   const counters = {inside: 0, done: 0};

@@ -13,7 +13,7 @@
 // Use:  if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
 //       if (!lock.release(t)) yield* lock.releaseSlow(t);
 
-import {assert} from '../../machine/assert.ts';
+import {bug} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';
 import {type Code, type Process, Timer, type Waitable} from '../../machine/engine.ts';
@@ -43,6 +43,10 @@ export abstract class SpinLock implements Waitable {
   /** Nobody holds the lock, waits for it or has a release of it under way. */
   protected idle = true;
   protected owner: Task | null = null;
+  /** Tasks inside `contend`, whether they wait already or are on the way there. */
+  private contenders = 0;
+  /** Releasing without waiters is a locked operation, not a store. */
+  private readonly lockedRelease: boolean;
   /** CPU of the last holder, -1 before the first. */
   protected lastCpu = -1;
   private acquiredTick = 0;
@@ -50,12 +54,13 @@ export abstract class SpinLock implements Waitable {
   private releaseTick = -1;
   private releaseTimer: Timer | null = null;
 
-  constructor(ctx: LockContext, parts: SpinLockParts, slowName: string) {
+  constructor(ctx: LockContext, parts: SpinLockParts, slowName: string, lockedRelease = false) {
     this.ctx = ctx;
     this.name = parts.name;
     this.line = parts.line;
     this.stats = parts.stats;
     this.classId = parts.classId;
+    this.lockedRelease = lockedRelease;
     this.slowFn = ctx.machine.profile.id(slowName);
   }
 
@@ -72,10 +77,10 @@ export abstract class SpinLock implements Waitable {
    */
   acquire(t: Task, fn: number, subclass = 0): boolean {
     t.preemptCount++;
-    if (this.ctx.lockdep !== null) this.ctx.lockdep.acquire(t, this.classId, fn, {subclass});
+    if (this.ctx.lockdep !== null) this.ctx.lockdep.acquireNested(t, this.classId, fn, subclass);
     const {cpu} = t;
     if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
-    if (!this.idle && (this.releaseTick < 0 || !this.becameFree())) return false;
+    if (!this.idle && !this.becameFree()) return false;
     this.takeFree(t, cpu);
     return true;
   }
@@ -96,16 +101,21 @@ export abstract class SpinLock implements Waitable {
     }
     const since = engine.now;
     this.stats.contended++;
+    this.contenders++;
     yield* this.contend(t, new Waiter(cpu, fn));
+    this.contenders--;
     this.idle = false;
     this.stats.waited(fn, engine.now - since);
-    this.taken(t, cpu.id, engine.now + cpu.pendingTicks);
+    this.stats.acquired++;
+    this.owner = t;
+    this.acquiredTick = engine.now + cpu.pendingTicks;
+    if (this.lastCpu !== cpu.id) this.moved(cpu.id);
   }
 
   /** spin_trylock: takes the lock if it is free. The caller has settled. */
   tryAcquire(t: Task, fn: number): boolean {
     const {cpu} = t;
-    assert(cpu.pendingTicks === 0, `trylock of ${this.name} with time unsettled`);
+    if (cpu.pendingTicks !== 0) bug(`trylock of ${this.name} with time unsettled`);
     if (!this.becameFree()) {
       cpu.stall(this.line.read(cpu, this.ctx.engine.now), this.ctx.lockFn);
       return false;
@@ -177,42 +187,54 @@ export abstract class SpinLock implements Waitable {
     return this.owner === null ? null : this.owner.process;
   }
 
-  /** Ticks of the locked operation that takes a free lock. */
+  /** The locked operation that takes a free lock. */
   private takeFree(t: Task, cpu: Cpu): void {
     const {ctx} = this;
     const {now} = ctx.engine;
-    const fence = ctx.fenceTicks(cpu.id, now);
-    const ticks = this.line.rmw(cpu, now) + (fence > 0 ? fence : 0);
+    let ticks = this.line.rmw(cpu, now);
+    if (ctx.storeTick > now || ctx.storeBuffers.pending !== 0) ticks += ctx.fenceTicks(cpu.id, now);
     cpu.stall(ticks, ctx.lockFn);
     this.idle = false;
-    this.taken(t, cpu.id, now + ticks);
+    this.owner = t;
+    this.acquiredTick = now + ticks;
+    this.stats.acquired++;
+    if (this.lastCpu !== cpu.id) this.moved(cpu.id);
   }
 
-  private taken(t: Task, cpu: number, tick: number): void {
-    const {stats} = this;
-    this.owner = t;
-    this.acquiredTick = tick;
-    stats.acquired++;
-    if (this.lastCpu === cpu) stats.handoff[0]++;
-    else if (this.lastCpu >= 0) stats.handoff[this.ctx.topology.distance(this.lastCpu, cpu)]++;
+  /** The lock goes to another CPU than the last one. */
+  private moved(cpu: number): void {
+    const from = this.lastCpu;
     this.lastCpu = cpu;
+    if (from >= 0) this.stats.handoff[this.ctx.topology.distance(from, cpu)]++;
+    else this.stats.first++;
   }
 
   private letGo(t: Task, cpu: Cpu): void {
-    assert(this.owner === t, `${this.name} released by a task that does not hold it`);
+    if (this.owner !== t) this.notHeld();
     const {ctx} = this;
     const {now} = ctx.engine;
     this.stats.holdTicks += now - this.acquiredTick;
     t.preemptCount--;
-    if (ctx.lockdep !== null) ctx.lockdep.release(t, this.classId);
-    if (ctx.storeBuffers.pending !== 0) {
-      const drained = ctx.storeBuffers.drainedBy(cpu.id);
-      if (drained > now) {
-        this.releaseLater(cpu, drained);
-        return;
-      }
+    if (this.contenders !== 0 || ctx.storeBuffers.pending !== 0 || ctx.lockdep !== null) {
+      this.letGoWatched(t, cpu, now);
+      return;
     }
-    this.releaseNow(cpu, now);
+    this.owner = null;
+    this.idle = true;
+    const ticks = this.lockedRelease ? this.line.rmw(cpu, now) : this.line.write(cpu, now);
+    if (ticks !== ctx.topology.l1HitTicks) this.released(cpu, now, ticks);
+    else cpu.stall(ticks, ctx.unlockFn);
+  }
+
+  /** A release that somebody may look at: a waiter, lockdep, or the store buffer that delays it. */
+  private letGoWatched(t: Task, cpu: Cpu, now: number): void {
+    const {lockdep} = this.ctx;
+    if (lockdep !== null) lockdep.release(t, this.classId);
+    if (!this.releasedLater(cpu, now)) this.releaseNow(cpu, now);
+  }
+
+  private notHeld(): never {
+    bug(`${this.name} released by a task that does not hold it`);
   }
 
   /** The store of a release reaches the line. */
@@ -223,22 +245,25 @@ export abstract class SpinLock implements Waitable {
       return;
     }
     this.idle = true;
-    this.unlockFree(cpu, now);
+    const ticks = this.lockedRelease ? this.line.rmw(cpu, now) : this.line.write(cpu, now);
+    this.released(cpu, now, ticks);
   }
 
-  /** The release of a lock that nobody waits for. */
-  protected unlockFree(cpu: Cpu, now: number): void {
+  /** Charges a release without waiters that takes `ticks`: a store leaves the CPU at once, a locked operation holds it. */
+  private released(cpu: Cpu, now: number, ticks: number): void {
     const {ctx} = this;
-    const ticks = this.line.write(cpu, now);
-    if (ticks > ctx.topology.l1HitTicks) ctx.stored(cpu.id, now + ticks);
-    cpu.stall(ctx.topology.l1HitTicks, ctx.unlockFn);
+    if (!this.lockedRelease) ctx.stored(cpu.id, now + ticks);
+    cpu.stall(this.lockedRelease ? ticks : ctx.topology.l1HitTicks, ctx.unlockFn);
   }
 
-  /** The release waits in the store buffer of `cpu` until `tick`. */
-  private releaseLater(cpu: Cpu, tick: number): void {
+  /** True when the release waits in the store buffer of `cpu` behind older stores. */
+  private releasedLater(cpu: Cpu, now: number): boolean {
+    const tick = this.ctx.storeBuffers.drainedBy(cpu.id);
+    if (tick <= now) return false;
     this.releaseTick = tick;
     cpu.stall(this.ctx.topology.l1HitTicks, this.ctx.unlockFn);
     if (this.hasWaiters()) this.armRelease();
+    return true;
   }
 
   private armRelease(): void {
@@ -274,7 +299,7 @@ export abstract class SpinLock implements Waitable {
     const {engine, machine} = this.ctx;
     const began = engine.now;
     if (w.grantTick < 0) {
-      assert(w.cpu.pendingTicks === 0, `spins for ${this.name} with time unsettled`);
+      if (w.cpu.pendingTicks !== 0) bug(`spins for ${this.name} with time unsettled`);
       w.process = engine.current!;
       w.process.park(this);
       if (this.releaseTick >= 0) this.armRelease();

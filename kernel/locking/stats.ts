@@ -3,7 +3,7 @@
 //
 // Identities that a test holds: the sum of `handoff` is `acquired` minus the first acquisition of each lock (a lock's first
 // holder has no predecessor); the sum over `waitTicksByCaller` is `waitTicks`; `contended` <= `acquired`.
-// Cost: three additions per acquisition, four when the holder's CPU changes; callers are kept only for waits.
+// Cost: two additions per acquisition, three when the holder's CPU changes; callers are kept only for waits.
 
 import type {Profile} from '../../machine/profile.ts';
 
@@ -27,6 +27,9 @@ export class LockStats {
   contended = 0;
   waitTicks = 0;
   holdTicks = 0;
+  /** Acquisitions of locks that nobody had held before. */
+  first = 0;
+  /** Hand-offs between different CPUs, by distance; those on one CPU are the rest. */
   readonly handoff = new Float64Array(DISTANCES);
   private readonly waits = new Map<number, number>();
 
@@ -51,12 +54,14 @@ export class LockStats {
   report(profile: Profile): LockReport {
     const byCaller = new Map<string, number>();
     for (const [fn, ticks] of this.waits) byCaller.set(profile.names[fn], ticks);
+    const handoff = this.handoff.slice();
+    handoff[0] = this.acquired - this.first - handoff.reduce((sum, count) => sum + count, 0);
     return {
       acquired: this.acquired,
       contended: this.contended,
       waitTicks: this.waitTicks,
       holdTicks: this.holdTicks,
-      handoff: this.handoff.slice(),
+      handoff,
       waitTicksByCaller: byCaller,
     };
   }
