@@ -3,8 +3,7 @@
 // `key` is priority * 2^44 + sequence number, so one double comparison orders equal times by priority first and by order
 // of arrival second: FIFO among equals, always. The ring holds default-priority events for "now" in key order and is
 // consulted beside the heap's top, so zero-delay events never pay for a sift.
-// A pop leaves the top vacant, because what fired mostly queues its next event at once: then one pass serves both. The
-// hole sinks to a leaf by one comparison a level and the new event, late as events mostly are, rises a step or two.
+// A pop leaves the top vacant, because what fired mostly queues its next event at once: then one pass serves both.
 // The hold benchmark is in engine.bench.ts.
 
 const INITIAL = 1024;
@@ -57,15 +56,13 @@ export class EventQueue {
   }
 
   push(time: number, key: number, id: number): void {
-    let hole: number;
     if (this.vacant) {
       this.vacant = false;
-      hole = this.sinkHole(this.heapSize);
-    } else {
-      if (this.heapSize === this.times.length) this.growHeap();
-      hole = this.heapSize++;
+      this.sink(this.heapSize, time, key, id);
+      return;
     }
-    this.rise(hole, time, key, id);
+    if (this.heapSize === this.times.length) this.growHeap();
+    this.rise(this.heapSize++, time, key, id);
   }
 
   /** Removes the first event and returns its id, -1 when empty; see poppedTime and poppedKey. */
@@ -119,30 +116,37 @@ export class EventQueue {
     this.vacant = false;
     const last = --this.heapSize;
     if (last === 0) return;
-    this.rise(this.sinkHole(last), this.times[last], this.keys[last], this.ids[last]);
+    this.sink(last, this.times[last], this.keys[last], this.ids[last]);
   }
 
-  /** Moves a hole from the top of a heap of `size` events to a leaf; returns where it is. */
-  private sinkHole(size: number): number {
+  /** Puts an event into the vacant top of a heap of `size` places, or below it. */
+  private sink(size: number, time: number, key: number, id: number): void {
     const {times, keys, ids} = this;
     let hole = 0;
     for (;;) {
       let child = 2 * hole + 1;
-      if (child >= size) return hole;
+      if (child >= size) break;
+      let first = times[child];
       const right = child + 1;
       if (right < size) {
-        const a = times[child];
-        const b = times[right];
-        if (b < a || (b === a && keys[right] < keys[child])) child = right;
+        const other = times[right];
+        if (other < first || (other === first && keys[right] < keys[child])) {
+          child = right;
+          first = other;
+        }
       }
-      times[hole] = times[child];
+      if (time < first || (time === first && key < keys[child])) break;
+      times[hole] = first;
       keys[hole] = keys[child];
       ids[hole] = ids[child];
       hole = child;
     }
+    times[hole] = time;
+    keys[hole] = key;
+    ids[hole] = id;
   }
 
-  /** Puts an event into a hole, or above it. */
+  /** Puts an event into a hole at the bottom, or above it. */
   private rise(hole: number, time: number, key: number, id: number): void {
     const {times, keys, ids} = this;
     while (hole > 0) {
