@@ -10,7 +10,7 @@
 // run together, at its end, in softirq context, at a cost per callback.
 
 import {CpuMask} from '../machine/cpumask.ts';
-import {Timer, type Code, type Waitable} from '../machine/engine.ts';
+import {type Code, Timer, type Waitable} from '../machine/engine.ts';
 import {PRIORITY} from '../machine/priorities.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Kernel} from './kernel.ts';

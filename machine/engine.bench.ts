@@ -6,9 +6,9 @@
 // hold: the event queue alone, 1,000 pending events, integer increments 0 to 9.
 // shootdown: every CPU works, takes one FIFO lock, zaps, interrupts all others and waits for their acknowledgements.
 
-import {Engine, type Code, type Process, type Waitable} from './engine.ts';
-import {EventQueue} from './event_queue.ts';
 import {CpuMask} from './cpumask.ts';
+import {type Code, Engine, type Process, type Waitable} from './engine.ts';
+import {EventQueue} from './event_queue.ts';
 import type {IpiMode} from './ipi.ts';
 import {Machine} from './machine.ts';
 import {loadMachine} from './machines.ts';

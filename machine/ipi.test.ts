@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {CpuMask} from './cpumask.ts';
-import type {Code} from './engine.ts';
 import {runShootdowns} from './engine.bench.ts';
+import type {Code} from './engine.ts';
 import type {IpiMode} from './ipi.ts';
 import {Machine} from './machine.ts';
 import {loadMachine} from './machines.ts';

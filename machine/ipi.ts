@@ -5,9 +5,9 @@
 // unless a target switches tasks or disables interrupts within the microsecond in flight. A target with interrupts off
 // is always handled by events. A test holds the two against each other.
 
-import {Timer, type Code, type Process, type Waitable} from './engine.ts';
 import type {Cpu, InterruptHandler} from './cpu.ts';
 import type {CpuMask} from './cpumask.ts';
+import {type Code, type Process, Timer, type Waitable} from './engine.ts';
 import type {Machine} from './machine.ts';
 import {PRIORITY} from './priorities.ts';
 

@@ -11,71 +11,16 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code, Process} from '../../machine/engine.ts';
-import type {Kernel} from '../kernel.ts';
+import type {Code} from '../../machine/engine.ts';
 import type {Task} from '../task.ts';
 import type {Acquisition} from './lockdep.ts';
 import type {Spinner} from './osq_lock.ts';
-import type {LockOptions} from './registry.ts';
-import {
-  HANDOFF_AFTER_TICKS,
-  MAX_READERS_WOKEN,
-  type RwsemFacts,
-  readerSpinTicks,
-  rwsemFacts,
-} from './rwsem_facts.ts';
-import {HolderStats, SLEEPING, SleepingLock, TRYLOCK} from './sleeping_lock.ts';
-
-/** A sleeping task in the queue. */
-interface RwsemWaiter {
-  readonly task: Task;
-  readonly reads: boolean;
-  /** Tick from which on it may ask for a hand-off. */
-  readonly timeoutTick: number;
-  /** A reader that a waker gave the lock to. */
-  granted: boolean;
-  /** It no longer sleeps here: a wake-up that is still on its way is dropped. */
-  left: boolean;
-}
+import {HANDOFF_AFTER_TICKS, MAX_READERS_WOKEN, readerSpinTicks} from './rwsem_facts.ts';
+import {RwsemState, type RwsemWaiter} from './rwsem_state.ts';
+import {SLEEPING, TRYLOCK} from './sleeping_lock.ts';
 
 /** A reader-writer lock that one may sleep for, as mmap_lock. */
-export class RwSemaphore extends SleepingLock {
-  private writer: Task | null = null;
-  private readers = 0;
-  private readonly waiters: RwsemWaiter[] = [];
-  private handoff = false;
-  /** RWSEM_NONSPINNABLE: spinning on this read phase has timed out once. */
-  private nonspinnable = false;
-  private readonly facts: RwsemFacts;
-  private readonly readHolders: HolderStats;
-  private readonly writeHolders: HolderStats;
-  private readonly readFn: number;
-  private readonly writeFn: number;
-  /** Start of the present read phase or of the writer's hold. */
-  private heldSince = 0;
-
-  constructor(kernel: Kernel, name: string, opts: LockOptions = {}) {
-    super(kernel, name, opts, 'rwsem');
-    const className = opts.class ?? name;
-    this.facts = rwsemFacts(kernel.facts.version);
-    this.readHolders = new HolderStats(kernel, kernel.locks.stats(`${className}-R`));
-    this.writeHolders = new HolderStats(kernel, kernel.locks.stats(`${className}-W`));
-    this.readFn = kernel.fn('down_read');
-    this.writeFn = kernel.fn('down_write');
-  }
-
-  holder(): Process | null {
-    return this.writer?.process ?? null;
-  }
-
-  get readerCount(): number {
-    return this.readers;
-  }
-
-  isWriteHeldBy(t: Task): boolean {
-    return this.writer === t;
-  }
-
+export class RwSemaphore extends RwsemState {
   /** down_read(). False: go on with readAcquireSlow. `how`: SLEEPING, with a subclass if nested (lockdep). */
   readAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
     this.kernel.sched.mightSleep(t, 'down_read');
@@ -172,54 +117,6 @@ export class RwSemaphore extends SleepingLock {
     this.rmw(t.cpu, this.writeFn);
     this.notifyLookers(t.cpu);
     if (this.waiters.length > 0) yield* this.wakeQueue(t);
-  }
-
-  private tryRead(t: Task): boolean {
-    this.rmw(t.cpu, this.readFn);
-    if (this.writer !== null || this.waiters.length > 0 || this.handoff) return false;
-    this.addReader(t.cpu);
-    return true;
-  }
-
-  private tryWrite(t: Task): boolean {
-    this.rmw(t.cpu, this.writeFn);
-    if (this.writer !== null || this.readers > 0 || this.waiters.length > 0) return false;
-    this.setWriter(t);
-    return true;
-  }
-
-  private addReader(cpu: Cpu): void {
-    if (this.readers++ === 0) this.heldSince = this.now;
-    this.readHolders.taken(cpu);
-  }
-
-  private setWriter(t: Task): void {
-    this.writer = t;
-    this.handoff = false;
-    this.nonspinnable = false;
-    this.heldSince = this.now;
-    this.writeHolders.taken(t.cpu);
-  }
-
-  /** True when nothing is left to do. */
-  private dropRead(t: Task): boolean {
-    assert(this.readers > 0, 'up_read without a reader');
-    this.kernel.locks.lockdep?.release(t, this.classId);
-    this.rmw(t.cpu, this.readFn);
-    if (--this.readers > 0) return true;
-    this.readHolders.stats.holdTicks += this.now - this.heldSince;
-    this.nonspinnable = false;
-    this.notifyLookers(t.cpu);
-    return this.waiters.length === 0;
-  }
-
-  private dropWrite(t: Task): boolean {
-    this.kernel.locks.lockdep?.release(t, this.classId);
-    this.writeHolders.stats.holdTicks += this.now - this.heldSince;
-    this.writer = null;
-    this.rmw(t.cpu, this.writeFn);
-    this.notifyLookers(t.cpu);
-    return this.waiters.length === 0;
   }
 
   /** Reader optimistic lock stealing: past the queue, but not when other readers hold the lock already. */
@@ -390,10 +287,6 @@ export class RwSemaphore extends SleepingLock {
     }
     this.osq.unlock(spinner);
     return taken;
-  }
-
-  private isFree(): boolean {
-    return this.writer === null && this.readers === 0;
   }
 
   /** rwsem_can_spin_on_owner(). */

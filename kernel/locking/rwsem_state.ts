@@ -1,0 +1,114 @@
+// The state of an rw_semaphore and its fast paths: count, owner, flags, who waits, statistics. The slow paths are in
+// rwsem.ts. Every operation on the count is a locked one and costs the line.
+
+import {assert} from '../../machine/assert.ts';
+import type {Cpu} from '../../machine/cpu.ts';
+import type {Process} from '../../machine/engine.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import type {LockOptions} from './registry.ts';
+import {type RwsemFacts, rwsemFacts} from './rwsem_facts.ts';
+import {HolderStats, SleepingLock} from './sleeping_lock.ts';
+
+/** A sleeping task in the queue. */
+export interface RwsemWaiter {
+  readonly task: Task;
+  readonly reads: boolean;
+  /** Tick from which on it may ask for a hand-off. */
+  readonly timeoutTick: number;
+  /** A reader that a waker gave the lock to. */
+  granted: boolean;
+  /** It no longer sleeps here: a wake-up that is still on its way is dropped. */
+  left: boolean;
+}
+
+/** Count, owner and queue of an rwsem. */
+export abstract class RwsemState extends SleepingLock {
+  protected writer: Task | null = null;
+  protected readers = 0;
+  protected readonly waiters: RwsemWaiter[] = [];
+  protected handoff = false;
+  /** RWSEM_NONSPINNABLE: spinning on this read phase has timed out once. */
+  protected nonspinnable = false;
+  protected readonly facts: RwsemFacts;
+  protected readonly readHolders: HolderStats;
+  protected readonly writeHolders: HolderStats;
+  protected readonly readFn: number;
+  protected readonly writeFn: number;
+  /** Start of the present read phase or of the writer's hold. */
+  protected heldSince = 0;
+
+  constructor(kernel: Kernel, name: string, opts: LockOptions = {}) {
+    super(kernel, name, opts, 'rwsem');
+    const className = opts.class ?? name;
+    this.facts = rwsemFacts(kernel.facts.version);
+    this.readHolders = new HolderStats(kernel, kernel.locks.stats(`${className}-R`));
+    this.writeHolders = new HolderStats(kernel, kernel.locks.stats(`${className}-W`));
+    this.readFn = kernel.fn('down_read');
+    this.writeFn = kernel.fn('down_write');
+  }
+
+  holder(): Process | null {
+    return this.writer?.process ?? null;
+  }
+
+  get readerCount(): number {
+    return this.readers;
+  }
+
+  isWriteHeldBy(t: Task): boolean {
+    return this.writer === t;
+  }
+
+  protected tryRead(t: Task): boolean {
+    this.rmw(t.cpu, this.readFn);
+    if (this.writer !== null || this.waiters.length > 0 || this.handoff) return false;
+    this.addReader(t.cpu);
+    return true;
+  }
+
+  protected tryWrite(t: Task): boolean {
+    this.rmw(t.cpu, this.writeFn);
+    if (this.writer !== null || this.readers > 0 || this.waiters.length > 0) return false;
+    this.setWriter(t);
+    return true;
+  }
+
+  protected addReader(cpu: Cpu): void {
+    if (this.readers++ === 0) this.heldSince = this.now;
+    this.readHolders.taken(cpu);
+  }
+
+  protected setWriter(t: Task): void {
+    this.writer = t;
+    this.handoff = false;
+    this.nonspinnable = false;
+    this.heldSince = this.now;
+    this.writeHolders.taken(t.cpu);
+  }
+
+  /** True when nothing is left to do. */
+  protected dropRead(t: Task): boolean {
+    assert(this.readers > 0, 'up_read without a reader');
+    this.kernel.locks.lockdep?.release(t, this.classId);
+    this.rmw(t.cpu, this.readFn);
+    if (--this.readers > 0) return true;
+    this.readHolders.stats.holdTicks += this.now - this.heldSince;
+    this.nonspinnable = false;
+    this.notifyLookers(t.cpu);
+    return this.waiters.length === 0;
+  }
+
+  protected dropWrite(t: Task): boolean {
+    this.kernel.locks.lockdep?.release(t, this.classId);
+    this.writeHolders.stats.holdTicks += this.now - this.heldSince;
+    this.writer = null;
+    this.rmw(t.cpu, this.writeFn);
+    this.notifyLookers(t.cpu);
+    return this.waiters.length === 0;
+  }
+
+  protected isFree(): boolean {
+    return this.writer === null && this.readers === 0;
+  }
+}
