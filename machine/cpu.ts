@@ -6,7 +6,8 @@
 //     cpu.charge(ticks, fn);          // private work
 //     if (cpu.settle()) yield;        // now look at shared state
 // An interrupt taken while a process runs makes it late by the handler's time (`stolen`); the engine asks for that when
-// the process's event comes up. With interrupts off, interrupts wait until they are on again.
+// the process's event comes up. A process that only spins is late by what is left of a handler when its wait ends, not
+// by handlers that were done before. With interrupts off, interrupts wait until they are on again.
 
 import {assert} from './assert.ts';
 import type {Gate, Process} from './engine.ts';
@@ -30,6 +31,8 @@ export class Cpu implements Gate {
   /** Total ticks spent in interrupt handlers. */
   interruptTicks = 0;
   private stolenTicks = 0;
+  /** Tick until which handlers run that interrupted a process while it was waiting. */
+  private handlingUntil = 0;
   private readonly heldInterrupts: InterruptHandler[] = [];
 
   constructor(
@@ -64,7 +67,10 @@ export class Cpu implements Gate {
   takeStolenTicks(): number {
     const ticks = this.stolenTicks;
     this.stolenTicks = 0;
-    return ticks;
+    const left = this.handlingUntil - this.machine.engine.now;
+    if (left <= 0) return ticks;
+    this.handlingUntil = 0;
+    return ticks + left;
   }
 
   disableInterrupts(): void {
@@ -93,7 +99,10 @@ export class Cpu implements Gate {
   /** An interrupt arrives while they are on, which the caller has checked. Returns the ticks that it took. */
   interruptNow(handler: InterruptHandler): number {
     const ticks = this.handle(handler);
-    if (this.process !== null) this.stolenTicks += ticks;
+    const {process} = this;
+    if (process === null) return ticks;
+    if (process.waitingFor === null) this.stolenTicks += ticks;
+    else this.handlingUntil = Math.max(this.handlingUntil, this.machine.engine.now) + ticks;
     return ticks;
   }
 

@@ -1,7 +1,7 @@
 // Host cost of locks: the uncontended pair inside a process, as shipped, and a contended hand-off.
 
-import {BulkLock} from './bulk_lock.ts';
 import type {Choice} from '../design.ts';
+import type {BulkLock} from './bulk_lock.ts';
 import {LockRig} from './rig.ts';
 import type {SpinLock} from './spinlock.ts';
 
