@@ -6,6 +6,7 @@
 // Rows are reused, KernelPgd objects are not: whoever still holds the object of a freed PGD can be told so.
 
 import type {Kernel} from '../../../kernel.ts';
+import type {BulkLock} from '../../../locking/bulk_lock.ts';
 import type {MmStruct, Pgd} from '../../../mm_types.ts';
 import type {PagingLayout} from './layout.ts';
 
@@ -30,6 +31,8 @@ export class KernelPgd implements Pgd {
   lastWalk = 0;
   /** Row in the pool, -1 when the cells are not a row. */
   row = -1;
+  /** page_table_lock of `mm`, here so that a walk has one object less to look at. */
+  readonly page_table_lock: BulkLock | null;
 
   constructor(
     readonly cells: Uint32Array,
@@ -42,7 +45,9 @@ export class KernelPgd implements Pgd {
     readonly sequence: number,
     /** Name of a PGD that belongs to no process. */
     readonly special: string | null,
-  ) {}
+  ) {
+    this.page_table_lock = mm?.pageTableLock ?? null;
+  }
 }
 
 /** All PGDs that are not freed. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
 import {AXES, type Choice} from '../../../../design.ts';
+import {PTHREAD_FLAGS} from '../../../../clone_flags.ts';
 import {sys_wait4} from '../../../../exit.ts';
 import {sys_clone} from '../../../../fork.ts';
 import type {Kernel} from '../../../../kernel.ts';
@@ -9,7 +10,7 @@ import {add_memory} from '../hotplug.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 import {bootKernel, startOn} from '../testing.ts';
 import {auditPgds} from './check.ts';
-import {PgdListDesign} from './pgd_list.ts';
+import type {PgdListDesign} from './pgd_list.ts';
 
 const SECTION = 32_768;
 const SLOT_PAGES = 2 ** 27;
@@ -153,5 +154,31 @@ test('same seed, same digest', () => {
     const a = forkAndHotAdd(design, '4-level', 4, 7).machine.engine.digest;
     const b = forkAndHotAdd(design, '4-level', 4, 7).machine.engine.digest;
     assert.deepEqual(a, b);
+  }
+});
+
+test('a leader that exited does not hide the mm of its threads', () => {
+  for (const design of SOUND) {
+    const k = bootKernel({design: [`pgd=${design}`]});
+    let audited = -1;
+    startOn(k, 0, function* (t) {
+      const program = function* (c: typeof t) {
+        yield* k.sched.sleep(c, 2e8);
+      };
+      yield* sys_clone(k, t, {flags: PTHREAD_FLAGS, childTid: 500, program});
+    });
+    startOn(k, 1, function* (t) {
+      yield* k.sched.sleep(t, 3e7);
+      const leader = k.taskList.find(100);
+      assert.ok(leader !== null && leader.mm === null, 'the leader is a zombie');
+      yield* add_memory(k, t, 5 * SLOT_PAGES, SECTION, 0);
+      yield* k.sched.sleep(t, 1e7);
+      const pgd = k.taskList.find(500)!.mm!.pgd as KernelPgd;
+      const index = k.pageTables.pgd_index(k.pageTables.directMapVpn(5 * SLOT_PAGES));
+      if (design !== 'count-at-switch') assert.notEqual(k.pageTables.entry(t.cpu, pgd, index), 0);
+      audited = auditPgds(k);
+    });
+    k.machine.engine.run();
+    assert.equal(audited, 0, design);
   }
 });

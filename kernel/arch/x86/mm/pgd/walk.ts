@@ -7,9 +7,11 @@
 //
 // Per visit nothing is allocated. The caller holds pgd_lock, so its CPU does not change during the walk.
 
+import type {Cpu} from '../../../../../machine/cpu.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
 import type {Code} from '../../../../../machine/engine.ts';
 import type {Kernel} from '../../../../kernel.ts';
+import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {Task} from '../../../../task.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
@@ -46,13 +48,18 @@ export function* walkPgdList(
   for (let pgd = list.first; pgd !== null && goOn; pgd = pgd.next) {
     cpu.charge(stepTicks, fn);
     cpu.stall(Math.max(floor, lines.touch(pgd.pageLine, cpu)), fn);
-    const lock = pgd.mm!.pageTableLock;
+    const lock = pgd.page_table_lock!;
     if (locks && !lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
     cpu.stall(Math.max(floor, lines.touch(pgd.entryLine, cpu)), fn);
     if (cpu.settle()) yield;
     goOn = visitor.visit(cpu, pgd);
     if (locks && !lock.release(t)) yield* lock.releaseSlow(t);
   }
+}
+
+/** READ_ONCE(p->mm): while no store waits in any store buffer, what the task object says is what memory says. */
+export function readMm(kernel: Kernel, cpu: Cpu, p: Task): MmStruct | null {
+  return kernel.machine.storeBuffers.pending === 0 ? p.mm : kernel.taskList.loadMm(cpu, p);
 }
 
 /**
@@ -62,23 +69,36 @@ export function* walkPgdList(
 export function* walkProcesses(kernel: Kernel, t: Task, visitor: PgdVisitor, fn: number): Code {
   const {cpu} = t;
   const {taskList} = kernel;
+  const {lines} = kernel.machine;
+  const locks = visitor.locksPageTable;
   let goOn = true;
   for (let g = taskList.nextProcess(cpu, null); g !== null && goOn; ) {
     taskList.chargeStep(cpu, g, fn);
     if (cpu.settle()) yield;
-    const p = yield* taskList.find_lock_task_mm(t, g, fn);
+    const p = yield* lockFirstWithMm(kernel, t, g, fn);
     if (p !== null) {
-      const mm = taskList.loadMm(cpu, p)!;
-      const pgd = mm.pgd as KernelPgd;
-      const lock = mm.pageTableLock;
-      if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
-      cpu.stall(kernel.machine.lines.touch(pgd.entryLine, cpu), fn);
+      const pgd = readMm(kernel, cpu, p)!.pgd as KernelPgd;
+      const lock = pgd.page_table_lock!;
+      if (locks && !lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
+      cpu.stall(lines.touch(pgd.entryLine, cpu), fn);
       if (cpu.settle()) yield;
       goOn = visitor.visit(cpu, pgd);
-      if (!lock.release(t)) yield* lock.releaseSlow(t);
+      if (locks && !lock.release(t)) yield* lock.releaseSlow(t);
       const taskLock = p.allocLock!;
       if (!taskLock.release(t)) yield* taskLock.releaseSlow(t);
     }
     g = taskList.nextProcess(cpu, g);
   }
+}
+
+/** find_lock_task_mm: the leader in the usual case, which goes without the general loop over its threads. */
+function* lockFirstWithMm(kernel: Kernel, t: Task, g: Task, fn: number): Code<Task | null> {
+  const {taskList} = kernel;
+  if (readMm(kernel, t.cpu, g) !== null && taskList.nextThread(t.cpu, g, null) === g) {
+    const lock = g.allocLock!;
+    if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
+    if (readMm(kernel, t.cpu, g) !== null) return g;
+    if (!lock.release(t)) yield* lock.releaseSlow(t);
+  }
+  return yield* taskList.find_lock_task_mm(t, g, fn);
 }

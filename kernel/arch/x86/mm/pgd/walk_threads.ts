@@ -11,6 +11,7 @@ import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {Task} from '../../../../task.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
+import {readMm} from './walk.ts';
 
 /** Reports a walk over the task list outside an RCU read section. */
 export function checkRcuHeld(kernel: Kernel, t: Task, where: string): void {
@@ -71,7 +72,7 @@ export function* walkThreadsUnlocked(
     for (let p = taskList.nextThread(cpu, g, null); p !== null; ) {
       taskList.chargeStep(cpu, p, fn);
       if (cpu.settle()) yield;
-      const mm = taskList.loadMm(cpu, p);
+      const mm = readMm(kernel, cpu, p);
       if (mm !== null) {
         if (!(yield* visitMm(kernel, t, mm, visitor, fn))) return null;
       } else if (derefFirst) {
@@ -94,7 +95,7 @@ export function* walkThreadsLocked(kernel: Kernel, t: Task, visitor: PgdVisitor,
       taskList.chargeStep(cpu, p, fn);
       const lock = p.allocLock!;
       if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
-      const mm = taskList.loadMm(cpu, p);
+      const mm = readMm(kernel, cpu, p);
       if (mm !== null) goOn = yield* visitMm(kernel, t, mm, visitor, fn);
       if (!lock.release(t)) yield* lock.releaseSlow(t);
       if (isFreed(kernel, p) || isFreed(kernel, g)) return;
