@@ -1,13 +1,15 @@
-// RCU as of the tree implementation: readers cost nothing, a grace period ends when every CPU has passed a quiescent
-// state (context switch, cond_resched, idle, user mode) since it began.
+// RCU as of the tree implementation: readers cost nothing, a grace period ends when every CPU has
+// passed a quiescent state (context switch, cond_resched, idle, user mode) since it began.
 //
-// Mechanism and times of kernel/rcu/tree.c: the grace-period kthread starts a period when somebody needs one, looks at
-// the CPUs after jiffies_till_first_fqs and then every jiffies_till_next_fqs, both RCU_JIFFIES_TILL_FORCE_QS
-// (1 + (HZ > 250) + (HZ > 500)) plus a jiffy per 256 CPUs. A CPU that runs one reader without a switch holds it up; 21 s
-// of that are a stall. Callbacks queued while a period runs wait for the next one, as they may have missed its start.
-// Left out: the per-CPU reports that can end a period before the first look, expedited periods, callback offloading:
-// so a period takes a whole number of jiffies, from 4 to 8 ms with HZ=250 on up to 255 CPUs. Callbacks of one period
-// run together, at its end, in softirq context, at a cost per callback.
+// Mechanism and times of kernel/rcu/tree.c: the grace-period kthread starts a period when somebody
+// needs one, looks at the CPUs after jiffies_till_first_fqs and then every jiffies_till_next_fqs,
+// both RCU_JIFFIES_TILL_FORCE_QS (1 + (HZ > 250) + (HZ > 500)) plus a jiffy per 256 CPUs. A CPU
+// that runs one reader without a switch holds it up; 21 s of that are a stall. Callbacks queued
+// while a period runs wait for the next one, as they may have missed its start. Left out: the
+// per-CPU reports that can end a period before the first look, expedited periods, callback
+// offloading: so a period takes a whole number of jiffies, from 4 to 8 ms with HZ=250 on up to 255
+// CPUs. Callbacks of one period run together, at its end, in softirq context, at a cost per
+// callback.
 
 import {CpuMask} from '../machine/cpumask.ts';
 import {type Code, Timer, type Waitable} from '../machine/engine.ts';
@@ -71,7 +73,10 @@ export class Rcu {
     while (!over) yield* this.kernel.sched.block(t, GRACE_PERIOD);
   }
 
-  /** call_rcu(): `callback` runs after a grace period that begins now or later, in no task's context. */
+  /**
+   * call_rcu(): `callback` runs after a grace period that begins now or later, in no task's
+   * context.
+   */
   callRcu(callback: () => void): void {
     this.next.push(callback);
     if (this.startedAt < 0) this.start();

@@ -1,10 +1,11 @@
 // Benchmarks of the engine; `mmreplay bench` runs them, each in its own process.
 //
-// mm1: 1,000 processes loop think Exp(1000), queue for one FIFO resource, hold it Exp(1). Two events a cycle, as the
-// published comparison of engines counts them. Each process draws from mulberry32 with seed pid + 1, so that cycles and
-// waits can be compared with those engines; one time unit is UNIT ticks, which bounds the rounding error.
-// hold: the event queue alone, 1,000 pending events, integer increments 0 to 9.
-// shootdown: every CPU works, takes one FIFO lock, zaps, interrupts all others and waits for their acknowledgements.
+// mm1: 1,000 processes loop think Exp(1000), queue for one FIFO resource, hold it Exp(1). Two
+// events a cycle, as the published comparison of engines counts them. Each process draws from
+// mulberry32 with seed pid + 1, so that cycles and waits can be compared with those engines; one
+// time unit is UNIT ticks, which bounds the rounding error. hold: the event queue alone, 1,000
+// pending events, integer increments 0 to 9. shootdown: every CPU works, takes one FIFO lock, zaps,
+// interrupts all others and waits for their acknowledgements.
 
 import {CpuMask} from './cpumask.ts';
 import {type Code, Engine, type Process, type Waitable} from './engine.ts';

@@ -1,16 +1,19 @@
 // The event engine: virtual time, processes, and what they may wait for.
 //
-// A process is a generator. It says when it wants to go on (`advance`, `wake`, a timer) and then yields nothing to give
-// way; yielding another generator calls it on the process's own frame stack, and its return value comes back from the
-// yield. `yield*` is the cheaper call for code that blocks once, a frame for code that blocks often.
+// A process is a generator. It says when it wants to go on (`advance`, `wake`, a timer) and then
+// yields nothing to give way; yielding another generator calls it on the process's own frame stack,
+// and its return value comes back from the yield. `yield*` is the cheaper call for code that blocks
+// once, a frame for code that blocks often.
 //
-// The rule that makes simulated code fast: `advance(ticks)` moves the clock in place and returns false whenever no other
-// event is due first, so an uncontended path runs as plain code; it returns true, with the process's resumption already
-// queued, when somebody else goes first, and then the caller must yield:
+// The rule that makes simulated code fast: `advance(ticks)` moves the clock in place and returns
+// false whenever no other event is due first, so an uncontended path runs as plain code; it returns
+// true, with the process's resumption already queued, when somebody else goes first, and then the
+// caller must yield:
 //     if (engine.advance(ticks)) yield;
 //
-// Invariants: time never goes back; a process has at most one pending event (the newest wins, `pendingKey`); everything
-// that fires goes into the digest. The run stops with a Deadlock when nothing is pending while processes still wait.
+// Invariants: time never goes back; a process has at most one pending event (the newest wins,
+// `pendingKey`); everything that fires goes into the digest. The run stops with a Deadlock when
+// nothing is pending while processes still wait.
 
 import {assert, bug} from './assert.ts';
 import {Digest} from './digest.ts';
@@ -41,7 +44,9 @@ export interface Waitable {
   holder?(): Process | null;
 }
 
-/** What stands between a process's event and its going on: a CPU that was interrupted, or nothing. */
+/**
+ * What stands between a process's event and its going on: a CPU that was interrupted, or nothing.
+ */
 export interface Gate {
   /** Ticks by which the process is late; reading it clears it. */
   takeStolenTicks(): number;
@@ -124,8 +129,8 @@ export class Engine {
   }
 
   /**
-   * Lets `ticks` of simulated time pass for the running process. False: done in place. True: the resumption is queued
-   * and the caller must yield.
+   * Lets `ticks` of simulated time pass for the running process. False: done in place. True: the
+   * resumption is queued and the caller must yield.
    */
   advance(ticks: number): boolean {
     const time = this.now + ticks;
@@ -176,7 +181,10 @@ export class Engine {
     this.stopping = true;
   }
 
-  /** Fires events until none is left, `until` is passed or `stop` is called. Returns the time reached. */
+  /**
+   * Fires events until none is left, `until` is passed or `stop` is called. Returns the time
+   * reached.
+   */
   run(until: number = Infinity): number {
     this.stopping = false;
     this.limit = Math.min(until, this.bounds.maxTicks);
@@ -225,7 +233,10 @@ export class Engine {
     if (graph.length > 0) throw new Deadlock(ticksToNs(this.now), graph);
   }
 
-  /** One line per waiting process: who, for what, held by whom. Daemons wait by nature and are left out. */
+  /**
+   * One line per waiting process: who, for what, held by whom. Daemons wait by nature and are left
+   * out.
+   */
   waitGraph(limit = 40): string[] {
     const lines: string[] = [];
     for (const target of this.table) {

@@ -1,10 +1,12 @@
-// The pending events: a binary heap in typed arrays, keyed (time, key), and a FIFO ring for events at the present instant.
+// The pending events: a binary heap in typed arrays, keyed (time, key), and a FIFO ring for events
+// at the present instant.
 //
-// `key` is priority * 2^44 + sequence number, so one double comparison orders equal times by priority first and by order
-// of arrival second: FIFO among equals, always. The ring holds default-priority events for "now" in key order and is
-// consulted beside the heap's top, so zero-delay events never pay for a sift.
-// A pop leaves the top vacant, because what fired mostly queues its next event at once: then one pass serves both.
-// The hold benchmark is in engine.bench.ts.
+// `key` is priority * 2^44 + sequence number, so one double comparison orders equal times by
+// priority first and by order of arrival second: FIFO among equals, always. The ring holds
+// default-priority events for "now" in key order and is consulted beside the heap's top, so
+// zero-delay events never pay for a sift. A pop leaves the top vacant, because what fired mostly
+// queues its next event at once: then one pass serves both. The hold benchmark is in
+// engine.bench.ts.
 
 const INITIAL = 1024;
 

@@ -7,7 +7,10 @@ import type {IpiMode} from './ipi.ts';
 import {Machine} from './machine.ts';
 import {loadMachine} from './machines.ts';
 
-/** One call from CPU 0 to all others, which work all the time. Returns when it ended and when each CPU was done. */
+/**
+ * One call from CPU 0 to all others, which work all the time. Returns when it ended and when each
+ * CPU was done.
+ */
 function oneCall(mode: IpiMode, prepare: (machine: Machine) => void = () => {}) {
   const machine = new Machine(loadMachine('2s4c1t'), {seed: 1, ipi: mode});
   const {engine, cpus} = machine;
@@ -54,7 +57,7 @@ test('one call: both forms have the same effects at the same times', () => {
   assert.equal(closed.acked, event.acked);
 });
 
-test('the sender pays for each target and waits for the last; a target loses the time of the handler', () => {
+test('the sender pays for each target and waits for the last; targets lose time', () => {
   const {acked, ends, machine} = oneCall('event');
   const {ipiSendTicks, ipiDeliverTicks, ipiHandlerEntryTicks} = machine.topology;
   assert.equal(acked, 7 * ipiSendTicks + ipiDeliverTicks + ipiHandlerEntryTicks + 700);

@@ -1,9 +1,11 @@
-// Inter-processor interrupts: send to a set of CPUs, wait until every one has run the handler (smp_call_function_many).
+// Inter-processor interrupts: send to a set of CPUs, wait until every one has run the handler
+// (smp_call_function_many).
 //
-// Two forms with the same meaning. `event` is the reference: an event per arrival, handlers run in order of time.
-// `closed` computes every arrival at once and books the handler's time as debt of the target: ten times faster, exact
-// unless a target switches tasks or disables interrupts within the microsecond in flight. A target with interrupts off
-// is always handled by events. A test holds the two against each other.
+// Two forms with the same meaning. `event` is the reference: an event per arrival, handlers run in
+// order of time. `closed` computes every arrival at once and books the handler's time as debt of
+// the target: ten times faster, exact unless a target switches tasks or disables interrupts within
+// the microsecond in flight. A target with interrupts off is always handled by events. A test holds
+// the two against each other.
 
 import type {Cpu, InterruptHandler} from './cpu.ts';
 import type {CpuMask} from './cpumask.ts';
@@ -45,7 +47,10 @@ export class Ipi {
     public mode: IpiMode = 'closed',
   ) {}
 
-  /** Runs `handler` on every CPU of `targets` but `from`, and waits for all of them. Returns how many there were. */
+  /**
+   * Runs `handler` on every CPU of `targets` but `from`, and waits for all of them. Returns how
+   * many there were.
+   */
   *callMany(from: Cpu, targets: CpuMask, handler: InterruptHandler, fn: number): Code<number> {
     if (from.settle()) yield;
     const call = new Call(this.machine);

@@ -8,7 +8,10 @@ import {Mutex} from './mutex.ts';
 
 const us = (n: number): number => nsToTicks(n * 1e3);
 
-/** Tasks that take the mutex `rounds` times, hold it for `hold` and stay away for `away`; checks exclusion. */
+/**
+ * Tasks that take the mutex `rounds` times, hold it for `hold` and stay away for `away`; checks
+ * exclusion.
+ */
 function contend(
   k: BareKernel,
   m: Mutex,
@@ -44,7 +47,7 @@ for (const [machine, tasks] of [
   ['1s1c1t', 3],
 ] as const) {
   for (const version of ['4.1', '5.4', '6.12']) {
-    test(`${tasks} tasks on ${machine} under ${version} exclude each other and all get through`, () => {
+    test(`${tasks} tasks on ${machine} under ${version} all get through, one by one`, () => {
       const k = bareKernel(machine, version);
       const m = new Mutex(k.kernel, 'm');
       contend(k, m, tasks, 30, us(3), us(2));
@@ -141,7 +144,10 @@ test('a mutex taken under a spinlock is reported', () => {
   assert.match(k.checks.findings[0], /invalid context at mutex_lock/);
 });
 
-/** How long a waiter that has slept once waits for a mutex that another task takes again and again for `total` us. */
+/**
+ * How long a waiter that has slept once waits for a mutex that another task takes again and again
+ * for `total` us.
+ */
 function waitBesideGreedy(version: string, total: number): number {
   const k = bareKernel('1s2c1t', version);
   const m = new Mutex(k.kernel, 'm');

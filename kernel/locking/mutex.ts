@@ -1,9 +1,11 @@
-// struct mutex, kernel/locking/mutex.c as of 4.10 and later: owner and flags in one word, optimistic spinning, and
-// hand-off. Before 4.10 a woken waiter neither spun nor got a hand-off, and could lose to others for ever.
+// struct mutex, kernel/locking/mutex.c as of 4.10 and later: owner and flags in one word,
+// optimistic spinning, and hand-off. Before 4.10 a woken waiter neither spun nor got a hand-off,
+// and could lose to others for ever.
 //
-// Lock: cmpxchg of a free word; else spin while the owner runs; else queue under wait_lock and sleep. A waiter that was
-// woken as the first of the queue and did not get the lock sets the hand-off flag: the next unlock gives it the lock
-// (owner is set for it, "pickup"). The first waiter spins too, beside the head of the spin queue.
+// Lock: cmpxchg of a free word; else spin while the owner runs; else queue under wait_lock and
+// sleep. A waiter that was woken as the first of the queue and did not get the lock sets the
+// hand-off flag: the next unlock gives it the lock (owner is set for it, "pickup"). The first
+// waiter spins too, beside the head of the spin queue.
 //     if (!m.acquire(t, fn)) yield* m.acquireSlow(t, fn);
 //     if (!m.release(t)) yield* m.releaseSlow(t);
 
@@ -137,7 +139,10 @@ export class Mutex extends SleepingLock {
     this.kernel.locks.lockdep?.release(t, this.classId);
   }
 
-  /** mutex_optimistic_spin(). `first`: the first sleeper, which spins without queueing. True: it has the lock. */
+  /**
+   * mutex_optimistic_spin(). `first`: the first sleeper, which spins without queueing. True: it has
+   * the lock.
+   */
   private *spin(t: Task, first: boolean): Code<boolean> {
     if (!this.canSpin(t)) return false;
     const spinner = this.newSpinner(t);

@@ -1,11 +1,13 @@
-// Optimistic spinning: what mutex and rwsem share. A task that finds the lock taken by somebody who runs spins instead of
-// sleeping. Spinners queue (osq_lock, an MCS queue that one can leave): only the head looks at the owner. Everybody stops
-// who should give way (need_resched); the head also stops when the owner leaves its CPU.
+// Optimistic spinning: what mutex and rwsem share. A task that finds the lock taken by somebody who
+// runs spins instead of sleeping. Spinners queue (osq_lock, an MCS queue that one can leave): only
+// the head looks at the owner. Everybody stops who should give way (need_resched); the head also
+// stops when the owner leaves its CPU.
 //
-// A spinner is a parked process that keeps its CPU. What it would see by polling is brought to it: release of the lock,
-// hand-over of the queue, need_resched, the owner's switch. It then goes on after the ticks of the line's way to it.
-// Linux: kernel/locking/osq_lock.c (3.15; the MCS queue of mutexes since 3.10). Lock owners that a hypervisor has
-// preempted (vcpu_is_preempted) are not modelled.
+// A spinner is a parked process that keeps its CPU. What it would see by polling is brought to it:
+// release of the lock, hand-over of the queue, need_resched, the owner's switch. It then goes on
+// after the ticks of the line's way to it. Linux: kernel/locking/osq_lock.c (3.15; the MCS queue of
+// mutexes since 3.10). Lock owners that a hypervisor has preempted (vcpu_is_preempted) are not
+// modelled.
 
 import {assert} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
@@ -25,8 +27,8 @@ export class Spinner implements SpinWatcher {
   ) {}
 
   /**
-   * Spins until something happens, at most until tick `deadline`. `owner` is the task whose CPU is watched, null for
-   * none. The caller has settled; nothing may be charged.
+   * Spins until something happens, at most until tick `deadline`. `owner` is the task whose CPU is
+   * watched, null for none. The caller has settled; nothing may be charged.
    */
   *wait(on: Waitable, owner: Task | null, deadline: number, fn: number): Code {
     const {task} = this;

@@ -1,13 +1,14 @@
-// struct rw_semaphore: many readers or one writer, both may sleep. The essay of the mechanism is Linux's own
-// kernel/locking/rwsem.c; which parts a kernel version has is in rwsem_facts.ts.
+// struct rw_semaphore: many readers or one writer, both may sleep. The essay of the mechanism is
+// Linux's own kernel/locking/rwsem.c; which parts a kernel version has is in rwsem_facts.ts.
 //
-// Every down and up is a locked operation on the count: mmap_lock's line travels even between readers. A writer that
-// fails spins while the owner runs (on readers for 10 to 25 us, once per read phase), then queues and sleeps. A reader
-// that fails may slip in past the queue when no writer holds the lock and it is the only reader, else it queues.
-// Whoever makes the lock free wakes the queue: readers are granted the lock by the waker, up to 256 at a time; a writer
-// is only woken and must win the lock itself, unless 4 ms have passed: then it sets the hand-off flag and nobody else
-// gets in. Waiters and wakers meet under wait_lock, which is on the same line.
-// Left out: spinning of readers (5.3 to 5.10), which then queue or steal; waking of killed waiters.
+// Every down and up is a locked operation on the count: mmap_lock's line travels even between
+// readers. A writer that fails spins while the owner runs (on readers for 10 to 25 us, once per
+// read phase), then queues and sleeps. A reader that fails may slip in past the queue when no
+// writer holds the lock and it is the only reader, else it queues. Whoever makes the lock free
+// wakes the queue: readers are granted the lock by the waker, up to 256 at a time; a writer is only
+// woken and must win the lock itself, unless 4 ms have passed: then it sets the hand-off flag and
+// nobody else gets in. Waiters and wakers meet under wait_lock, which is on the same line. Left
+// out: spinning of readers (5.3 to 5.10), which then queue or steal; waking of killed waiters.
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
@@ -21,7 +22,10 @@ import {SLEEPING, TRYLOCK} from './sleeping_lock.ts';
 
 /** A reader-writer lock that one may sleep for, as mmap_lock. */
 export class RwSemaphore extends RwsemState {
-  /** down_read(). False: go on with readAcquireSlow. `how`: SLEEPING, with a subclass if nested (lockdep). */
+  /**
+   * down_read(). False: go on with readAcquireSlow. `how`: SLEEPING, with a subclass if nested
+   * (lockdep).
+   */
   readAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
     this.kernel.sched.mightSleep(t, 'down_read');
     this.kernel.locks.lockdep?.acquire(t, this.classId, fn, how);
@@ -119,7 +123,10 @@ export class RwSemaphore extends RwsemState {
     if (this.waiters.length > 0) yield* this.wakeQueue(t);
   }
 
-  /** Reader optimistic lock stealing: past the queue, but not when other readers hold the lock already. */
+  /**
+   * Reader optimistic lock stealing: past the queue, but not when other readers hold the lock
+   * already.
+   */
   private *stealRead(t: Task): Code<boolean> {
     if (!this.facts.readersSteal || this.writer !== null || this.handoff || this.readers > 0) {
       return false;
@@ -193,7 +200,10 @@ export class RwSemaphore extends RwsemState {
     return waiter;
   }
 
-  /** rwsem_cond_wake_waiter(): nobody holds the lock, or readers do and the queue starts with this reader. */
+  /**
+   * rwsem_cond_wake_waiter(): nobody holds the lock, or readers do and the queue starts with this
+   * reader.
+   */
   private lockIsOpenTo(waiter: RwsemWaiter): boolean {
     if (this.writer !== null) return false;
     return this.readers === 0 || this.waiters[0] === waiter;
@@ -207,7 +217,10 @@ export class RwSemaphore extends RwsemState {
     yield* this.wakeAll(t, woken);
   }
 
-  /** rwsem_mark_wake(): grants the lock to queued readers, or picks the writer to wake. Under wait_lock. */
+  /**
+   * rwsem_mark_wake(): grants the lock to queued readers, or picks the writer to wake. Under
+   * wait_lock.
+   */
   private markWake(cpu: Cpu): RwsemWaiter[] {
     const first: RwsemWaiter | undefined = this.waiters[0];
     if (first === undefined) return [];

@@ -1,5 +1,6 @@
-// What the rw_semaphore of a kernel version does. Sources: kernel/locking/rwsem-xadd.c up to 5.2, rwsem.c from 5.3 on
-// (the merge of the two, with hand-off and spinning on readers); hardware.md for the two time limits.
+// What the rw_semaphore of a kernel version does. Sources: kernel/locking/rwsem-xadd.c up to 5.2,
+// rwsem.c from 5.3 on (the merge of the two, with hand-off and spinning on readers); hardware.md
+// for the two time limits.
 
 import {nsToTicks} from '../../machine/time.ts';
 import {isBefore} from '../version.ts';
@@ -12,12 +13,17 @@ export const MAX_READERS_WOKEN = 256;
 export interface RwsemFacts {
   /** Writers spin while a writer that owns the lock runs (3.16). */
   readonly writersSpin: boolean;
-  /** Writers spin for a while on readers too, and the first waiter gets a hand-off after 4 ms (5.3). */
+  /**
+   * Writers spin for a while on readers too, and the first waiter gets a hand-off after 4 ms (5.3).
+   */
   readonly readerSpin: boolean;
   readonly handoff: boolean;
   /** A wake-up of readers takes those behind queued writers too (5.3). */
   readonly wakesAllReaders: boolean;
-  /** A reader takes a lock that is free or read-held past queued waiters (5.3; by spinning up to 5.10). */
+  /**
+   * A reader takes a lock that is free or read-held past queued waiters (5.3; by spinning up to
+   * 5.10).
+   */
   readonly readersSteal: boolean;
 }
 

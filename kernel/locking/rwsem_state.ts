@@ -1,5 +1,5 @@
-// The state of an rw_semaphore and its fast paths: count, owner, flags, who waits, statistics. The slow paths are in
-// rwsem.ts. Every operation on the count is a locked one and costs the line.
+// The state of an rw_semaphore and its fast paths: count, owner, flags, who waits, statistics. The
+// slow paths are in rwsem.ts. Every operation on the count is a locked one and costs the line.
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';

@@ -1,5 +1,5 @@
-// What mutex and rwsem have in common: one cache line with count, owner, spin queue and wait list; statistics in the
-// registry's form; lockdep; the head of the spin queue.
+// What mutex and rwsem have in common: one cache line with count, owner, spin queue and wait list;
+// statistics in the registry's form; lockdep; the head of the spin queue.
 
 import {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';

@@ -8,7 +8,7 @@ import {WaitQueue} from './wait_queue.ts';
 
 const ms = (n: number): number => nsToTicks(n * 1e6);
 
-test('four computing tasks share one CPU evenly, and the CPU never idles before the work is done', () => {
+test('four computing tasks share one CPU evenly, and it never idles meanwhile', () => {
   const k = bareKernel('1s1c1t');
   const done: number[] = [];
   for (let i = 0; i < 4; i++) {

@@ -1,10 +1,11 @@
 // The scheduler as tasks see it: become runnable, sleep, wake, run user code, give way, end.
 //
-// Blocking follows Linux: the state is set to sleeping before the condition is looked at for the last time, and a wake-up
-// that comes before the task has left its CPU only sets the state back, so no wake-up is lost. `block` is both steps for
-// callers that have settled and looked; `prepareToWait` and `schedule` are the two steps apart.
-// Costs: the waker pays try_to_wake_up and the run queue's line, the switch is paid on the CPU that switches (dispatch.ts),
-// and an idle or remote CPU adds its wake-up latency.
+// Blocking follows Linux: the state is set to sleeping before the condition is looked at for the
+// last time, and a wake-up that comes before the task has left its CPU only sets the state back, so
+// no wake-up is lost. `block` is both steps for callers that have settled and looked;
+// `prepareToWait` and `schedule` are the two steps apart. Costs: the waker pays try_to_wake_up and
+// the run queue's line, the switch is paid on the CPU that switches (dispatch.ts), and an idle or
+// remote CPU adds its wake-up latency.
 
 import {Cpu} from '../../machine/cpu.ts';
 import {type Code, Timer, type Waitable} from '../../machine/engine.ts';
@@ -49,7 +50,9 @@ export class Scheduler {
     this.userFn = kernel.fn('[user]');
   }
 
-  /** wake_up_new_task(): `code` is what the task does. CPU by fork balancing, or where it is pinned. */
+  /**
+   * wake_up_new_task(): `code` is what the task does. CPU by fork balancing, or where it is pinned.
+   */
   startTask(t: Task, code: Code<unknown>): void {
     const {engine} = this.kernel.machine;
     const {dispatcher} = this;
@@ -67,8 +70,8 @@ export class Scheduler {
   }
 
   /**
-   * try_to_wake_up(): false when the task is not asleep. The caller has settled what the wake-up stands for.
-   * Callable from tasks, interrupt handlers and timers.
+   * try_to_wake_up(): false when the task is not asleep. The caller has settled what the wake-up
+   * stands for. Callable from tasks, interrupt handlers and timers.
    */
   wake(t: Task): boolean {
     if (t.state !== 'sleeping') return false;
@@ -106,15 +109,18 @@ export class Scheduler {
     if (this.deschedule(t, on)) yield;
   }
 
-  /** schedule(): leaves the CPU if the state says so, else lets the run queue decide who goes on. */
+  /**
+   * schedule(): leaves the CPU if the state says so, else lets the run queue decide who goes on.
+   */
   *schedule(t: Task, on: Waitable = ANY_CPU): Code {
     if (t.cpu.settle()) yield;
     if (this.deschedule(t, on)) yield;
   }
 
   /**
-   * cond_resched()'s test; also the scheduling point that watchdog and RCU look for. Under a lock it is no point:
-   * there read `t.needResched`, as need_resched() does, and drop the lock first (cond_resched_lock).
+   * cond_resched()'s test; also the scheduling point that watchdog and RCU look for. Under a lock
+   * it is no point: there read `t.needResched`, as need_resched() does, and drop the lock first
+   * (cond_resched_lock).
    *     if (sched.needsResched(t)) yield* sched.condResched(t);
    */
   needsResched(t: Task): boolean {
@@ -149,7 +155,10 @@ export class Scheduler {
     yield;
   }
 
-  /** Runs user code for `ticks` of CPU time: preempted, interrupted and slowed by an SMT sibling as it happens. */
+  /**
+   * Runs user code for `ticks` of CPU time: preempted, interrupted and slowed by an SMT sibling as
+   * it happens.
+   */
   *userRun(t: Task, ticks: number): Code {
     if (t.cpu.settle()) yield;
     if (this.needsResched(t)) yield* this.condResched(t);
@@ -170,7 +179,10 @@ export class Scheduler {
     if (t.sigkill && !t.exiting) throw new TaskKilled();
   }
 
-  /** kick_process(): user code of `t` ends now and not when its work is done, because a fatal signal is pending. */
+  /**
+   * kick_process(): user code of `t` ends now and not when its work is done, because a fatal signal
+   * is pending.
+   */
   cutUser(t: Task): void {
     const {se} = t;
     if (!se.inUser || (se.onCpu && t.process!.pendingKey === 0)) return;
@@ -181,7 +193,10 @@ export class Scheduler {
     if (resume >= 0) engine.schedule(t.process!, resume);
   }
 
-  /** As `userRun`, in place: false, with nothing done, when somebody else is due before the end of it. */
+  /**
+   * As `userRun`, in place: false, with nothing done, when somebody else is due before the end of
+   * it.
+   */
   userRunAtOnce(t: Task, ticks: number): boolean {
     const {engine, profile} = this.kernel.machine;
     const {cpu} = t;
@@ -220,7 +235,10 @@ export class Scheduler {
     return inTime;
   }
 
-  /** do_task_dead(): the task runs no further; never returns to it. A zombie stays one until it is reaped. */
+  /**
+   * do_task_dead(): the task runs no further; never returns to it. A zombie stays one until it is
+   * reaped.
+   */
   *exitTask(t: Task): Code {
     if (t.cpu.settle()) yield;
     if (t.state !== 'zombie') t.state = 'dead';
@@ -252,7 +270,10 @@ export class Scheduler {
     return gate instanceof Cpu ? gate : null;
   }
 
-  /** Runs `handler` as an interrupt of `cpu`: wake-ups inside come from there, and preempt on the way out. */
+  /**
+   * Runs `handler` as an interrupt of `cpu`: wake-ups inside come from there, and preempt on the
+   * way out.
+   */
   interrupt(cpu: Cpu, handler: () => number): void {
     cpu.interrupt(() => {
       const outer = this.interrupted;
@@ -281,9 +302,15 @@ export class Scheduler {
     return sum;
   }
 
-  /** End of the run: gaps that are still open count as if they ended now. */
-  finish(): void {
+  /**
+   * End of the run: gaps that are still open count as if they ended now, and of `tasks` those that
+   * still sleep as if they woke now.
+   */
+  finish(tasks: readonly Task[] = []): void {
     const {now} = this.kernel.machine.engine;
+    for (const t of tasks) {
+      if (t.state === 'sleeping') this.dispatcher.watchdog.woken(t, t.se.sleepStart, now);
+    }
     for (const rq of this.dispatcher.rqs) {
       if (rq.current !== null && !rq.current.se.inUser) {
         this.dispatcher.watchdog.touch(rq, now, rq.current);

@@ -1,11 +1,13 @@
-// Who runs on which CPU: switching in and out, idling, ticks, preemption. Plain functions on the state of all run queues;
-// the generators that tasks call are in core.ts.
+// Who runs on which CPU: switching in and out, idling, ticks, preemption. Plain functions on the
+// state of all run queues; the generators that tasks call are in core.ts.
 //
-// A task is on exactly one of: a CPU (se.onCpu, rq.current, cpu.process), a run queue (se.queued), nowhere (asleep, dead).
-// Off a CPU its process has no event. The switch itself is time before the process's first event on the CPU.
-// User code may be cut at any tick: the process's event, its end, is taken back and the rest is kept. Kernel code is
-// only told (needResched), as with PREEMPT_VOLUNTARY, the default of the server distributions that the recordings used.
-// A CPU's tick exists only while more than one task wants it; it also asks an idle CPU to help (nohz_balancer_kick).
+// A task is on exactly one of: a CPU (se.onCpu, rq.current, cpu.process), a run queue (se.queued),
+// nowhere (asleep, dead). Off a CPU its process has no event. The switch itself is time before the
+// process's first event on the CPU. User code may be cut at any tick: the process's event, its end,
+// is taken back and the rest is kept. Kernel code is only told (needResched), as with
+// PREEMPT_VOLUNTARY, the default of the server distributions that the recordings used. A CPU's tick
+// exists only while more than one task wants it; it also asks an idle CPU to help
+// (nohz_balancer_kick).
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
@@ -64,7 +66,10 @@ export class Dispatcher {
     return this.rqs[t.cpu.id];
   }
 
-  /** Makes a task that is nowhere runnable on `rq`, `leadTicks` from now at the earliest. `here` is the waker's CPU. */
+  /**
+   * Makes a task that is nowhere runnable on `rq`, `leadTicks` from now at the earliest. `here` is
+   * the waker's CPU.
+   */
   activate(t: Task, rq: RunQueue, here: number, leadTicks: number): void {
     if (this.dormant.length > 0) this.wakeTicks();
     if (rq.current === null) {
@@ -108,7 +113,10 @@ export class Dispatcher {
     if (t.rcuDepth === 0) rq.quiescentAt = this.now;
   }
 
-  /** Brings the user work of the task on `rq` up to date with the clock and with interrupts; returns when it goes on. */
+  /**
+   * Brings the user work of the task on `rq` up to date with the clock and with interrupts; returns
+   * when it goes on.
+   */
   accountUser(rq: RunQueue, t: Task): number {
     const {se} = t;
     const {now} = this;
@@ -253,8 +261,9 @@ export class Dispatcher {
   }
 
   /**
-   * From the wake-up's store to need_resched until the idle CPU has left its idle state. Idle CPUs watch that word
-   * (mwait, TIF_POLLING_NRFLAG), so there is no interrupt: the line's way, then the exit from the state it is in.
+   * From the wake-up's store to need_resched until the idle CPU has left its idle state. Idle CPUs
+   * watch that word (mwait, TIF_POLLING_NRFLAG), so there is no interrupt: the line's way, then the
+   * exit from the state it is in.
    */
   private idleExitTicks(rq: RunQueue, here: number): number {
     const {topology} = this.kernel.machine;

@@ -1,8 +1,12 @@
-// What the scheduler keeps per task. vruntime and need_resched are on the task itself, as others look at them.
+// What the scheduler keeps per task. vruntime and need_resched are on the task itself, as others
+// look at them.
 
 import type {Timer} from '../../machine/engine.ts';
 
-/** A task that spins for a sleeping lock: it stops when it should give way, and when the owner stops running. */
+/**
+ * A task that spins for a sleeping lock: it stops when it should give way, and when the owner stops
+ * running.
+ */
 export interface SpinWatcher {
   needsResched(): void;
   ownerLeft(): void;
@@ -20,7 +24,10 @@ export class SchedEntity {
   queueSequence = 0;
   /** Tick up to which the run is in vruntime. */
   execStart = 0;
-  /** Ticks run in total, and at the last time it was picked (se.sum_exec_runtime, prev_sum_exec_runtime). */
+  /**
+   * Ticks run in total, and at the last time it was picked (se.sum_exec_runtime,
+   * prev_sum_exec_runtime).
+   */
   sumExecTicks = 0;
   prevSumExecTicks = 0;
   /** How far behind the queue's average it was when it left (EEVDF), in ticks of vruntime. */

@@ -1,7 +1,8 @@
-// The fair class in essence: nice 0 only, no groups. Up to 6.5 CFS: least vruntime first, sleepers credited with half a
-// latency period, a new task debited one slice, slices that shrink with the number of tasks, wake-up preemption beyond
-// the wake-up granularity. From 6.6 EEVDF: one base slice, places by lag, and RUN_TO_PARITY: who was picked runs its
-// slice out. With equal weights and slices the earliest deadline is the least vruntime, so both share one queue order;
+// The fair class in essence: nice 0 only, no groups. Up to 6.5 CFS: least vruntime first, sleepers
+// credited with half a latency period, a new task debited one slice, slices that shrink with the
+// number of tasks, wake-up preemption beyond the wake-up granularity. From 6.6 EEVDF: one base
+// slice, places by lag, and RUN_TO_PARITY: who was picked runs its slice out. With equal weights
+// and slices the earliest deadline is the least vruntime, so both share one queue order;
 // eligibility only differs for tasks of unequal slices, which do not exist here.
 
 import type {Task} from '../task.ts';

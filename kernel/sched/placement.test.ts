@@ -124,7 +124,7 @@ test('tunables of the versions', () => {
   assert.deepEqual([old.eevdf, fairTunables('6.6', 64).eevdf], [false, true]);
 });
 
-test('under CFS a woken task preempts at once, under EEVDF the running one finishes its slice', () => {
+test('a woken task preempts at once under CFS, after the slice under EEVDF', () => {
   const delay = (version: string): number => {
     const k = bareKernel('1s1c1t', version);
     let late = 0;

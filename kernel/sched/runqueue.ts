@@ -1,8 +1,10 @@
-// A run queue: the tasks that want one CPU, ordered by vruntime (first come first among equals), and that CPU's times.
+// A run queue: the tasks that want one CPU, ordered by vruntime (first come first among equals),
+// and that CPU's times.
 //
-// vruntime is ticks of CPU time, as every task has nice 0. minVruntime only grows; a task that changes queues takes its
-// distance to it along. A binary heap of tasks that know their place: any task can be taken out (balancing, exit).
-// Invariant: a task is in at most one heap, and never in one while it runs; `insert` and `take` check it.
+// vruntime is ticks of CPU time, as every task has nice 0. minVruntime only grows; a task that
+// changes queues takes its distance to it along. A binary heap of tasks that know their place: any
+// task can be taken out (balancing, exit). Invariant: a task is in at most one heap, and never in
+// one while it runs; `insert` and `take` check it.
 
 import {bug} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';

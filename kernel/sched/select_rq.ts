@@ -1,10 +1,13 @@
-// Where a task goes: select_task_rq_fair() for wake-ups and forks, and whom an idle CPU takes a task from.
+// Where a task goes: select_task_rq_fair() for wake-ups and forks, and whom an idle CPU takes a
+// task from.
 //
-// Wake-up (wake_affine, then select_idle_sibling): the previous CPU, or the waker's when that is less loaded; from there
-// an idle core in the same L3, an idle CPU in the same L3, else the target's queue. As in Linux the search does not leave
-// the L3; idle balancing does. Fork (find_idlest_group, find_idlest_group_cpu): own socket while it is at most a quarter
-// full, else the socket and then the L3 with most idle CPUs; without an idle CPU the shortest queue.
-// Not modelled: wake_wide, cpu capacity, the search-depth limit of select_idle_cpu (SIS_PROP, SIS_UTIL).
+// Wake-up (wake_affine, then select_idle_sibling): the previous CPU, or the waker's when that is
+// less loaded; from there an idle core in the same L3, an idle CPU in the same L3, else the
+// target's queue. As in Linux the search does not leave the L3; idle balancing does. Fork
+// (find_idlest_group, find_idlest_group_cpu): own socket while it is at most a quarter full, else
+// the socket and then the L3 with most idle CPUs; without an idle CPU the shortest queue. Not
+// modelled: wake_wide, cpu capacity, the search-depth limit of select_idle_cpu (SIS_PROP,
+// SIS_UTIL).
 
 import type {Topology} from '../../machine/topology.ts';
 import type {Task} from '../task.ts';
@@ -71,7 +74,10 @@ export class CpuSelector {
     return this.idleInDomain(this.cpusOfL3[best], here);
   }
 
-  /** The task that an idle `cpu` should take from another queue, null when there is none; nearest queues first. */
+  /**
+   * The task that an idle `cpu` should take from another queue, null when there is none; nearest
+   * queues first.
+   */
   toPull(cpu: number): Task | null {
     const {topology} = this;
     const reach = [topology.l3Of, topology.socketOf, null];
@@ -102,7 +108,10 @@ export class CpuSelector {
     return this.rqs[here].running < this.rqs[previous].running ? here : previous;
   }
 
-  /** An idle core's CPU, else an idle CPU, starting after `from`; `cpus` holds at least one idle CPU. */
+  /**
+   * An idle core's CPU, else an idle CPU, starting after `from`; `cpus` holds at least one idle
+   * CPU.
+   */
   private idleInDomain(cpus: Int32Array, from: number): number {
     const start = Math.max(0, cpus.indexOf(from));
     let thread = -1;

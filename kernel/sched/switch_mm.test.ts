@@ -59,7 +59,7 @@ test('without PCID every load flushes', () => {
   assert.equal(tlb.counts.full, 4);
 });
 
-test('a space that was flushed while loaded needs no flush when it comes back, one that changed since does', () => {
+test('a space flushed while loaded needs no flush when it returns, one changed since does', () => {
   const {k, switchTo, tlb} = setUp('6.12');
   const [a, b] = [userTask(k, 1), userTask(k, 2)];
   switchTo(a);

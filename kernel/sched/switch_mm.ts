@@ -1,8 +1,9 @@
 // context_switch(), its address-space half: switch_mm_irqs_off() and lazy TLB.
 //
-// A kernel thread, and the idle task, keep the tables of whoever ran before (lazy). Coming back to the same mm costs
-// nothing but a look at tlb_gen. Another mm is a CR3 load. From 4.14 on (PCID, TLB_NR_DYN_ASIDS 6) the CPU remembers six
-// address spaces and flushes only for a new one or one that changed meanwhile; before, every load flushes.
+// A kernel thread, and the idle task, keep the tables of whoever ran before (lazy). Coming back to
+// the same mm costs nothing but a look at tlb_gen. Another mm is a CR3 load. From 4.14 on (PCID,
+// TLB_NR_DYN_ASIDS 6) the CPU remembers six address spaces and flushes only for a new one or one
+// that changed meanwhile; before, every load flushes.
 
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
@@ -56,7 +57,10 @@ export class MmSwitcher {
     return this.load(rq, t, mm);
   }
 
-  /** The CPU goes idle, or runs a task that gave up its mm: the tables stay, the TLB is not looked after. */
+  /**
+   * The CPU goes idle, or runs a task that gave up its mm: the tables stay, the TLB is not looked
+   * after.
+   */
   enterLazy(rq: RunQueue): void {
     if (rq.loadedMm !== null) this.kernel.machine.tlbs[rq.cpu.id].lazy = true;
   }

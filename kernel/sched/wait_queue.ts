@@ -1,9 +1,14 @@
-// Wait queues: tasks that sleep until something happens. Wakes are in order of arrival; exclusive waiters one at a time.
-// The list and its lock are one cache line: waiter and waker write it.
+// Wait queues: tasks that sleep until something happens. Wakes are in order of arrival; exclusive
+// waiters one at a time. The list and its lock are one cache line: waiter and waker write it.
 //
-// `wait` is for callers that have settled and found the condition false; nothing can come between that and the sleep.
-// When the condition can become true while time passes, use the three steps:
-//     for (;;) { q.prepare(t); if (t.cpu.settle()) yield; if (condition) break; yield* q.sleep(t); }
+// `wait` is for callers that have settled and found the condition false; nothing can come between
+// that and the sleep. When the condition can become true while time passes, use the three steps:
+//     for (;;) {
+//       q.prepare(t);
+//       if (t.cpu.settle()) yield;
+//       if (condition) break;
+//       yield* q.sleep(t);
+//     }
 //     q.finish(t);
 
 import type {CacheLine} from '../../machine/cache_line.ts';
