@@ -2,6 +2,7 @@
 // lacks it, BUG when the PGD has another one, clear it when the reference is gone (kernels 3.19 to 4.7).
 
 import type {Cpu} from '../../../../../machine/cpu.ts';
+import type {StoreBuffers} from '../../../../../machine/store_buffer.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {KernelPageTables} from '../page_tables.ts';
@@ -15,8 +16,13 @@ export class EntrySync implements PgdVisitor {
   private index = 0;
   private walk = 0;
   private clears = false;
+  private readonly reference: Uint32Array;
+  private readonly buffers: StoreBuffers;
 
-  constructor(readonly tables: KernelPageTables) {}
+  constructor(readonly tables: KernelPageTables) {
+    this.reference = tables.swapper_pg_dir;
+    this.buffers = tables.kernel.machine.storeBuffers;
+  }
 
   /** Prepares for a walk; `clears`: the `removed` argument. */
   begin(index: number, walk: number, clears: boolean): this {
@@ -28,8 +34,12 @@ export class EntrySync implements PgdVisitor {
   }
 
   visit(cpu: Cpu, pgd: KernelPgd): boolean {
-    const {tables, index} = this;
+    const {tables, index, reference} = this;
     pgd.lastWalk = this.walk;
+    if (this.buffers.pending === 0) {
+      const present = reference[index];
+      if (present !== 0 && present === pgd.cells[pgd.base + index]) return true;
+    }
     const ref = tables.reference(cpu, index);
     if (ref === 0 && !this.clears) return false;
     const own = tables.entry(cpu, pgd, index);

@@ -46,11 +46,12 @@ export function* walkPgdList(
   const locks = visitor.locksPageTable;
   let goOn = true;
   for (let pgd = list.first; pgd !== null && goOn; pgd = pgd.next) {
-    cpu.charge(stepTicks, fn);
-    cpu.stall(Math.max(floor, lines.touch(pgd.pageLine, cpu)), fn);
+    const pageTicks = lines.touch(pgd.pageLine, cpu);
+    cpu.stall(stepTicks + (pageTicks > floor ? pageTicks : floor), fn);
     const lock = pgd.page_table_lock!;
     if (locks && !lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
-    cpu.stall(Math.max(floor, lines.touch(pgd.entryLine, cpu)), fn);
+    const entryTicks = lines.touch(pgd.entryLine, cpu);
+    cpu.stall(entryTicks > floor ? entryTicks : floor, fn);
     if (cpu.settle()) yield;
     goOn = visitor.visit(cpu, pgd);
     if (locks && !lock.release(t)) yield* lock.releaseSlow(t);
