@@ -10,8 +10,9 @@
 // by handlers that were done before. With interrupts off, interrupts wait until they are on again.
 
 import {assert} from './assert.ts';
-import type {Gate, Process} from './engine.ts';
+import type {Engine, Gate, Process} from './engine.ts';
 import type {Machine} from './machine.ts';
+import type {Profile} from './profile.ts';
 
 /** Work done in interrupt context. Returns the ticks that the handler's body took. */
 export type InterruptHandler = (cpu: Cpu) => number;
@@ -35,10 +36,16 @@ export class Cpu implements Gate {
   private handlingUntil = 0;
   private readonly heldInterrupts: InterruptHandler[] = [];
 
+  private readonly engine: Engine;
+  private readonly profile: Profile;
+
   constructor(
     readonly id: number,
     readonly machine: Machine,
-  ) {}
+  ) {
+    this.engine = machine.engine;
+    this.profile = machine.profile;
+  }
 
   /** Lets private work pass; `fn` is a Profile id. A busy SMT sibling makes work slower. */
   charge(ticks: number, fn: number): void {
@@ -47,13 +54,13 @@ export class Cpu implements Gate {
       ticks = Math.round(ticks * this.machine.topology.smtSlowdown);
     }
     this.pendingTicks += ticks;
-    this.machine.profile.add(fn, ticks);
+    this.profile.add(fn, ticks);
   }
 
   /** Lets a memory access of exactly `ticks` pass: latency, not work, so SMT does not stretch it. */
   stall(ticks: number, fn: number): void {
     this.pendingTicks += ticks;
-    this.machine.profile.add(fn, ticks);
+    this.profile.add(fn, ticks);
   }
 
   /** Makes simulated time catch up with this CPU. True: the running process must yield before it goes on. */
@@ -61,13 +68,13 @@ export class Cpu implements Gate {
     const ticks = this.pendingTicks;
     if (ticks === 0) return false;
     this.pendingTicks = 0;
-    return this.machine.engine.advance(ticks);
+    return this.engine.advance(ticks);
   }
 
   takeStolenTicks(): number {
     const ticks = this.stolenTicks;
     this.stolenTicks = 0;
-    const left = this.handlingUntil - this.machine.engine.now;
+    const left = this.handlingUntil - this.engine.now;
     if (left <= 0) return ticks;
     this.handlingUntil = 0;
     return ticks + left;
@@ -102,7 +109,7 @@ export class Cpu implements Gate {
     const {process} = this;
     if (process === null) return ticks;
     if (process.waitingFor === null) this.stolenTicks += ticks;
-    else this.handlingUntil = Math.max(this.handlingUntil, this.machine.engine.now) + ticks;
+    else this.handlingUntil = Math.max(this.handlingUntil, this.engine.now) + ticks;
     return ticks;
   }
 

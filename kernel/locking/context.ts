@@ -76,6 +76,8 @@ export class LockContext {
 export class Waiter {
   /** Tick at which the wait is over; -1 while that is not known. */
   grantTick = -1;
+  /** Tick at which its present spin began. */
+  spinTick = 0;
   /** The spinning process while it is parked. */
   process: Process | null = null;
   /** Its successor in a queue. */

@@ -48,7 +48,8 @@ export class McsLock extends SpinLock {
       this.last.nodeBusyTick = w.linkedTick;
     }
     this.last = w;
-    yield* this.spin(w);
+    if (this.spins(w)) yield;
+    this.spun(w);
     this.owner = t;
   }
 

@@ -65,8 +65,30 @@ export class QSpinLock extends SpinLock {
     if ((seen & ~LOCKED) !== 0) cpu.stall(ctx.claimNode(cpu.id), this.slowFn);
     if (cpu.settle()) yield;
     if (seen === PENDING) seen = yield* this.awaitHandover(w);
-    if ((seen & ~LOCKED) === 0 && (yield* this.tryPending(t, w))) return;
-    yield* this.enqueue(t, w);
+    if ((seen & ~LOCKED) === 0) {
+      if (this.setPending(w)) {
+        if (this.spins(w)) yield;
+        this.spun(w);
+        this.takeAsPending(t, w);
+        return;
+      }
+      if (cpu.settle()) yield;
+    }
+    if (this.tryAgain(cpu)) {
+      this.owner = t;
+      return;
+    }
+    this.enqueue(w);
+    do {
+      if (this.spins(w)) yield;
+      this.spun(w);
+      if (!w.polls) {
+        this.readAsHead(w);
+        if (cpu.settle()) yield;
+      }
+    } while (this.owner !== null || this.pending !== null);
+    this.owner = t;
+    this.leaveQueue(w);
   }
 
   /** The word was locked=0, pending=1 only: look again until it changes, a bounded number of times. */
@@ -89,8 +111,8 @@ export class QSpinLock extends SpinLock {
     return this.word();
   }
 
-  /** Sets the pending bit and waits for the owner. False: somebody else is ahead, queue. */
-  private *tryPending(t: Task, w: Waiter): Code<boolean> {
+  /** The bts of the pending bit. False: somebody else is ahead, queue. */
+  private setPending(w: Waiter): boolean {
     const {cpu} = w;
     const {ctx, line} = this;
     this.syncHead();
@@ -98,7 +120,6 @@ export class QSpinLock extends SpinLock {
     const ticks = line.rmw(cpu, ctx.engine.now);
     if ((old & ~LOCKED) !== 0) {
       cpu.stall(ticks + ctx.claimNode(cpu.id), this.slowFn);
-      if (cpu.settle()) yield;
       return false;
     }
     this.pending = w;
@@ -106,35 +127,34 @@ export class QSpinLock extends SpinLock {
     w.polls = true;
     if (old === 0) w.grantTick = ctx.engine.now + ticks;
     else line.poll(cpu.id);
-    yield* this.spin(w);
-    line.unpoll(cpu.id);
-    this.pending = null;
-    this.owner = t;
-    this.storeWord(cpu);
     return true;
   }
 
-  /** Joins the queue, waits to be its head and then for the word. */
-  private *enqueue(t: Task, w: Waiter): Code {
-    const {cpu} = w;
-    const {ctx, line} = this;
-    const {now} = ctx.engine;
+  /** clear_pending_set_locked. */
+  private takeAsPending(t: Task, w: Waiter): void {
+    this.line.unpoll(w.cpu.id);
+    this.pending = null;
+    this.owner = t;
+    this.storeWord(w.cpu);
+  }
+
+  /** queued_spin_trylock once the node is set up: the lock may have come free meanwhile. */
+  private tryAgain(cpu: Cpu): boolean {
+    if (this.word() !== 0) return false;
+    cpu.stall(this.line.rmw(cpu, this.ctx.engine.now), this.slowFn);
+    return true;
+  }
+
+  /** The xchg of the tail. */
+  private enqueue(w: Waiter): void {
     this.syncHead();
-    if (this.word() === 0) {
-      // queued_spin_trylock after the node was set up: the lock came free meanwhile
-      cpu.stall(line.rmw(cpu, now), this.slowFn);
-      this.owner = t;
-      return;
-    }
-    const done = now + line.rmw(cpu, now);
+    const {now} = this.ctx.engine;
+    const done = now + this.line.rmw(w.cpu, now);
     const prev = this.tail;
     this.tail = w;
     this.idle = false;
     if (prev === null) this.becomeHead(w, done);
     else this.link(prev, w, done);
-    yield* this.waitForWord(w);
-    this.owner = t;
-    this.leaveQueue(w);
   }
 
   /** WRITE_ONCE(prev->next, node): a store into the line that `prev` polls. */
@@ -161,19 +181,11 @@ export class QSpinLock extends SpinLock {
     line.poll(head.cpu.id);
   }
 
-  private *waitForWord(w: Waiter): Code {
-    const {cpu} = w;
-    const {engine} = this.ctx;
-    for (;;) {
-      yield* this.spin(w);
-      if (!w.polls) {
-        w.polls = true;
-        cpu.stall(this.line.read(cpu, engine.now), this.slowFn);
-        this.line.poll(cpu.id);
-        if (cpu.settle()) yield;
-      }
-      if (this.owner === null && this.pending === null) return;
-    }
+  /** The head arrives at the word after a release. */
+  private readAsHead(w: Waiter): void {
+    w.polls = true;
+    w.cpu.stall(this.line.read(w.cpu, this.ctx.engine.now), this.slowFn);
+    this.line.poll(w.cpu.id);
   }
 
   /** The head takes the lock; its successor, if any, becomes the head. */

@@ -294,22 +294,27 @@ export abstract class SpinLock implements Waitable {
     return this.idle;
   }
 
-  /** Lets `w`'s process spin until its grant. */
-  protected *spin(w: Waiter): Code {
-    const {engine, machine} = this.ctx;
-    const began = engine.now;
-    if (w.grantTick < 0) {
-      if (w.cpu.pendingTicks !== 0) bug(`spins for ${this.name} with time unsettled`);
-      w.process = engine.current!;
-      w.process.park(this);
-      if (this.releaseTick >= 0) this.armRelease();
-      yield;
-    } else if (w.grantTick > began && engine.advance(w.grantTick - began)) {
-      yield;
-    }
+  /**
+   * `w`'s process spins until its grant: `if (this.spins(w)) yield; this.spun(w);` (plain functions, because every
+   * generator on the way to a yield is paid for again at each resumption).
+   */
+  protected spins(w: Waiter): boolean {
+    const {engine} = this.ctx;
+    const {now} = engine;
+    w.spinTick = now;
+    if (w.grantTick >= 0) return w.grantTick > now && engine.advance(w.grantTick - now);
+    if (w.cpu.pendingTicks !== 0) bug(`spins for ${this.name} with time unsettled`);
+    w.process = engine.current!;
+    w.process.park(this);
+    if (this.releaseTick >= 0) this.armRelease();
+    return true;
+  }
+
+  /** The spin that `spins` began is over. */
+  protected spun(w: Waiter): void {
     w.process = null;
     w.grantTick = -1;
-    machine.profile.add(this.slowFn, engine.now - began);
+    this.ctx.machine.profile.add(this.slowFn, this.ctx.engine.now - w.spinTick);
   }
 
   /** `w` sees at `tick` that it may go on. */

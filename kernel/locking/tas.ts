@@ -38,7 +38,8 @@ export class TasLock extends SpinLock {
     line.poll(cpu.id);
     this.waiters.push(w);
     do {
-      yield* this.spin(w);
+      if (this.spins(w)) yield;
+      this.spun(w);
       const ticks = line.rmw(cpu, ctx.engine.now);
       if (this.owner === null) {
         this.owner = t;

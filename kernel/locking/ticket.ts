@@ -38,7 +38,8 @@ export class TicketLock extends SpinLock {
     if (this.last === null) this.first = w;
     else this.last.next = w;
     this.last = w;
-    yield* this.spin(w);
+    if (this.spins(w)) yield;
+    this.spun(w);
     this.line.unpoll(cpu.id);
     this.owner = t;
   }
