@@ -47,11 +47,11 @@ export function* walkPgdList(
   let goOn = true;
   for (let pgd = list.first; pgd !== null && goOn; pgd = pgd.next) {
     const pageTicks = lines.touch(pgd.pageLine, cpu);
-    cpu.stall(stepTicks + (pageTicks > floor ? pageTicks : floor), fn);
+    cpu.stall(stepTicks + Math.max(floor, pageTicks), fn);
     const lock = pgd.page_table_lock!;
     if (locks && !lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
     const entryTicks = lines.touch(pgd.entryLine, cpu);
-    cpu.stall(entryTicks > floor ? entryTicks : floor, fn);
+    cpu.stall(Math.max(floor, entryTicks), fn);
     if (cpu.settle()) yield;
     goOn = visitor.visit(cpu, pgd);
     if (locks && !lock.release(t)) yield* lock.releaseSlow(t);
