@@ -2,7 +2,7 @@
 
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Kernel} from '../kernel.ts';
-import {BulkLock, type BulkClass, SpareLocks} from './bulk_lock.ts';
+import {type BulkClass, BulkLock, SpareLocks} from './bulk_lock.ts';
 import {CnaLock} from './cna.ts';
 import {LockContext} from './context.ts';
 import {Lockdep} from './lockdep.ts';
