@@ -1,10 +1,12 @@
-// A cache line with owner and sharers, as far as its cost goes: who must be asked, how far away, and who is in front.
+// A cache line with owner and sharers, as far as its cost goes: who must be asked, how far away,
+// and who is in front.
 //
-// States: modified or exclusive in `owner` (one holder), shared by several, or only in memory (no holder). A miss costs
-// the transfer from the nearest holder that can supply it, a write the farthest holder that must be invalidated.
-// Transfers of one line are served one after the other (`busyUntil`): that queue is what makes a contended line slow.
-// Costs come from core-to-core matrices, so a miss includes the atomic operation that was measured with it.
-// CPUs that spin on a line poll it: each fetches it again after every write, before the next access of anyone else.
+// States: modified or exclusive in `owner` (one holder), shared by several, or only in memory (no
+// holder). A miss costs the transfer from the nearest holder that can supply it, a write the
+// farthest holder that must be invalidated. Transfers of one line are served one after the other
+// (`busyUntil`): that queue is what makes a contended line slow. Costs come from core-to-core
+// matrices, so a miss includes the atomic operation that was measured with it. CPUs that spin on a
+// line poll it: each fetches it again after every write, before the next access of anyone else.
 // Everything is O(sockets). Lines of bulk objects (one per task, mm or PGD) are in LineArena.
 
 import type {Cpu} from './cpu.ts';
@@ -23,7 +25,10 @@ export class CacheLine {
   private readonly holdersBySocket: Int32Array;
   private holders = 0;
   private pollers: LinePollers | null = null;
-  /** The CPU that has the line to itself, nobody polling it: its accesses hit without a further look; else -1. */
+  /**
+   * The CPU that has the line to itself, nobody polling it: its accesses hit without a further
+   * look; else -1.
+   */
   private exclusive = -1;
 
   constructor(
@@ -42,7 +47,10 @@ export class CacheLine {
     return this.fetch(cpu, now);
   }
 
-  /** Ticks until `cpu`, which polls, has the line again after a write done at `now`, ahead of the other pollers. */
+  /**
+   * Ticks until `cpu`, which polls, has the line again after a write done at `now`, ahead of the
+   * other pollers.
+   */
   fetch(cpu: Cpu, now: number): number {
     if (this.sharers.has(cpu.id)) return this.topology.l1HitTicks;
     const start = this.topology.serialReads ? Math.max(now, this.busyUntil) : now;
@@ -84,8 +92,9 @@ export class CacheLine {
   }
 
   /**
-   * Lets every poller that lost its copy fetch the line, from `notBefore` on. `serial`: one after the other, as locked
-   * operations are in any case. Returns the tick at which the last has it, 0 when nobody needed it.
+   * Lets every poller that lost its copy fetch the line, from `notBefore` on. `serial`: one after
+   * the other, as locked operations are in any case. Returns the tick at which the last has it, 0
+   * when nobody needed it.
    */
   fetchAll(notBefore = 0, serial = this.topology.serialReads): number {
     const {pollers} = this;
@@ -103,8 +112,8 @@ export class CacheLine {
   }
 
   /**
-   * Before an access of `cpu`: the pollers have their copies back, unless the last write is not done yet, or `cpu`
-   * itself wrote so short a time ago that no request has reached it.
+   * Before an access of `cpu`: the pollers have their copies back, unless the last write is not
+   * done yet, or `cpu` itself wrote so short a time ago that no request has reached it.
    */
   private letPollersFetch(cpu: number, now: number): void {
     const pollers = this.pollers!;
@@ -151,7 +160,10 @@ export class CacheLine {
     this.holders++;
   }
 
-  /** Cost of getting a copy: from a holder in the own socket if there is one, else from the owner, else from memory. */
+  /**
+   * Cost of getting a copy: from a holder in the own socket if there is one, else from the owner,
+   * else from memory.
+   */
   private supplyTicks(cpu: number): number {
     const {topology, owner} = this;
     if (this.holders === 0) return topology.memoryTicks(cpu, this.homeNode);

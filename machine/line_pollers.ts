@@ -1,8 +1,10 @@
-// The CPUs that spin on one cache line. Every write takes their copies away and each of them fetches the line again:
-// the storm that makes a lock word with many spinners slow for everybody, its holder included.
+// The CPUs that spin on one cache line. Every write takes their copies away and each of them
+// fetches the line again: the storm that makes a lock word with many spinners slow for everybody,
+// its holder included.
 //
-// A storm is computed when somebody next looks at the line, not when it happens: `staleFrom` is when the last write was
-// done, and until then nobody can tell whether the copies are back. Cost O(sockets + CPUs/32), however many poll.
+// A storm is computed when somebody next looks at the line, not when it happens: `staleFrom` is
+// when the last write was done, and until then nobody can tell whether the copies are back. Cost
+// O(sockets + CPUs/32), however many poll.
 
 import {CpuMask} from './cpumask.ts';
 import type {Topology} from './topology.ts';
@@ -43,8 +45,8 @@ export class LinePollers {
   }
 
   /**
-   * For how long after its write `writer` still has the line to itself: a request has to reach it first, which is half
-   * of a transfer (request and answer) from the nearest poller.
+   * For how long after its write `writer` still has the line to itself: a request has to reach it
+   * first, which is half of a transfer (request and answer) from the nearest poller.
    */
   graceTicks(writer: number, homeNode: number): number {
     let nearest = Infinity;
@@ -56,7 +58,9 @@ export class LinePollers {
   }
 
   /**
-   * Ticks in which every poller without a copy gets one: one after the other if `serial`, else the slowest. The first of a socket gets it from `owner` unless the socket has a copy, the others inside the socket.
+   * Ticks in which every poller without a copy gets one: one after the other if `serial`, else the
+   * slowest. The first of a socket gets it from `owner` unless the socket has a copy, the others
+   * inside the socket.
    */
   stormTicks(
     sharers: CpuMask,
@@ -82,7 +86,9 @@ export class LinePollers {
     return serial ? total : slowest;
   }
 
-  /** Makes every poller a sharer and corrects the counts. Returns the number of holders afterwards. */
+  /**
+   * Makes every poller a sharer and corrects the counts. Returns the number of holders afterwards.
+   */
   join(sharers: CpuMask, holdersBySocket: Int32Array): number {
     this.countHeld(sharers);
     let holders = 0;

@@ -1,8 +1,10 @@
-// Spinlocks inside bulk objects (mm->page_table_lock, task_struct.alloc_lock): tens of thousands, hardly ever contended.
+// Spinlocks inside bulk objects (mm->page_table_lock, task_struct.alloc_lock): tens of thousands,
+// hardly ever contended.
 //
-// Such a lock is thin: a LineArena line, its holder, and the class's shared parts. On the first contention it borrows a
-// full spinlock of the design's policy from the class's spares and behaves exactly as that one until nobody holds it or
-// waits for it any more. So contention on bulk locks costs what the policy says, and the others cost a few words each.
+// Such a lock is thin: a LineArena line, its holder, and the class's shared parts. On the first
+// contention it borrows a full spinlock of the design's policy from the class's spares and behaves
+// exactly as that one until nobody holds it or waits for it any more. So contention on bulk locks
+// costs what the policy says, and the others cost a few words each.
 //
 // `users` counts who works with the borrowed lock: its holder and everyone who has asked for it.
 

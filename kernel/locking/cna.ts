@@ -1,14 +1,16 @@
-// CNA, the compact NUMA-aware qspinlock: Alex Kogan, "[PATCH v3 0/5] Add NUMA-awareness to qspinlock", LKML, 15 July 2019,
-// patches 3 to 5. Never merged. Constants read in the posting.
+// CNA, the compact NUMA-aware qspinlock: Alex Kogan, "[PATCH v3 0/5] Add NUMA-awareness to
+// qspinlock", LKML, 15 July 2019, patches 3 to 5. Never merged. Constants read in the posting.
 //
-// The queue of qspinlock becomes two. The CPU that takes the lock from the head of the main queue looks for the first
-// waiter on its own node; those it skips go to the end of the secondary queue, and the lock's queue passes to the one
-// found. With none on its node, or with probability 2^-16 for the sake of the others, the secondary queue goes back to
-// the front. While the secondary queue is empty the search is only made one time in 128, so that light contention
-// does not shuffle for nothing.
+// The queue of qspinlock becomes two. The CPU that takes the lock from the head of the main queue
+// looks for the first waiter on its own node; those it skips go to the end of the secondary queue,
+// and the lock's queue passes to the one found. With none on its node, or with probability 2^-16
+// for the sake of the others, the secondary queue goes back to the front. While the secondary queue
+// is empty the search is only made one time in 128, so that light contention does not shuffle for
+// nothing.
 //
-// Cost: the search happens before the critical section and reads the node of every waiter it passes, one transfer each;
-// the immediate successor's node is there already (prefetchw). Splicing writes up to three nodes.
+// Cost: the search happens before the critical section and reads the node of every waiter it
+// passes, one transfer each; the immediate successor's node is there already (prefetchw). Splicing
+// writes up to three nodes.
 
 import type {Rng} from '../../machine/rng.ts';
 import type {LockContext, Waiter} from './context.ts';

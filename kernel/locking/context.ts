@@ -1,8 +1,9 @@
-// What all locks of a kernel share: the machine, the profile's numbers, the MCS nodes of the CPUs, and the stores of
-// releases that are still on their way.
+// What all locks of a kernel share: the machine, the profile's numbers, the MCS nodes of the CPUs,
+// and the stores of releases that are still on their way.
 //
-// A release is a plain store on x86. The releaser goes on at once, but when the line is shared the store only becomes
-// visible when the line has been taken back, and a later locked operation of the same CPU waits for that (`storeDone`).
+// A release is a plain store on x86. The releaser goes on at once, but when the line is shared the
+// store only becomes visible when the line has been taken back, and a later locked operation of the
+// same CPU waits for that (`storeDone`).
 
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Engine, Process} from '../../machine/engine.ts';
@@ -53,7 +54,10 @@ export class LockContext {
     if (tick > this.storeTick) this.storeTick = tick;
   }
 
-  /** Ticks for `cpu` to initialise its own MCS node: the last hand-off may have left the line elsewhere. */
+  /**
+   * Ticks for `cpu` to initialise its own MCS node: the last hand-off may have left the line
+   * elsewhere.
+   */
   claimNode(cpu: number): number {
     const writer = this.nodeWriter[cpu];
     this.nodeWriter[cpu] = cpu;

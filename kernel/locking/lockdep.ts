@@ -1,14 +1,17 @@
-// lockdep: proves from one run that another order of the same steps can deadlock. (kernel/locking/lockdep.c, semantics
-// of 5.x, restated.)
+// lockdep: proves from one run that another order of the same steps can deadlock.
+// (kernel/locking/lockdep.c, semantics of 5.x, restated.)
 //
-// Nodes are lock classes, not locks; a class has eight subclasses for annotated nesting. Acquiring B with H held adds the
-// edges h -> B for all h in H; the first edge that closes a cycle is reported with its chain, as is taking a class that is
-// held already, and a sleeping lock under a spinlock ("invalid wait context"). A trylock cannot block, so it adds no edge
-// to itself; a recursive read (rwlock) adds none either, and may recurse. Pseudo locks (fs_reclaim, the notifier map)
-// are classes that are only ever "acquired" here. As in the kernel, everything stops after the first report.
+// Nodes are lock classes, not locks; a class has eight subclasses for annotated nesting. Acquiring
+// B with H held adds the edges h -> B for all h in H; the first edge that closes a cycle is
+// reported with its chain, as is taking a class that is held already, and a sleeping lock under a
+// spinlock ("invalid wait context"). A trylock cannot block, so it adds no edge to itself; a
+// recursive read (rwlock) adds none either, and may recurse. Pseudo locks (fs_reclaim, the notifier
+// map) are classes that are only ever "acquired" here. As in the kernel, everything stops after the
+// first report.
 //
 // Interrupt usage (irq-safe against irq-unsafe) is not followed: simulated handlers take no locks.
-// Cost: on an acquisition with locks held, one set lookup per held lock; a search only when an edge is new.
+// Cost: on an acquisition with locks held, one set lookup per held lock; a search only when an edge
+// is new.
 
 import type {Machine} from '../../machine/machine.ts';
 import type {Checks} from '../checks.ts';
@@ -55,7 +58,10 @@ export class Lockdep {
     this.nameOf = nameOf;
   }
 
-  /** `t` is about to take a lock of the class; `fn` is the profile id of the asking function. Class -1 is ignored. */
+  /**
+   * `t` is about to take a lock of the class; `fn` is the profile id of the asking function. Class
+   * -1 is ignored.
+   */
   acquire(t: Task, classId: number, fn: number, how: Acquisition = PLAIN): void {
     if (!this.active || classId < 0) return;
     const node = classId * SUBCLASSES + (how.subclass ?? 0);
@@ -104,9 +110,8 @@ export class Lockdep {
   private checkWaitContext(t: Task, stack: Held[], node: number, fn: number): void {
     const spinning = stack.find((lock) => lock.spins);
     if (spinning === undefined) return;
-    this.report(
-      `invalid wait context: ${this.who(t, node, fn)} holding the spinlock ${this.describe(spinning.node)}`,
-    );
+    const under = this.describe(spinning.node);
+    this.report(`invalid wait context: ${this.who(t, node, fn)} holding the spinlock ${under}`);
   }
 
   private addEdges(t: Task, stack: Held[], node: number, fn: number, recursive: boolean): void {
@@ -131,8 +136,9 @@ export class Lockdep {
     const path = this.pathBetween(to, from);
     successors.set(to, fn);
     if (path === null) return;
+    const held = this.describe(from);
     this.report(
-      `possible circular locking dependency: ${this.who(t, to, fn)} holding ${this.describe(from)}; ` +
+      `possible circular locking dependency: ${this.who(t, to, fn)} holding ${held}; ` +
         `existing chain: ${this.chain(path)}`,
     );
   }

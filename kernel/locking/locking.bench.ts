@@ -8,7 +8,10 @@ import type {SpinLock} from './spinlock.ts';
 const PAIRS = 100_000;
 const MACHINE = '2s8c2t';
 
-/** Made when a benchmark first runs: machines that others made before would change what V8 knows of the classes. */
+/**
+ * Made when a benchmark first runs: machines that others made before would change what V8 knows of
+ * the classes.
+ */
 function make(
   policy: Choice<'spinlock'>,
   bulk: boolean,

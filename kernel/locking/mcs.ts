@@ -1,10 +1,12 @@
-// MCS lock as a raw spinlock. Mainline never had it for spinlocks (its MCS queue is inside qspinlock and, from 3.15, the
-// optimistic spinning of mutexes): this is the lock that Boyd-Wickizer et al. (2012) put into Linux against the ticket
-// lock's collapse, and the reference for "hand-off does not depend on the number of waiters".
+// MCS lock as a raw spinlock. Mainline never had it for spinlocks (its MCS queue is inside
+// qspinlock and, from 3.15, the optimistic spinning of mutexes): this is the lock that
+// Boyd-Wickizer et al. (2012) put into Linux against the ticket lock's collapse, and the reference
+// for "hand-off does not depend on the number of waiters".
 //
-// Taking it is an xchg of the tail; a waiter links itself into its predecessor's node and polls its own. The holder
-// passes the lock with one store into the successor's node: the successor's copy is invalidated and fetched again, two
-// transactions between two CPUs, whoever else waits. Without a successor the release is a cmpxchg, a locked operation.
+// Taking it is an xchg of the tail; a waiter links itself into its predecessor's node and polls its
+// own. The holder passes the lock with one store into the successor's node: the successor's copy is
+// invalidated and fetched again, two transactions between two CPUs, whoever else waits. Without a
+// successor the release is a cmpxchg, a locked operation.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Code} from '../../machine/engine.ts';

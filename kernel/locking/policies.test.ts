@@ -44,7 +44,7 @@ const upTo = (n: number): number[] => Array.from({length: n}, (_, cpu) => cpu);
 const spread = (perSocket: number): number[] =>
   upTo(perSocket * 4).map((i) => (i % 4) * 18 + (i >> 2));
 
-test('a ticket hand-off is linear in the number of waiters, an MCS hand-off does not depend on it', () => {
+test('a ticket hand-off is linear in the waiters, an MCS hand-off does not depend on them', () => {
   const perHandoff = (policy: Choice<'spinlock'>, n: number): number =>
     200_000 / loop(policy, upTo(n), 200).total;
   const ticket = [4, 8, 16].map((n) => perHandoff('ticket', n));
@@ -147,14 +147,15 @@ test('two CPUs share a qspinlock through the pending bit, without a queue', () =
     });
   }
   rig.machine.engine.run();
-  // 10 + one miss to memory; then hold, then the unlock's store (the waiter has a copy) and the waiter's fetch
+  // 10 + one miss to memory; then hold, then the unlock's store (the waiter has a copy) and the
+  // waiter's fetch
   const {topology} = rig.machine;
   const taken = 10 + topology.memoryTicks(0, topology.defaultHomeNode);
   const second = taken + 20_000 + 2 * topology.sameL3Ticks + topology.l1HitTicks;
   assert.deepEqual(events, [`0 at ${taken}`, `1 at ${second}`]);
 });
 
-test('a waiter that is in an interrupt when its turn comes is late; an earlier interrupt does not matter', () => {
+test('a waiter in an interrupt when its turn comes is late, an earlier one does not matter', () => {
   /** When the last CPU is done, with an interrupt of the waiter `leadTicks` before the release. */
   const finish = (interruptTicks: number, leadTicks: number): number => {
     const rig = new LockRig(FOUR_SOCKETS, 'qspinlock');

@@ -1,20 +1,24 @@
 // qspinlock, Linux 4.2 and later (kernel/locking/qspinlock.c as in 5.2, x86 without paravirt).
 //
-// The word holds a locked byte, a pending bit and the tail of an MCS queue. The fast path is a cmpxchg of a free word.
-// The second CPU sets the pending bit and spins on the word itself; the third and later queue in per-CPU MCS nodes and
-// spin there; the head of the queue spins on the word until both locked and pending are clear.
+// The word holds a locked byte, a pending bit and the tail of an MCS queue. The fast path is a
+// cmpxchg of a free word. The second CPU sets the pending bit and spins on the word itself; the
+// third and later queue in per-CPU MCS nodes and spin there; the head of the queue spins on the
+// word until both locked and pending are clear.
 //
 // Where the time goes under contention, every step computed from the line's state:
-// - An arrival costs the word's line two transfers, the cmpxchg that fails and then the bts of the pending bit or the
-//   xchg of the tail. They take the line from the owner, whose unlock must then fetch it back.
-// - Unlock is a byte store. With a spinner on the word the line is shared, so the store waits for the spinner's copy to
-//   be invalidated; then the spinner fetches the line. A hand-off is these two transactions.
-// - The new owner that came from the queue sets the locked byte and writes `locked` in its successor's node, whose line
-//   the successor polls: two transactions again, then the successor fetches the word. This chain runs beside the
-//   critical section; when that is shorter than the chain, the chain is the cost of a hand-off.
+// - An arrival costs the word's line two transfers, the cmpxchg that fails and then the bts of the
+//   pending bit or the xchg of the tail. They take the line from the owner, whose unlock must then
+//   fetch it back.
+// - Unlock is a byte store. With a spinner on the word the line is shared, so the store waits for
+//   the spinner's copy to be invalidated; then the spinner fetches the line. A hand-off is these
+//   two transactions.
+// - The new owner that came from the queue sets the locked byte and writes `locked` in its
+//   successor's node, whose line the successor polls: two transactions again, then the successor
+//   fetches the word. This chain runs beside the critical section; when that is shorter than the
+//   chain, the chain is the cost of a hand-off.
 // - Linking to the predecessor's node disturbs the predecessor's own polling line.
-// Stores leave a CPU in order but ask for their lines at once (both x86 vendors prefetch ownership), so the set of the
-// locked byte and the write into the node overlap.
+// Stores leave a CPU in order but ask for their lines at once (both x86 vendors prefetch ownership),
+// so the set of the locked byte and the write into the node overlap.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -91,7 +95,9 @@ export class QSpinLock extends SpinLock {
     this.leaveQueue(w);
   }
 
-  /** The word was locked=0, pending=1 only: look again until it changes, a bounded number of times. */
+  /**
+   * The word was locked=0, pending=1 only: look again until it changes, a bounded number of times.
+   */
   private *awaitHandover(w: Waiter): Code<number> {
     const {engine} = this.ctx;
     if (this.word() !== PENDING) return this.word();
@@ -172,7 +178,10 @@ export class QSpinLock extends SpinLock {
     w.headTick = tick;
   }
 
-  /** The head has read the word at its headTick; done when somebody looks, before the word's next operation. */
+  /**
+   * The head has read the word at its headTick; done when somebody looks, before the word's next
+   * operation.
+   */
   private syncHead(): void {
     const {head, line} = this;
     if (head === null || head.polls || head.headTick > this.ctx.engine.now) return;
@@ -215,7 +224,10 @@ export class QSpinLock extends SpinLock {
     this.passTo(w, w.next!, visible);
   }
 
-  /** Writes `locked` in the node of `next`: after the store of the word, and not before its link is there. */
+  /**
+   * Writes `locked` in the node of `next`: after the store of the word, and not before its link is
+   * there.
+   */
   protected passTo(w: Waiter, next: Waiter, visible: number): void {
     const {ctx} = this;
     const {cpu} = w;
@@ -227,7 +239,10 @@ export class QSpinLock extends SpinLock {
     this.becomeHead(next, written + ctx.nodeTicks(cpu.id, next.cpu.id, next.cpu.id));
   }
 
-  /** The owner's store into the word: nobody waits for it but the onlookers. Returns when it is visible. */
+  /**
+   * The owner's store into the word: nobody waits for it but the onlookers. Returns when it is
+   * visible.
+   */
   private storeWord(cpu: Cpu): number {
     const {ctx, line} = this;
     const {now} = ctx.engine;

@@ -1,4 +1,5 @@
-// All locks of a kernel: makes them under the design's policy, groups their statistics by class and reports them.
+// All locks of a kernel: makes them under the design's policy, groups their statistics by class and
+// reports them.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Kernel} from '../kernel.ts';

@@ -1,4 +1,5 @@
-// A small machine with locks and one pinned task per CPU, for tests and benchmarks of locks: no scheduler, no mm.
+// A small machine with locks and one pinned task per CPU, for tests and benchmarks of locks: no
+// scheduler, no mm.
 
 import type {Code} from '../../machine/engine.ts';
 import {Machine} from '../../machine/machine.ts';

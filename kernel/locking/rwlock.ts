@@ -1,15 +1,18 @@
 // rwlock_t as qrwlock, x86 from 3.16 on (kernel/locking/qrwlock.c as in 5.x): tasklist_lock.
 //
-// `cnts` holds the number of readers, a writer byte and a writer-waiting bit. A reader adds itself and is in unless a
-// writer holds or waits; then it takes itself out again and queues behind `wait_lock`, a spinlock of the design's policy in
-// the same cache line. A writer tries a cmpxchg of 0, else queues there too, sets the waiting bit and spins until the
-// readers are gone. So whoever holds wait_lock is the only one who spins on cnts; all others spin as the policy says.
-// Fair: a waiting writer stops new readers. Readers in interrupts, who may pass it, do not occur in the model.
+// `cnts` holds the number of readers, a writer byte and a writer-waiting bit. A reader adds itself
+// and is in unless a writer holds or waits; then it takes itself out again and queues behind
+// `wait_lock`, a spinlock of the design's policy in the same cache line. A writer tries a cmpxchg
+// of 0, else queues there too, sets the waiting bit and spins until the readers are gone. So
+// whoever holds wait_lock is the only one who spins on cnts; all others spin as the policy says.
+// Fair: a waiting writer stops new readers. Readers in interrupts, who may pass it, do not occur in
+// the model.
 //
-// Before 3.16 the word was a counter biased by RW_LOCK_BIAS without any queue: readers could starve writers for ever and
-// everyone polled the word. Older kernels get this file's lock all the same.
+// Before 3.16 the word was a counter biased by RW_LOCK_BIAS without any queue: readers could starve
+// writers for ever and everyone polled the word. Older kernels get this file's lock all the same.
 //
-// Every release by a reader is a locked operation on cnts; a writer's is a plain store behind its earlier ones.
+// Every release by a reader is a locked operation on cnts; a writer's is a plain store behind its
+// earlier ones.
 
 import {bug} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';

@@ -1,8 +1,9 @@
-// seqcount_t: readers look at a number before and after and try again when it was odd or has changed; writers, who are
-// serialised by a lock of their own, make it odd, write and make it even.
+// seqcount_t: readers look at a number before and after and try again when it was odd or has
+// changed; writers, who are serialised by a lock of their own, make it odd, write and make it even.
 //
-// The number is a cell behind the store buffers: on x86 smp_wmb is only a compiler barrier, and it is the FIFO order of a
-// writer's stores that keeps number and data in step for everyone else. The line's transfers are charged as for any data.
+// The number is a cell behind the store buffers: on x86 smp_wmb is only a compiler barrier, and it
+// is the FIFO order of a writer's stores that keeps number and data in step for everyone else. The
+// line's transfers are charged as for any data.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Code, Process, Waitable} from '../../machine/engine.ts';
@@ -24,7 +25,10 @@ export class Seqcount implements Waitable {
     this.line = line;
   }
 
-  /** read_seqcount_begin by a caller that has settled. Returns the number, or -1: go on with readBeginSlow. */
+  /**
+   * read_seqcount_begin by a caller that has settled. Returns the number, or -1: go on with
+   * readBeginSlow.
+   */
   readBegin(t: Task, fn: number): number {
     const seq = this.look(t, fn);
     return (seq & 1) === 0 ? seq : -1;
@@ -50,7 +54,10 @@ export class Seqcount implements Waitable {
     }
   }
 
-  /** read_seqcount_retry by a caller that has settled: true when what was read since `seq` may be torn. */
+  /**
+   * read_seqcount_retry by a caller that has settled: true when what was read since `seq` may be
+   * torn.
+   */
   readRetry(t: Task, seq: number, fn: number): boolean {
     return this.look(t, fn) !== seq;
   }

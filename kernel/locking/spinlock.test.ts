@@ -25,7 +25,10 @@ const plans = fc.record({
   seed: fc.integer({min: 0, max: 1e6}),
 });
 
-/** Every CPU takes the lock `rounds` times, holding it and staying away for random times; a third of them by irq. */
+/**
+ * Every CPU takes the lock `rounds` times, holding it and staying away for random times; a third of
+ * them by irq.
+ */
 function torture(
   policy: (typeof POLICIES)[number],
   plan: Plan,

@@ -1,14 +1,20 @@
-// raw_spinlock_t: what all policies have in common. A policy (tas, ticket, mcs, qspinlock, cna) says how a CPU waits and
-// how the lock goes from one to the next; everything about the uncontended case is here, in plain functions.
+// raw_spinlock_t: what all policies have in common. A policy (tas, ticket, mcs, qspinlock, cna)
+// says how a CPU waits and how the lock goes from one to the next; everything about the uncontended
+// case is here, in plain functions.
 //
-// Time. A lock word is on a machine CacheLine and every operation on it is ordered by when it was requested: the line
-// serves requests one after the other, so deciding an operation's outcome at its request and letting its ticks pass
-// afterwards is exact. A CPU settles before it requests. Waiters are parked processes that keep their CPU; a policy
-// works out the tick at which the next one sees the lock and wakes it then. If that CPU was interrupted, it is late.
+// Time. A lock word is on a machine CacheLine and every operation on it is ordered by when it was
+// requested: the line serves requests one after the other, so deciding an operation's outcome at
+// its request and letting its ticks pass afterwards is exact. A CPU settles before it requests.
+// Waiters are parked processes that keep their CPU; a policy works out the tick at which the next
+// one sees the lock and wakes it then. If that CPU was interrupted, it is late.
 //
-// TSO. Taking a lock is a locked operation: it waits until the CPU's earlier stores are visible. Releasing is a plain
-// store behind them in the store buffer: the releaser goes on at once, others see the lock free when its earlier stores
-// are visible (`releaseTick`); with waiters a timer does the hand-off then.
+// What is charged: the transfers of lines and the latency of locked operations. The instructions of
+// a slow path, some tens of cycles, are not.
+//
+// TSO. Taking a lock is a locked operation: it waits until the CPU's earlier stores are visible.
+// Releasing is a plain store behind them in the store buffer: the releaser goes on at once, others
+// see the lock free when its earlier stores are visible (`releaseTick`); with waiters a timer does
+// the hand-off then.
 //
 // Use:  if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
 //       if (!lock.release(t)) yield* lock.releaseSlow(t);
@@ -72,8 +78,8 @@ export abstract class SpinLock implements Waitable {
   protected abstract hasWaiters(): boolean;
 
   /**
-   * spin_lock. False: the caller must go on with acquireSlow. `fn`: profile id of the calling function. `subclass`:
-   * lockdep's nesting annotation (spin_lock_nested).
+   * spin_lock. False: the caller must go on with acquireSlow. `fn`: profile id of the calling
+   * function. `subclass`: lockdep's nesting annotation (spin_lock_nested).
    */
   acquire(t: Task, fn: number, subclass = 0): boolean {
     t.preemptCount++;
@@ -249,7 +255,10 @@ export abstract class SpinLock implements Waitable {
     this.released(cpu, now, ticks);
   }
 
-  /** Charges a release without waiters that takes `ticks`: a store leaves the CPU at once, a locked operation holds it. */
+  /**
+   * Charges a release without waiters that takes `ticks`: a store leaves the CPU at once, a locked
+   * operation holds it.
+   */
   private released(cpu: Cpu, now: number, ticks: number): void {
     const {ctx} = this;
     if (!this.lockedRelease) ctx.stored(cpu.id, now + ticks);
@@ -295,8 +304,8 @@ export abstract class SpinLock implements Waitable {
   }
 
   /**
-   * `w`'s process spins until its grant: `if (this.spins(w)) yield; this.spun(w);` (plain functions, because every
-   * generator on the way to a yield is paid for again at each resumption).
+   * `w`'s process spins until its grant: `if (this.spins(w)) yield; this.spun(w);` (plain
+   * functions, because every generator on the way to a yield is paid for again at each resumption).
    */
   protected spins(w: Waiter): boolean {
     const {engine} = this.ctx;

@@ -1,9 +1,11 @@
-// Lock statistics by lock class, as /proc/lock_stat groups them: how often taken, how often waited for, for how long, on
-// whose behalf, and how far the lock travelled from one holder's CPU to the next.
+// Lock statistics by lock class, as /proc/lock_stat groups them: how often taken, how often waited
+// for, for how long, on whose behalf, and how far the lock travelled from one holder's CPU to the
+// next.
 //
-// Identities that a test holds: the sum of `handoff` is `acquired` minus the first acquisition of each lock (a lock's first
-// holder has no predecessor); the sum over `waitTicksByCaller` is `waitTicks`; `contended` <= `acquired`.
-// Cost: two additions per acquisition, three when the holder's CPU changes; callers are kept only for waits.
+// Identities that a test holds: the sum of `handoff` is `acquired` minus the first acquisition of
+// each lock (a lock's first holder has no predecessor); the sum over `waitTicksByCaller` is
+// `waitTicks`; `contended` <= `acquired`. Cost: two additions per acquisition, three when the
+// holder's CPU changes; callers are kept only for waits.
 
 import type {Profile} from '../../machine/profile.ts';
 

@@ -1,14 +1,16 @@
-// Test-and-test-and-set, the x86 spinlock before 2.6.25: a locked decrement; when it fails, poll the word until it is
-// positive, and try again.
+// Test-and-test-and-set, the x86 spinlock before 2.6.25: a locked decrement; when it fails, poll
+// the word until it is positive, and try again.
 //
-// After a release every spinner fetches the line (one after the other), sees the lock free and tries its own locked
-// decrement. Those come in the order of the fetches: the first wins, the others fail, take the line from the new holder
-// one by one all the same, and then all fetch it again to poll. A hand-off keeps the line busy for three transfers per
-// waiter, the holder's unlock included among those who queue for it. Newcomers may barge in. Nothing is fair.
+// After a release every spinner fetches the line (one after the other), sees the lock free and
+// tries its own locked decrement. Those come in the order of the fetches: the first wins, the
+// others fail, take the line from the new holder one by one all the same, and then all fetch it
+// again to poll. A hand-off keeps the line busy for three transfers per waiter, the holder's unlock
+// included among those who queue for it. Newcomers may barge in. Nothing is fair.
 //
-// The storm of the losers is computed in closed form; only the winner runs. Winner (assumption): the CPU whose request
-// arrives first, each taking half to one and a half times its transfer from the releaser, uniformly, drawn from the
-// lock's seeded stream. So near CPUs win more, far ones now and then.
+// The storm of the losers is computed in closed form; only the winner runs. Winner (assumption):
+// the CPU whose request arrives first, each taking half to one and a half times its transfer from
+// the releaser, uniformly, drawn from the lock's seeded stream. So near CPUs win more, far ones now
+// and then.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -53,7 +55,10 @@ export class TasLock extends SpinLock {
     this.losersTry();
   }
 
-  /** The others saw the lock free too: each takes the line for a decrement that fails, then fetches it again. */
+  /**
+   * The others saw the lock free too: each takes the line for a decrement that fails, then fetches
+   * it again.
+   */
   private losersTry(): void {
     const {line} = this;
     const before = line.busyUntil;

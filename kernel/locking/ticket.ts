@@ -1,13 +1,15 @@
 // Ticket spinlocks, x86 from 2.6.25 to 4.1 (arch/x86/include/asm/spinlock.h).
 //
-// An xadd on the word draws a ticket; the holder's release increments `owner` in the same word with a plain store. All
-// waiters poll that word, so every release takes all copies away and all waiters fetch the line again, one after the
-// other; the one whose turn it is waits behind half of the others on average. A hand-off therefore costs time linear in
-// the number of waiters (Boyd-Wickizer et al., "Non-scalable locks are dangerous", 2012). Arrivals add to it: their
-// xadd takes the line from everybody too. FIFO: who draws first is served first.
+// An xadd on the word draws a ticket; the holder's release increments `owner` in the same word with
+// a plain store. All waiters poll that word, so every release takes all copies away and all waiters
+// fetch the line again, one after the other; the one whose turn it is waits behind half of the
+// others on average. A hand-off therefore costs time linear in the number of waiters (Boyd-Wickizer
+// et al., "Non-scalable locks are dangerous", 2012). Arrivals add to it: their xadd takes the line
+// from everybody too. FIFO: who draws first is served first.
 //
-// Order of refetches (assumption): uniformly random, drawn from the lock's own seeded stream. The requests reach the
-// line's home nearly together and nothing about a ticket makes its owner's request faster.
+// Order of refetches (assumption): uniformly random, drawn from the lock's own seeded stream. The
+// requests reach the line's home nearly together and nothing about a ticket makes its owner's
+// request faster.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Code} from '../../machine/engine.ts';
