@@ -18,6 +18,7 @@ import {reportVerb} from './verbs/report.ts';
 import {scenarioVerb} from './verbs/scenario.ts';
 import {sweepVerb} from './verbs/sweep.ts';
 import {validateVerb} from './verbs/validate.ts';
+import {verifyVerb} from './verbs/verify.ts';
 
 /** What a verb gets: its streams, and where to leave its exit code. */
 export interface Invocation {
@@ -34,6 +35,7 @@ const VERBS: readonly Verb[] = [
   generateVerb,
   infoVerb,
   replayVerb,
+  verifyVerb,
   compareVerb,
   sweepVerb,
   scenarioVerb,

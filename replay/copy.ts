@@ -24,6 +24,7 @@ import {BINDINGS, QUICK_BINDINGS} from './bind/table.ts';
 import {Barriers} from './barriers.ts';
 import {blocksOnOthers} from './dependencies.ts';
 import {OperationGate} from './gate.ts';
+import type {ReplayObserver} from './observer.ts';
 import type {ReplayRun} from './replay_run.ts';
 import type {Track} from './tracks.ts';
 
@@ -79,6 +80,11 @@ export class TraceCopy {
     return this.pidOf(this.run.compiled.tracks[track].tid);
   }
 
+  /** Only the first copy is watched: the others do the same. */
+  private get observer(): ReplayObserver | null {
+    return this.index === 0 ? this.run.observer : null;
+  }
+
   /** How long after the common start this copy begins. */
   shift(ticks: number): void {
     this.phaseTicks = ticks;
@@ -128,6 +134,7 @@ export class TraceCopy {
 
   private *operations(t: Task, track: Track): Code {
     const {compiled, recorder, passesTurnEarly} = this.run;
+    const {observer} = this;
     const {kind: kinds} = compiled.trace.events;
     const {engine} = this.run.kernel.machine;
     this.watchEnd(t, track);
@@ -142,13 +149,16 @@ export class TraceCopy {
         this.inExit[track.index] = op;
         this.exitBegan[track.index] = began;
       }
+      observer?.began(t, op);
       const quick = QUICK_BINDINGS[kind];
       const outcome =
         quick === undefined ? yield* this.carryOut(t, op, kind, i) : quick(this.context, t, i);
-      recorder.record(kind, engine.now + t.cpu.pendingTicks - began, outcome);
+      const ticks = engine.now + t.cpu.pendingTicks - began;
+      recorder.record(kind, ticks, outcome);
+      observer?.ended(t, op, ticks, outcome);
       this.gate.finish(op);
     }
-    this.endTrack(track);
+    this.endTrack(track, t);
     yield* this.sleepForEver(t);
   }
 
@@ -158,12 +168,12 @@ export class TraceCopy {
     const {onDone} = process;
     process.onDone = () => {
       onDone?.();
-      this.endTrack(track);
+      this.endTrack(track, t);
     };
   }
 
   /** The task does no more operations: those that it had left will never come. */
-  private endTrack(track: Track): void {
+  private endTrack(track: Track, t: Task): void {
     if (this.ended[track.index] !== 0) return;
     this.ended[track.index] = 1;
     const {compiled, recorder, kernel} = this.run;
@@ -171,6 +181,7 @@ export class TraceCopy {
     if (op >= 0) {
       const ticks = Math.max(0, kernel.machine.engine.now - this.exitBegan[track.index]);
       recorder.record(KIND.exit, ticks, 'done');
+      this.observer?.ended(t, op, ticks, 'done');
     }
     for (const left of track.ops) this.gate.finish(left);
     if (track.ops.length > 0 && compiled.opCount > 0) this.run.trackEnded();
@@ -256,7 +267,7 @@ export class TraceCopy {
 
   private *waitForEver(t: Task, op: number): Code<Outcome> {
     this.run.recorder.skipped++;
-    this.endTrack(this.run.compiled.tracks[this.run.compiled.opTrack[op]]);
+    this.endTrack(this.run.compiled.tracks[this.run.compiled.opTrack[op]], t);
     yield* this.sleepForEver(t);
     return 'skipped';
   }

@@ -12,6 +12,7 @@ import {nsToTicks} from '../machine/time.ts';
 import type {Topology} from '../machine/topology.ts';
 import {TraceCopy} from './copy.ts';
 import {dependenciesOf, type Dependencies} from './dependencies.ts';
+import type {ReplayObserver} from './observer.ts';
 import type {ReplayOptions} from './options.ts';
 import {Placer} from './placement.ts';
 import {OpRecorder} from './recorder.ts';
@@ -44,6 +45,8 @@ export class ReplayRun {
   /** Simulated time at which the measurement began. */
   startTick = 0;
   endTick = 0;
+  /** Set before execute(). */
+  observer: ReplayObserver | null = null;
   /** CPU times before the measurement. */
   timesAtStart: CpuTimes = {idleTicks: 0, busyTicks: 0, userTicks: 0, interruptTicks: 0};
   private readonly copies: TraceCopy[] = [];

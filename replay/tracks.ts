@@ -4,7 +4,8 @@
 // locks is baked into the result for another lock. So the time between two operations of a task is split:
 //   think   CPU time in user mode (and in system calls that the trace does not model), which replay spends again;
 //   sleep   time off the CPU, blocked outside a modelled operation, which replay spends as sleep;
-//   rest    time inside operations, contention intervals, and time runnable but not running: stripped, it re-emerges.
+//   rest    time inside operations (an exec with the faults and mappings in it is one), contention intervals, and time
+//           runnable but not running: stripped, it re-emerges.
 // An access (page fault) has no recorded end: the answers that follow it on the same task (rss_stat, tlb_flush) move its
 // end forward. Generated traces carry explicit think and sleep operations, and nothing is derived for them.
 //
@@ -15,6 +16,7 @@ import {FIRST_ANSWER, KIND} from '../formats/kinds.ts';
 import type {LoadedTrace} from '../formats/reader.ts';
 
 const NO_TRACK = -1;
+const NO_CALL = -1;
 /** sched_switch.prev_state without the preempted bit. */
 const STATE_MASK = 15;
 const RUNNABLE = 0;
@@ -71,6 +73,8 @@ interface Cursor {
   thinkNs: number;
   sleepNs: number;
   openOp: number;
+  /** System call that it is in, -1 for none: faults and mappings inside it do not end it. */
+  callOp: number;
   wokenAt: number;
   /** Operation of the waker to be awaited by the next operation. */
   wakerOp: number;
@@ -93,6 +97,8 @@ export function compileTrace(trace: LoadedTrace): CompiledTrace {
 class Compiler {
   private readonly events: EventColumns;
   private readonly generated: boolean;
+  /** The recording says when system calls end. */
+  private readonly hasEnds: boolean;
   private readonly tracks: Track[] = [];
   private readonly cursors = new Map<number, Cursor>();
   private readonly knownTasks = new Map<number, {tgid: number; comm: string}>();
@@ -115,6 +121,7 @@ class Compiler {
     this.generated = trace.header.source === 'generated';
     let ops = 0;
     for (let i = 0; i < this.events.count; i++) if (this.events.kind[i] < FIRST_ANSWER) ops++;
+    this.hasEnds = this.events.kind.subarray(0, this.events.count).includes(KIND.sys_exit);
     this.opEvent = new Int32Array(ops);
     this.opTrack = new Int32Array(ops);
     this.opThinkNs = new Float64Array(ops);
@@ -185,7 +192,8 @@ class Compiler {
   private openOperation(cursor: Cursor, op: number, kind: number, now: number): void {
     cursor.mark = now;
     cursor.openOp = op;
-    cursor.counting = !hasRecordedEnd(kind);
+    if (hasRecordedEnd(kind)) cursor.callOp = this.hasEnds ? op : NO_CALL;
+    cursor.counting = cursor.callOp < 0 && !hasRecordedEnd(kind);
   }
 
   private forked(op: number, i: number, parent: Cursor): void {
@@ -239,20 +247,20 @@ class Compiler {
   }
 
   private restartClock(cursor: Cursor, now: number): void {
+    if (cursor.callOp >= 0) return;
     if (cursor.openOp >= 0 && hasRecordedEnd(this.events.kind[this.opEvent[cursor.openOp]])) return;
     cursor.counting = true;
     cursor.mark = now;
   }
 
   private syscallEnded(i: number, cursor: Cursor, now: number): void {
-    const op = cursor.openOp;
+    const op = cursor.callOp;
     if (op >= 0 && Number.isNaN(this.opDurationNs[op])) {
+      this.opDurationNs[op] = now - this.firstNs - this.opStartNs[op];
       const kind = this.events.kind[this.opEvent[op]];
-      if (hasRecordedEnd(kind)) {
-        this.opDurationNs[op] = now - this.firstNs - this.opStartNs[op];
-        if (kind === KIND.wait4) this.reaped(op, argSigned(this.events, i, 1));
-      }
+      if (kind === KIND.wait4) this.reaped(op, argSigned(this.events, i, 1));
     }
+    cursor.callOp = NO_CALL;
     cursor.openOp = -1;
     cursor.counting = true;
     cursor.mark = now;
@@ -347,6 +355,7 @@ function freshCursor(track: number, counting: boolean): Cursor {
     thinkNs: 0,
     sleepNs: 0,
     openOp: -1,
+    callOp: NO_CALL,
     wokenAt: -1,
     wakerOp: -1,
   };

@@ -1,0 +1,185 @@
+// Verifies the model against a recording: two replays, one report.
+//
+// States (counters, fault classes, flushes) are compared in total order, where every operation has one state before and one
+// after it; times in causal order with think time, where tasks run beside each other as they did. Traces in which background
+// threads changed memory are replayed at recorded times in the first pass, because what those threads do depends on the clock.
+
+import type {LoadedTrace} from '../formats/reader.ts';
+import {KIND} from '../formats/kinds.ts';
+import {kernelFacts} from '../kernel/design.ts';
+import {loadMachine} from '../machine/machines.ts';
+import {VERIFY_SCHEMA, type CountPair, type VerifyReport} from '../results/verify.ts';
+import {DEFAULT_OPTIONS, type Order, type ReplayOptions, type TimeMode} from './options.ts';
+import {ReplayRun} from './replay_run.ts';
+import {reportOf} from './report.ts';
+import {compileTrace, type CompiledTrace} from './tracks.ts';
+import {Differences} from './verify_differences.ts';
+import {MEMBER_NAMES, StateGrader} from './verify_state.ts';
+import {readRecorded, type Recorded} from './verify_record.ts';
+import {gradeDurations, TimingObserver} from './verify_timing.ts';
+
+/** What to verify on what; everything has a default. */
+export interface VerifyOptions {
+  readonly machine: string;
+  readonly kernel: string;
+  readonly design: readonly string[];
+  readonly seed: number;
+  /** Differences kept in full, and of each cause. */
+  readonly differences: number;
+  readonly perCause: number;
+  readonly order: Order;
+  /** Null: recorded times when background threads changed memory, else as soon as possible. */
+  readonly time: TimeMode | null;
+  /** False skips the replay for durations. */
+  readonly durations: boolean;
+}
+
+export const VERIFY_DEFAULTS: VerifyOptions = {
+  machine: 'epyc-2cpu-guest',
+  kernel: '6.18',
+  design: [],
+  seed: 1,
+  differences: 20,
+  perCause: 3,
+  order: 'total',
+  time: null,
+  durations: true,
+};
+
+/** Events that say that a background thread changed memory. */
+const BACKGROUND = [
+  KIND.ksm_merge_one,
+  KIND.ksm_merge_with,
+  KIND.vmscan_write_folio,
+  KIND.collapse_huge_page,
+];
+
+/** Replays `trace` and grades it against its own answers. Deterministic. Throws as replayTrace does. */
+export function verifyTrace(
+  trace: LoadedTrace,
+  options: Partial<VerifyOptions> = {},
+): VerifyReport {
+  const full = {...VERIFY_DEFAULTS, ...options};
+  const compiled = compileTrace(trace);
+  const recorded = readRecorded(compiled);
+  const time = full.time ?? (hasBackground(trace) ? 'timed' : 'asap');
+  const differences = new Differences(compiled, full.perCause, full.differences);
+  const grader = new StateGrader(compiled, recorded, differences);
+  const run = makeRun(compiled, full, {order: full.order, time});
+  run.observer = grader;
+  run.kernel.mm.probe = grader;
+  run.execute();
+  const simulated = new TimingObserver(compiled.opCount);
+  if (full.durations) {
+    const timed = makeRun(compiled, full, {order: 'causal', time: 'think'});
+    timed.observer = simulated;
+    timed.execute();
+  }
+  const state = reportOf(run, 0);
+  return {
+    schema: VERIFY_SCHEMA,
+    trace: state.trace,
+    machine: state.machine,
+    kernel: state.kernel,
+    design: state.design,
+    seed: full.seed,
+    replay: {order: full.order, time, digest: state.digest},
+    faults: faultsPart(grader),
+    rss: rssPart(grader, recorded),
+    durations: gradeDurations(
+      compiled,
+      full.durations ? recorded.durations : [],
+      simulated,
+      recorded.recordCostNs,
+    ),
+    record_cost_ns: recorded.recordCostNs,
+    tlb: pairsOf(recorded.flushes, grader.flushes),
+    unmodelled: unmodelledPart(trace, grader),
+    warnings: state.checks.warnings,
+    findings: state.checks.findings,
+    causes: differences.report(),
+    differences: differences.list,
+  };
+}
+
+function makeRun(
+  compiled: CompiledTrace,
+  options: VerifyOptions,
+  how: Partial<ReplayOptions>,
+): ReplayRun {
+  const topology = loadMachine(options.machine);
+  const facts = kernelFacts(options.kernel, options.design);
+  return new ReplayRun(compiled, topology, facts, {
+    ...DEFAULT_OPTIONS,
+    seed: options.seed,
+    placement: 'free',
+    ...how,
+  });
+}
+
+function hasBackground(trace: LoadedTrace): boolean {
+  const {count, kind} = trace.events;
+  for (let i = 0; i < count; i++) if (BACKGROUND.includes(kind[i] as never)) return true;
+  return false;
+}
+
+function faultsPart(grader: StateGrader): VerifyReport['faults'] {
+  const classes: Record<string, {recorded: number; agreed: number}> = {};
+  let recorded = 0;
+  let agreed = 0;
+  for (const [name, tally] of grader.classes) {
+    if (tally.recorded === 0) continue;
+    classes[name] = {...tally};
+    recorded += tally.recorded;
+    agreed += tally.agreed;
+  }
+  return {
+    recorded,
+    agreed,
+    agreement: recorded === 0 ? 1 : agreed / recorded,
+    missing: grader.missing,
+    extra: grader.extra,
+    before_trace: grader.ungradedFaults,
+    classes,
+  };
+}
+
+function rssPart(grader: StateGrader, recorded: Recorded): VerifyReport['rss'] {
+  const {samples, exact} = grader;
+  const members = MEMBER_NAMES.map((name, member) => [name, grader.members[member]] as const);
+  return {
+    samples,
+    exact,
+    agreement: samples === 0 ? 1 : exact / samples,
+    mean_abs_error: samples === 0 ? 0 : grader.absError / samples,
+    max_abs_error: grader.maxError,
+    changes_exact: grader.changesExact,
+    members: Object.fromEntries(members.filter(([, counts]) => counts.samples > 0)),
+    records: {
+      recorded: recorded.stepOp.length,
+      simulated: grader.simulatedSteps,
+      matched: grader.matchedSteps,
+    },
+    before_trace: recorded.unknownRecords,
+  };
+}
+
+function pairsOf(
+  recorded: ReadonlyMap<string, number>,
+  simulated: ReadonlyMap<string, number>,
+): Record<string, CountPair> {
+  const names = [...new Set([...recorded.keys(), ...simulated.keys()])].sort();
+  return Object.fromEntries(
+    names.map((name) => [
+      name,
+      {recorded: recorded.get(name) ?? 0, simulated: simulated.get(name) ?? 0},
+    ]),
+  );
+}
+
+/** What the importer could not map, and what the replay did not carry out. */
+function unmodelledPart(trace: LoadedTrace, grader: StateGrader): Record<string, number> {
+  const counts: Record<string, number> = {...trace.footer?.unmodelled};
+  for (const [name, count] of grader.outcomes) counts[name] = count;
+  return counts;
+}

@@ -1,0 +1,432 @@
+// The recorded kernel's answers, sorted by the operation that they belong to.
+//
+// An answer belongs to the last operation that its task began (a kernel-mode fault inside a system call is an operation of
+// its own). Answers of tasks without operations (ksmd, kswapd, khugepaged) belong to the background.
+//
+// Recorded operations overlap; replayed in total order they do not. So expectations are serialised: every rss_stat record is
+// taken as a change against the record before it of the same counter, and the expected value after operation n is the sum of
+// the changes of operations 0..n. Where nothing overlapped this is the recorded value itself.
+//
+// Durations: from the event of the operation to sys_exit of its call (faults inside included), without the time that the
+// task stood runnable but not running: that is the recorded machine's other load.
+
+import {argNumber, argSigned, type EventColumns} from '../formats/columns.ts';
+import {FIRST_ANSWER, KIND, KIND_BY_CODE} from '../formats/kinds.ts';
+import {type CompiledTrace, timeOrder} from './tracks.ts';
+import {FaultEvidence, type FaultClass} from './verify_faults.ts';
+import {type MmLife, MmLives} from './verify_lives.ts';
+
+const PAGE_BYTES = 4096;
+/** flags word of sched_switch: preempted while runnable. */
+const PREEMPTED = 16;
+const STATE_MASK = 15;
+
+/** What the records say that a counter was after an operation. */
+export interface RssSample {
+  readonly op: number;
+  readonly life: MmLife;
+  readonly member: number;
+  /** Pages after the operation, and how many the operation changed it by. */
+  pages: number;
+  change: number;
+  /** Written by a task that replays nothing. */
+  readonly background: boolean;
+  /** Event of its last record. */
+  event: number;
+}
+
+/** A recorded page fault. */
+export interface RecordedFault {
+  readonly op: number;
+  readonly life: MmLife;
+  readonly faultClass: FaultClass;
+}
+
+/** A finished operation: when it ended, what it cost. */
+export interface RecordedDuration {
+  readonly op: number;
+  readonly name: string;
+  /** Last operation that began inside it; itself when none did. */
+  readonly lastOp: number;
+  /** Between its first and last event. */
+  readonly wallNs: number;
+  /** Of that, runnable but not running. */
+  readonly preemptedNs: number;
+  /** Tracepoints that fired in between: each costs the recorder's time. */
+  readonly records: number;
+}
+
+/** All answers of a recording. */
+export interface Recorded {
+  readonly lives: readonly MmLife[];
+  /** In order of operations. */
+  readonly samples: readonly RssSample[];
+  readonly faults: readonly RecordedFault[];
+  readonly durations: readonly RecordedDuration[];
+  /** tlb_flush records by `reason pages`, where pages is 0, 1, n or all. */
+  readonly flushes: ReadonlyMap<string, number>;
+  /** rss_stat records, and those of address spaces whose birth was not recorded. */
+  readonly rssRecords: number;
+  readonly unknownRecords: number;
+  /** Mean distance of the two records of one counter vector: what a record costs the recorded kernel, in ns. */
+  readonly recordCostNs: number;
+  /** Every record of a known address space by a task that replays something: operation (ascending), life x 4 + member, change. */
+  readonly stepOp: Int32Array;
+  readonly stepKey: Int32Array;
+  readonly stepChange: Int32Array;
+  /** By operation: the address space of its task before it; -1 unknown number. */
+  readonly opLife: Int32Array;
+}
+
+/** One task while the recording is read. */
+interface Reading {
+  track: number;
+  op: number;
+  /** The call that it is in, -1 for none; when it began; time lost to others; tracepoints so far. */
+  callOp: number;
+  preemptedNs: number;
+  records: number;
+  offSince: number;
+  /** Fault under way: last answer seen. */
+  faultOp: number;
+  faultStart: number;
+  faultEnd: number;
+  faultRecords: number;
+  faultPreemptedNs: number;
+  recordsInFault: number;
+  preemptedInFaultNs: number;
+  evidence: FaultEvidence;
+  lastRss: {timeNs: number; member: number; life: number} | null;
+}
+
+/** Name of a flush in the table of counts. */
+export function flushName(pages: number, reason: number): string {
+  const span = pages < 0 ? 'all' : pages > 1 ? 'n' : String(pages);
+  return `${FLUSH_REASONS[reason] ?? reason} pages:${span}`;
+}
+const FLUSH_REASONS = [
+  'task switch',
+  'remote shootdown',
+  'local shootdown',
+  'local mm shootdown',
+  'remote send ipi',
+  'remote wrong cpu',
+];
+
+/** Reads the answers. Cost: one pass over the events. */
+export function readRecorded(compiled: CompiledTrace): Recorded {
+  return new Reader(compiled).read();
+}
+
+class Reader {
+  private readonly events: EventColumns;
+  private readonly lives: MmLives;
+  private readonly tasks = new Map<number, Reading>();
+  private readonly opOfEvent: Int32Array;
+  private readonly opLife: Int32Array;
+  private readonly samples: RssSample[] = [];
+  private readonly sampleOf = new Map<string, RssSample>();
+  /** Last recorded value by life and member. */
+  private readonly last = new Map<number, number>();
+  private readonly steps: number[] = [];
+  private readonly faults: RecordedFault[] = [];
+  private readonly durations: RecordedDuration[] = [];
+  private readonly flushes = new Map<string, number>();
+  private rssRecords = 0;
+  private unknownRecords = 0;
+  private pairNs = 0;
+  private pairs = 0;
+  private latestOp = -1;
+
+  constructor(private readonly compiled: CompiledTrace) {
+    this.events = compiled.trace.events;
+    this.lives = new MmLives(compiled);
+    this.opOfEvent = new Int32Array(this.events.count).fill(-1);
+    for (let op = 0; op < compiled.opCount; op++) this.opOfEvent[compiled.opEvent[op]] = op;
+    this.opLife = new Int32Array(compiled.opCount).fill(-1);
+  }
+
+  read(): Recorded {
+    const {events} = this;
+    const order = timeOrder(events);
+    for (let n = 0; n < events.count; n++) {
+      const i = order === null ? n : order[n];
+      if (events.kind[i] < FIRST_ANSWER) this.operation(this.opOfEvent[i], i);
+      else this.answer(i);
+    }
+    for (const task of this.tasks.values()) this.endFault(task);
+    return {
+      lives: this.lives.lives,
+      samples: this.serialised(),
+      faults: this.faults.sort((a, b) => a.op - b.op),
+      durations: this.durations,
+      flushes: this.flushes,
+      rssRecords: this.rssRecords,
+      unknownRecords: this.unknownRecords,
+      recordCostNs: this.pairs === 0 ? 0 : this.pairNs / this.pairs,
+      ...this.sortedSteps(),
+      opLife: this.opLife,
+    };
+  }
+
+  private operation(op: number, i: number): void {
+    const {events, compiled} = this;
+    const track = compiled.opTrack[op];
+    const task = this.taskOf(events.tid[i]);
+    this.endFault(task);
+    if (task.track !== track) this.resetTask(task, track);
+    task.op = op;
+    this.latestOp = op;
+    const kind = events.kind[i];
+    // What is mapped inside an exec is mapped in the new image.
+    if (kind === KIND.map) this.lives.execEnded(track);
+    const life = this.lives.lifeOf(track);
+    this.opLife[op] = life.index;
+    task.records++;
+    if (kind === KIND.access) this.beginFault(task, op, events.timeNs[i]);
+    else if (kind === KIND.exit || (isSystemCall(kind) && task.callOp < 0))
+      this.beginCall(task, op);
+    if (kind === KIND.fork && compiled.opChild[op] >= 0) {
+      this.lives.forked(track, compiled.opChild[op], op, argNumber(events, i, 1));
+    } else if (kind === KIND.exec) this.lives.execBegan(track, op);
+  }
+
+  private answer(i: number): void {
+    const {events} = this;
+    const kind = events.kind[i];
+    if (kind === KIND.sched_switch) {
+      this.switched(i);
+      return;
+    }
+    const task = this.tasks.get(events.tid[i]) ?? this.taskOf(events.tid[i]);
+    task.records++;
+    task.recordsInFault++;
+    if (kind === KIND.rss_stat) this.rssStat(i, task);
+    else if (kind === KIND.tlb_flush) this.tlbFlush(i, task);
+    else if (kind === KIND.sys_exit) this.sysExit(i, task);
+    else if (kind === KIND.sys_enter) this.endFault(task);
+    else if (kind === KIND.exit_mmap) this.exitMmap(task, events.timeNs[i]);
+  }
+
+  private rssStat(i: number, task: Reading): void {
+    const {events} = this;
+    this.rssRecords++;
+    const mine = argNumber(events, i, 1) !== 0;
+    const member = argNumber(events, i, 2);
+    const pages = argNumber(events, i, 3) / PAGE_BYTES;
+    const forkChild = task.op < 0 ? -1 : this.compiled.opChild[task.op];
+    const life = this.lives.resolve(task.track, argNumber(events, i, 0), mine, forkChild);
+    this.pairCost(task, events.timeNs[i], member, life);
+    if (life === null || !life.known) {
+      this.unknownRecords++;
+      if (life === null) return;
+    }
+    const key = life.index * 4 + member;
+    const before = this.last.get(key);
+    this.last.set(key, pages);
+    const change = pages - (before ?? (life.known ? 0 : pages));
+    if (task.faultOp >= 0) {
+      if (life.index === this.opLife[task.faultOp]) task.evidence.rss(member, change);
+      this.faultAnswered(task, events.timeNs[i]);
+    }
+    if (life.known && task.op >= 0) this.steps.push(task.op, key, change);
+    this.addSample(task, life, member, change, i);
+  }
+
+  /** FILE directly before ANON in one vector: nothing but the record lies between them. */
+  private pairCost(task: Reading, timeNs: number, member: number, life: MmLife | null): void {
+    const {lastRss} = task;
+    const index = life?.index ?? -1;
+    if (lastRss !== null && lastRss.member === 0 && member === 1 && lastRss.life === index) {
+      const gapNs = timeNs - lastRss.timeNs;
+      if (gapNs < 5000) {
+        this.pairNs += gapNs;
+        this.pairs++;
+      }
+    }
+    task.lastRss = {timeNs, member, life: index};
+  }
+
+  private addSample(task: Reading, life: MmLife, member: number, change: number, i: number): void {
+    const background = task.op < 0;
+    const op = background ? this.latestOp : task.op;
+    if (op < 0) return;
+    const key = `${op} ${life.index} ${member} ${background}`;
+    let sample = this.sampleOf.get(key);
+    if (sample === undefined) {
+      sample = {op, life, member, pages: 0, change: 0, background, event: i};
+      this.sampleOf.set(key, sample);
+      this.samples.push(sample);
+    }
+    sample.change += change;
+    sample.event = i;
+  }
+
+  private sortedSteps(): Pick<Recorded, 'stepOp' | 'stepKey' | 'stepChange'> {
+    const {steps} = this;
+    const count = steps.length / 3;
+    const order = Int32Array.from({length: count}, (_, n) => n);
+    order.sort((a, b) => steps[a * 3] - steps[b * 3] || a - b);
+    const column = (k: number): Int32Array => order.map((n) => steps[n * 3 + k]);
+    return {stepOp: column(0), stepKey: column(1), stepChange: column(2)};
+  }
+
+  private serialised(): RssSample[] {
+    const sorted = this.samples.sort((a, b) => a.op - b.op);
+    const values = new Map<number, number>();
+    for (const sample of sorted) {
+      const key = sample.life.index * 4 + sample.member;
+      const value = (values.get(key) ?? 0) + sample.change;
+      values.set(key, value);
+      sample.pages = value;
+    }
+    return sorted;
+  }
+
+  private tlbFlush(i: number, task: Reading): void {
+    const {events} = this;
+    const pages = argSigned(events, i, 0);
+    const reason = argNumber(events, i, 1);
+    const name = flushName(pages, reason);
+    this.flushes.set(name, (this.flushes.get(name) ?? 0) + 1);
+    task.lastRss = null;
+    if (task.faultOp < 0) return;
+    task.evidence.flush(pages, reason);
+    if (reason === 3 || reason === 4) this.faultAnswered(task, events.timeNs[i]);
+  }
+
+  private faultAnswered(task: Reading, now: number): void {
+    task.faultEnd = now;
+    task.faultPreemptedNs = task.preemptedInFaultNs;
+    task.faultRecords = task.recordsInFault;
+  }
+
+  private sysExit(i: number, task: Reading): void {
+    this.endFault(task);
+    const nr = argNumber(this.events, i, 0);
+    if (nr === NR_EXECVE || nr === NR_EXECVEAT) this.lives.execEnded(task.track);
+    if (task.callOp >= 0) this.endCall(task, this.events.timeNs[i]);
+    task.callOp = -1;
+  }
+
+  private exitMmap(task: Reading, now: number): void {
+    const {callOp} = task;
+    if (callOp < 0) return;
+    const kind = this.events.kind[this.compiled.opEvent[callOp]];
+    if (kind === KIND.exit) {
+      this.endCall(task, now);
+      task.callOp = -1;
+    } else if (kind === KIND.exec) this.lives.execEnded(task.track);
+  }
+
+  private beginCall(task: Reading, op: number): void {
+    task.callOp = op;
+    task.preemptedNs = 0;
+    task.records = 0;
+  }
+
+  private endCall(task: Reading, now: number): void {
+    const {compiled} = this;
+    const i = compiled.opEvent[task.callOp];
+    this.durations.push({
+      op: task.callOp,
+      name: nameOf(this.events.kind[i]),
+      lastOp: task.op,
+      wallNs: now - this.events.timeNs[i],
+      preemptedNs: task.preemptedNs,
+      records: task.records,
+    });
+  }
+
+  private beginFault(task: Reading, op: number, now: number): void {
+    task.faultOp = op;
+    task.faultStart = now;
+    task.faultEnd = -1;
+    task.recordsInFault = 0;
+    task.preemptedInFaultNs = 0;
+    task.evidence.clear();
+  }
+
+  private endFault(task: Reading): void {
+    const op = task.faultOp;
+    if (op < 0) return;
+    task.faultOp = -1;
+    const i = this.compiled.opEvent[op];
+    const faultClass = task.evidence.classOf(argNumber(this.events, i, 1));
+    const life = this.lives.lives[this.opLife[op]];
+    this.faults.push({op, life, faultClass});
+    if (task.faultEnd < 0) return;
+    this.durations.push({
+      op,
+      name: `page_fault ${faultClass}`,
+      lastOp: op,
+      wallNs: task.faultEnd - task.faultStart,
+      preemptedNs: task.faultPreemptedNs,
+      records: task.faultRecords,
+    });
+  }
+
+  private switched(i: number): void {
+    const {events} = this;
+    const now = events.timeNs[i];
+    const out = this.tasks.get(argNumber(events, i, 0));
+    if (out !== undefined) {
+      const state = argNumber(events, i, 1);
+      const runnable = (state & PREEMPTED) !== 0 || (state & STATE_MASK) === 0;
+      out.offSince = runnable ? now : -1;
+    }
+    const back = this.tasks.get(argNumber(events, i, 2));
+    if (back === undefined || back.offSince < 0) return;
+    back.preemptedNs += now - back.offSince;
+    back.preemptedInFaultNs += now - back.offSince;
+    back.offSince = -1;
+  }
+
+  private taskOf(tid: number): Reading {
+    let task = this.tasks.get(tid);
+    if (task === undefined) {
+      task = freshReading();
+      this.tasks.set(tid, task);
+    }
+    return task;
+  }
+
+  /** The tid now is another task: a child that begins its operations, or the tid of a dead one used again. */
+  private resetTask(task: Reading, track: number): void {
+    Object.assign(task, freshReading());
+    task.track = track;
+  }
+}
+
+const NR_EXECVE = 59;
+const NR_EXECVEAT = 322;
+
+function freshReading(): Reading {
+  return {
+    track: -1,
+    op: -1,
+    callOp: -1,
+    preemptedNs: 0,
+    records: 0,
+    offSince: -1,
+    faultOp: -1,
+    faultStart: 0,
+    faultEnd: -1,
+    faultRecords: 0,
+    faultPreemptedNs: 0,
+    recordsInFault: 0,
+    preemptedInFaultNs: 0,
+    evidence: new FaultEvidence(),
+    lastRss: null,
+  };
+}
+
+/** Operations that are system calls with an end of their own in the recording. */
+function isSystemCall(kind: number): boolean {
+  if (kind < KIND.access) return true;
+  return kind === KIND.swapon || kind === KIND.swapoff || kind === KIND.io_submit;
+}
+
+function nameOf(kind: number): string {
+  return KIND_BY_CODE[kind]?.name ?? String(kind);
+}

@@ -1,0 +1,100 @@
+// Grades times: a replay in causal order with think time, each call's simulated time against its recorded one.
+//
+// A recorded call lasts from its first event to sys_exit, the faults inside it included; here that is the sum of the
+// operations from the call to the last one inside it. Recorded times contain the recorder: every tracepoint that fires costs
+// about a microsecond, so short calls look slower than they are. Ratios are given as measured, and with that cost taken off
+// the recorded side. Medians are given beside means because a recorded mean is moved by single interruptions of the guest.
+
+import type {Task} from '../kernel/task.ts';
+import {ticksToNs} from '../machine/time.ts';
+import type {DurationReport} from '../results/verify.ts';
+import type {ReplayObserver} from './observer.ts';
+import type {CompiledTrace} from './tracks.ts';
+import type {RecordedDuration} from './verify_record.ts';
+
+/** Keeps how long every operation took. */
+export class TimingObserver implements ReplayObserver {
+  /** By operation, NaN where it did not end. */
+  readonly ns: Float64Array;
+
+  constructor(opCount: number) {
+    this.ns = new Float64Array(opCount).fill(Number.NaN);
+  }
+
+  began(): void {}
+
+  ended(_t: Task, op: number, ticks: number): void {
+    this.ns[op] = ticksToNs(ticks);
+  }
+}
+
+interface Pair {
+  readonly recordedNs: number;
+  readonly simulatedNs: number;
+  readonly records: number;
+}
+
+/** Recorded against simulated durations by name, most frequent first. */
+export function gradeDurations(
+  compiled: CompiledTrace,
+  durations: readonly RecordedDuration[],
+  simulated: TimingObserver,
+  recordCostNs: number,
+): Record<string, DurationReport> {
+  const pairs = new Map<string, Pair[]>();
+  for (const duration of durations) {
+    const simulatedNs = simulatedTime(compiled, duration, simulated.ns);
+    const recordedNs = duration.wallNs - duration.preemptedNs;
+    if (Number.isNaN(simulatedNs) || recordedNs <= 0) continue;
+    const pair = {recordedNs, simulatedNs, records: duration.records};
+    const list = pairs.get(duration.name);
+    if (list === undefined) pairs.set(duration.name, [pair]);
+    else list.push(pair);
+  }
+  const sorted = [...pairs].sort((a, b) => b[1].length - a[1].length || (a[0] < b[0] ? -1 : 1));
+  return Object.fromEntries(sorted.map(([name, list]) => [name, report(list, recordCostNs)]));
+}
+
+/** Time of the call's operation and of those of the same task inside it. */
+function simulatedTime(
+  compiled: CompiledTrace,
+  duration: RecordedDuration,
+  ns: Float64Array,
+): number {
+  const {op, lastOp} = duration;
+  let sum = ns[op];
+  if (lastOp <= op) return sum;
+  const track = compiled.opTrack[op];
+  for (let inner = op + 1; inner <= lastOp; inner++) {
+    if (compiled.opTrack[inner] === track && !Number.isNaN(ns[inner])) sum += ns[inner];
+  }
+  return sum;
+}
+
+function report(pairs: readonly Pair[], recordCostNs: number): DurationReport {
+  const recorded = pairs.map((pair) => pair.recordedNs);
+  const simulated = pairs.map((pair) => pair.simulatedNs);
+  const corrected = median(pairs.map((pair) => pair.recordedNs - pair.records * recordCostNs));
+  const medians = {recorded: median(recorded), simulated: median(simulated)};
+  return {
+    count: pairs.length,
+    recorded_ns: mean(recorded),
+    simulated_ns: mean(simulated),
+    ratio: mean(simulated) / mean(recorded),
+    recorded_median_ns: medians.recorded,
+    simulated_median_ns: medians.simulated,
+    median_ratio: medians.simulated / medians.recorded,
+    records: mean(pairs.map((pair) => pair.records)),
+    corrected_ratio: corrected > 0 ? medians.simulated / corrected : null,
+  };
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = Float64Array.from(values).sort();
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}

@@ -1,0 +1,162 @@
+// A verification for people: the two agreements first, then what disagrees most and the first cases of it, then times.
+
+import pc from 'picocolors';
+import type {DifferenceReport, DurationReport, VerifyReport} from '../verify.ts';
+import {digits4, formatCount, formatNs, formatShare, padEnd, padStart, widthOf} from './number.ts';
+import type {DrawOptions} from './options.ts';
+
+const MAX_CAUSES = 25;
+/** Ratios within this factor of 1 are what is hoped for. */
+const GOOD_RATIO = 2;
+
+export function drawVerify(report: VerifyReport, options: DrawOptions = {}): string {
+  const colors = pc.createColors(options.color ?? false);
+  const flag = (text: string, good: boolean): string =>
+    good ? colors.green(text) : colors.red(text);
+  const blocks = [
+    header(report),
+    agreement(report, flag),
+    alarms(report).map(colors.red).join('\n'),
+    causes(report),
+    differences(report.differences),
+    classTable(report),
+    durationTable(report, flag),
+    tlbTable(report),
+    countsTable('unmodelled', report.unmodelled),
+  ];
+  return `${blocks.filter((block) => block !== '').join('\n\n')}\n`;
+}
+
+function header({trace, machine, kernel, seed, replay}: VerifyReport): string {
+  return [
+    `trace      ${trace.path}, ${formatCount(trace.events)} events (${trace.hash})`,
+    `machine    ${machine.name}, ${machine.cpus} CPUs, kernel ${kernel}, seed ${seed}`,
+    `states     order ${replay.order}, time ${replay.time}, digest ${replay.digest}`,
+  ].join('\n');
+}
+
+function agreement(report: VerifyReport, flag: (text: string, good: boolean) => string): string {
+  const {faults, rss} = report;
+  const {records} = rss;
+  const pages = `mean error ${digits4(rss.mean_abs_error)} pages, largest ${formatCount(rss.max_abs_error)}`;
+  return [
+    `faults     ${flag(formatShare(faults.agreement), faults.agreement >= 0.98)} agreed: ` +
+      `${formatCount(faults.agreed)} of ${formatCount(faults.recorded)}; ${formatCount(faults.missing)} did ` +
+      `not fault here, ${formatCount(faults.extra)} only here`,
+    `rss        ${flag(formatShare(rss.agreement), rss.agreement >= 0.9)} exact: ` +
+      `${formatCount(rss.exact)} of ${formatCount(rss.samples)} samples; ${pages}`,
+    `           ${formatCount(rss.changes_exact)} changes exact; records: ${formatCount(records.recorded)} ` +
+      `recorded, ${formatCount(records.simulated)} here, ${formatCount(records.matched)} match`,
+    `not graded ${formatCount(faults.before_trace)} faults and ${formatCount(rss.before_trace)} records of ` +
+      'address spaces older than the recording',
+  ].join('\n');
+}
+
+function alarms(report: VerifyReport): string[] {
+  const lines = report.findings.map((finding) => `FOUND ${finding}`);
+  for (const [text, count] of Object.entries(report.warnings)) {
+    lines.push(`WARNING ${text} (${formatCount(count)} times)`);
+  }
+  return lines;
+}
+
+function causes(report: VerifyReport): string {
+  const rows = report.causes
+    .slice(0, MAX_CAUSES)
+    .map(({cause, count, first_event: event}) => [cause, formatCount(count), String(event)]);
+  const more = report.causes.length - rows.length;
+  if (rows.length === 0) return '';
+  const table = align([['disagreement', 'count', 'first event'], ...rows]);
+  return more > 0 ? `${table}\n... and ${more} more` : table;
+}
+
+function differences(list: readonly DifferenceReport[]): string {
+  return list
+    .map((d) =>
+      [
+        `event ${d.event} at ${formatNs(d.time_ns)}, ${d.comm}/${d.tid}: ${d.operation}`,
+        `  ${d.cause}`,
+        `  recorded ${d.expected}, here ${d.found}`,
+      ].join('\n'),
+    )
+    .join('\n');
+}
+
+function classTable({faults}: VerifyReport): string {
+  const rows = Object.entries(faults.classes).map(([name, {recorded, agreed}]) => [
+    name,
+    formatCount(recorded),
+    formatCount(agreed),
+    formatShare(agreed / recorded),
+  ]);
+  return rows.length === 0 ? '' : align([['fault', 'recorded', 'agreed', 'share'], ...rows]);
+}
+
+function durationTable(
+  report: VerifyReport,
+  flag: (text: string, good: boolean) => string,
+): string {
+  const rows = Object.entries(report.durations).map(([name, d]) => durationRow(name, d, flag));
+  if (rows.length === 0) return '';
+  const head = [
+    'duration',
+    'count',
+    'recorded',
+    'here',
+    'ratio',
+    'median',
+    'here',
+    'ratio',
+    'corrected',
+  ];
+  const note = `a tracepoint record costs the recorded kernel ${formatNs(report.record_cost_ns)}; corrected: without that`;
+  return `${align([head, ...rows])}\n${note}`;
+}
+
+function durationRow(
+  name: string,
+  d: DurationReport,
+  flag: (text: string, good: boolean) => string,
+): string[] {
+  const ratio = (value: number): string =>
+    flag(value.toFixed(2), value <= GOOD_RATIO && value >= 1 / GOOD_RATIO);
+  return [
+    name,
+    formatCount(d.count),
+    formatNs(d.recorded_ns),
+    formatNs(d.simulated_ns),
+    ratio(d.ratio),
+    formatNs(d.recorded_median_ns),
+    formatNs(d.simulated_median_ns),
+    ratio(d.median_ratio),
+    d.corrected_ratio === null ? '-' : ratio(d.corrected_ratio),
+  ];
+}
+
+function tlbTable({tlb}: VerifyReport): string {
+  const rows = Object.entries(tlb).map(([name, {recorded, simulated}]) => [
+    name,
+    formatCount(recorded),
+    formatCount(simulated),
+  ]);
+  return rows.length === 0 ? '' : align([['tlb flush', 'recorded', 'here'], ...rows]);
+}
+
+function countsTable(title: string, counts: Readonly<Record<string, number>>): string {
+  const names = Object.keys(counts).sort();
+  if (names.length === 0) return '';
+  return align([[title, 'count'], ...names.map((name) => [name, formatCount(counts[name])])]);
+}
+
+/** First column left, the others right; a rule under the header. */
+function align(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => widthOf(row[i]))));
+  const lines = rows.map((row) =>
+    row
+      .map((text, i) => (i === 0 ? padEnd(text, widths[i]) : padStart(text, widths[i])))
+      .join('  ')
+      .trimEnd(),
+  );
+  const rule = '-'.repeat(widths.reduce((sum, width) => sum + width + 2, -2));
+  return [lines[0], rule, ...lines.slice(1)].join('\n');
+}

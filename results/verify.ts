@@ -1,0 +1,108 @@
+// How close a replay came to the recorded kernel, as one plain JSON object. The names are fixed: other tools read them.
+// replay/ fills this in; nothing here knows about simulation.
+
+/** Name and version of the schema that `verify --json` prints. */
+export const VERIFY_SCHEMA = 'mmreplay.verify/1';
+
+/** Recorded against simulated times of one kind of call or fault. */
+export interface DurationReport {
+  readonly count: number;
+  /** Means over the same operations; time runnable but not running is taken off the recorded ones. */
+  readonly recorded_ns: number;
+  readonly simulated_ns: number;
+  /** simulated_ns / recorded_ns. */
+  readonly ratio: number;
+  readonly recorded_median_ns: number;
+  readonly simulated_median_ns: number;
+  readonly median_ratio: number;
+  /** Tracepoints that fired per operation. */
+  readonly records: number;
+  /** simulated / (recorded - records * record_cost_ns), of the medians; null when nothing would be left. */
+  readonly corrected_ratio: number | null;
+}
+
+/** One kind of disagreement: how often, and the first of them. */
+export interface CauseReport {
+  readonly cause: string;
+  readonly count: number;
+  /** Event index of the first. */
+  readonly first_event: number;
+}
+
+/** One disagreement. */
+export interface DifferenceReport {
+  readonly event: number;
+  readonly time_ns: number;
+  readonly tid: number;
+  readonly comm: string;
+  readonly operation: string;
+  readonly cause: string;
+  readonly expected: string;
+  readonly found: string;
+}
+
+/** Counts of one thing on both sides. */
+export interface CountPair {
+  readonly recorded: number;
+  readonly simulated: number;
+}
+
+/** What `mmreplay verify --json` prints. */
+export interface VerifyReport {
+  readonly schema: typeof VERIFY_SCHEMA;
+  readonly trace: {readonly path: string; readonly hash: string; readonly events: number};
+  readonly machine: {readonly name: string; readonly cpus: number; readonly hash: string};
+  readonly kernel: string;
+  readonly design: Readonly<Record<string, string>>;
+  readonly seed: number;
+  /** How states were replayed; durations are replayed causal + think. */
+  readonly replay: {readonly order: string; readonly time: string; readonly digest: string};
+  readonly faults: {
+    /** Recorded page faults in address spaces that the recording shows from their birth. */
+    readonly recorded: number;
+    /** Of these, faults here too and of the same class. */
+    readonly agreed: number;
+    /** agreed / recorded; 1 when there are none. */
+    readonly agreement: number;
+    /** Of these, did not fault here. */
+    readonly missing: number;
+    /** Faults here during operations that have none in the recording. */
+    readonly extra: number;
+    /** Recorded faults that cannot be graded: the address space is older than the recording. */
+    readonly before_trace: number;
+    readonly classes: Readonly<
+      Record<string, {readonly recorded: number; readonly agreed: number}>
+    >;
+  };
+  readonly rss: {
+    /** Counters compared, each after an operation that the recording shows to have changed it. */
+    readonly samples: number;
+    readonly exact: number;
+    readonly agreement: number;
+    /** Mean of |simulated - recorded| over all samples, in pages. */
+    readonly mean_abs_error: number;
+    readonly max_abs_error: number;
+    /** Samples whose change by the operation is exact, whatever went wrong before. */
+    readonly changes_exact: number;
+    readonly members: Readonly<Record<string, {readonly samples: number; readonly exact: number}>>;
+    /** Every rss_stat record on its own: how many of the recorded ones have an equal one in the same operation. */
+    readonly records: CountPair & {readonly matched: number};
+    readonly before_trace: number;
+  };
+  readonly durations: Readonly<Record<string, DurationReport>>;
+  /** What one tracepoint record costs the recorded kernel: part of every recorded duration. */
+  readonly record_cost_ns: number;
+  /** Flushes by reason and pages. */
+  readonly tlb: Readonly<Record<string, CountPair>>;
+  /** Events of the recording that the model does not know, and operations that it did not carry out. */
+  readonly unmodelled: Readonly<Record<string, number>>;
+  readonly warnings: Readonly<Record<string, number>>;
+  readonly findings: readonly string[];
+  readonly causes: readonly CauseReport[];
+  readonly differences: readonly DifferenceReport[];
+}
+
+/** The smaller of the two agreements: what --bar is compared with. */
+export function agreementOf(report: VerifyReport): number {
+  return Math.min(report.faults.agreement, report.rss.agreement);
+}
