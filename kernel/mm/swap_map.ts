@@ -51,11 +51,13 @@ export class SwapArea {
   private readonly usedIn: Uint16Array;
   /** Clusters never used begin here. */
   private freshCluster = 0;
-  /** Clusters that became empty, last in first out. */
+  /** Clusters that became empty, last in first out, and which are on that list. */
   private readonly freeClusters: number[] = [];
+  private readonly listed: Uint8Array;
   /** Where the search of partly used clusters goes on. */
   private scanCluster = 0;
-  private readonly current: Int32Array;
+  /** Per CPU: the slot of its cluster to try next, 0 for none. */
+  private readonly next: Int32Array;
 
   constructor(
     readonly type: number,
@@ -70,7 +72,8 @@ export class SwapArea {
     this.cache = new Int32Array(slots);
     this.usedIn = new Uint16Array(Math.ceil(slots / SWAP_CLUSTER));
     this.usedIn[0] = 1;
-    this.current = new Int32Array(cpus).fill(-1);
+    this.listed = new Uint8Array(this.usedIn.length);
+    this.next = new Int32Array(cpus);
   }
 
   /** Slots free for use. */
@@ -90,14 +93,13 @@ export class SwapArea {
    */
   alloc(cpu: number, pages: number): number {
     if (!this.writeOk) return 0;
-    if (pages === 1) {
-      const offset = this.inCluster(this.current[cpu], 1);
+    if (pages === 1 && this.next[cpu] !== 0) {
+      const offset = this.takeFrom(cpu, this.next[cpu], 1);
       if (offset !== 0) return offset;
     }
     const fresh = this.takeFreeCluster();
     if (fresh >= 0) {
-      if (pages === 1) this.current[cpu] = fresh;
-      const offset = this.inCluster(fresh, pages);
+      const offset = this.takeFrom(cpu, fresh << CLUSTER_SHIFT, pages);
       if (offset !== 0) return offset;
     }
     return pages === 1 ? this.scan(cpu) : 0;
@@ -199,26 +201,34 @@ export class SwapArea {
     if (this.contents !== null) this.contents[offset] = 0;
     this.inuse--;
     const cluster = offset >>> CLUSTER_SHIFT;
-    if (--this.usedIn[cluster] === 0) this.freeClusters.push(cluster);
+    if (--this.usedIn[cluster] === 0 && this.listed[cluster] === 0) {
+      this.listed[cluster] = 1;
+      this.freeClusters.push(cluster);
+    }
     return true;
   }
 
   private takeFreeCluster(): number {
-    while (this.freeClusters.length > 0) {
-      const cluster = this.freeClusters.pop();
-      if (cluster !== undefined && this.usedIn[cluster] === 0) return cluster;
+    for (let cluster = this.freeClusters.pop(); cluster !== undefined; ) {
+      this.listed[cluster] = 0;
+      if (this.usedIn[cluster] === 0) return cluster;
+      cluster = this.freeClusters.pop();
     }
     return this.freshCluster < this.usedIn.length ? this.freshCluster++ : -1;
   }
 
-  /** Lowest run of free slots in a cluster, 0 for none. */
-  private inCluster(cluster: number, pages: number): number {
-    if (cluster < 0 || this.usedIn[cluster] + pages > SWAP_CLUSTER) return 0;
-    const first = cluster << CLUSTER_SHIFT;
-    const end = Math.min(first + SWAP_CLUSTER, this.slots);
-    for (let at = first === 0 && pages === 1 ? 1 : first; at + pages <= end; at += pages) {
-      if (at > 0 && this.isFreeRun(at, pages)) return this.take(at, pages);
+  /** Takes the first run of free slots from `from` to the end of its cluster, 0 when there is none. */
+  private takeFrom(cpu: number, from: number, pages: number): number {
+    const end = Math.min((from | (SWAP_CLUSTER - 1)) + 1, this.slots);
+    for (let at = from === 0 ? pages : from; at + pages <= end; at += pages) {
+      if (!this.isFreeRun(at, pages)) continue;
+      this.map.fill(SWAP_HAS_CACHE, at, at + pages);
+      this.inuse += pages;
+      this.usedIn[at >>> CLUSTER_SHIFT] += pages;
+      if (pages === 1) this.next[cpu] = (at + 1) & (SWAP_CLUSTER - 1) ? at + 1 : 0;
+      return at;
     }
+    if (pages === 1) this.next[cpu] = 0;
     return 0;
   }
 
@@ -227,22 +237,15 @@ export class SwapArea {
     return true;
   }
 
-  private take(at: number, pages: number): number {
-    this.map.fill(SWAP_HAS_CACHE, at, at + pages);
-    this.inuse += pages;
-    this.usedIn[at >>> CLUSTER_SHIFT] += pages;
-    return at;
-  }
-
   /** Partly used clusters, from where the last search ended. */
   private scan(cpu: number): number {
     const clusters = this.usedIn.length;
     for (let i = 0; i < clusters; i++) {
       const cluster = (this.scanCluster + i) % clusters;
-      const offset = this.inCluster(cluster, 1);
+      if (this.usedIn[cluster] === SWAP_CLUSTER) continue;
+      const offset = this.takeFrom(cpu, cluster << CLUSTER_SHIFT, 1);
       if (offset === 0) continue;
       this.scanCluster = cluster;
-      this.current[cpu] = cluster;
       return offset;
     }
     return 0;
