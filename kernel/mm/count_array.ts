@@ -23,7 +23,7 @@ export class CountArray {
   }
 
   increment(index: number): void {
-    if (++this.low[index] === 0) this.carry(index, 1);
+    if (++this.low[index] === WORD) this.carry(index, 1);
   }
 
   /** Subtracts one; the count must not be 0. */

@@ -46,6 +46,11 @@ export class PerCpuPages {
     this.first = buddy.lists.allocate(cpus * LISTS);
   }
 
+  /** Pages of one batch, before any scaling. */
+  get batch(): number {
+    return this.sizes.batch;
+  }
+
   /** pcp_allowed_order. */
   allowsOrder(order: number): boolean {
     if (order === 0) return true;
