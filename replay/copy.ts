@@ -26,13 +26,16 @@ import {blocksOnOthers} from './dependencies.ts';
 import {OperationGate} from './gate.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayRun} from './replay_run.ts';
-import type {Track} from './tracks.ts';
+import {INTERRUPTED, type Track} from './tracks.ts';
 
 /** Pids of copy n are those of the recording plus n times this; larger than any pid_max. */
 export const TID_STRIDE = 2 ** 23;
 
 /** What pthread_create asks for, as far as it matters here. */
 const CLONE_THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+
+/** Time that moving a task to another CPU takes (stop_one_cpu), assumption. */
+const MIGRATION_NS = 1000;
 
 const END_OF_TRACE: Waitable = {name: 'nothing: its part of the trace is over'};
 
@@ -200,7 +203,8 @@ export class TraceCopy {
 
   /** `arrive` as plain code, where nothing has to be waited for and nobody else is due meanwhile. */
   private arriveAtOnce(t: Task, op: number): boolean {
-    const {compiled, options, kernel} = this.run;
+    const {compiled, options, kernel, placer} = this.run;
+    if (placer.follows && placer.cpuOfOp(op, this.index) !== t.cpu.id) return false;
     if (options.time === 'think') {
       if (compiled.opSleepNs[op] > 0 || !this.gate.isOpen(op)) return false;
       const thinkNs = compiled.opThinkNs[op];
@@ -229,6 +233,13 @@ export class TraceCopy {
       if (t.cpu.settle()) yield;
       yield* this.gate.wait(t, op);
     }
+    if (this.run.placer.follows) yield* this.follow(t, this.run.placer.cpuOfOp(op, this.index));
+  }
+
+  /** Moves the task to the CPU of the recording: it sleeps for a moment and wakes up there. */
+  private *follow(t: Task, cpu: number): Code {
+    t.pinnedCpu = cpu;
+    if (t.cpu.id !== cpu) yield* this.run.kernel.sched.sleep(t, nsToTicks(MIGRATION_NS));
   }
 
   private *carryOut(t: Task, op: number, kind: number, i: number): Code<Outcome> {
@@ -252,6 +263,7 @@ export class TraceCopy {
         return 'done';
       case KIND.wait4:
         if (this.neverReturned(op)) return yield* this.waitForEver(t, op);
+        if (compiled.opReaped[op] === INTERRUPTED) return yield* this.interruptedWait(t, op);
         break;
       default:
     }
@@ -263,6 +275,13 @@ export class TraceCopy {
   private neverReturned(op: number): boolean {
     const {compiled} = this.run;
     return compiled.trace.header.source !== 'generated' && Number.isNaN(compiled.opDurationNs[op]);
+  }
+
+  /** Signals are not in the trace: a wait that one ended lasts as long as it did. */
+  private *interruptedWait(t: Task, op: number): Code<Outcome> {
+    const {compiled, kernel, options} = this.run;
+    if (options.time !== 'asap') yield* kernel.sched.sleep(t, nsToTicks(compiled.opDurationNs[op]));
+    return 'done';
   }
 
   private *waitForEver(t: Task, op: number): Code<Outcome> {
@@ -282,6 +301,7 @@ export class TraceCopy {
       childTid: this.pidOf(track.tid),
       childTgid: this.pidOf(track.tgid),
       comm: track.comm,
+      ...(placer.follows ? {pinnedCpu: placer.cpuOf(track, this.index)} : {}),
       program: (task) => {
         if (placer.pins) task.pinnedCpu = t.pinnedCpu;
         return this.operations(task, track);

@@ -12,8 +12,8 @@ export type TimeMode = (typeof TIMES)[number];
 
 /**
  * Where tasks start. `scatter` and `compact` spread the first CPU of each adopted task and leave the rest to the
- * scheduler; with `pin-` the task and its children stay there; `recorded` pins to the recorded CPU, `free` leaves
- * everything to the scheduler.
+ * scheduler; with `pin-` the task and its children stay there; `recorded` pins to the first recorded CPU, `follow` moves
+ * each task to the recorded CPU before every operation, `free` leaves everything to the scheduler.
  */
 export const PLACEMENTS = [
   'scatter',
@@ -21,6 +21,7 @@ export const PLACEMENTS = [
   'pin-scatter',
   'pin-compact',
   'recorded',
+  'follow',
   'free',
 ] as const;
 export type Placement = (typeof PLACEMENTS)[number];

@@ -24,10 +24,21 @@ export class Placer {
     return this.placement === 'recorded' || this.placement.startsWith('pin-');
   }
 
+  /** True when every operation runs on the CPU that it was recorded on. */
+  get follows(): boolean {
+    return this.placement === 'follow';
+  }
+
+  /** CPU on which operation `op` was recorded. */
+  cpuOfOp(op: number, copy: number): number {
+    const {opEvent, trace, recordedCpus} = this.compiled;
+    return (trace.events.cpu[opEvent[op]] + copy * recordedCpus) % this.topology.cpuCount;
+  }
+
   /** CPU of an adopted task, -1 to leave it to the scheduler. */
   cpuOf(track: Track, copy: number): number {
     if (this.placement === 'free') return -1;
-    if (this.placement === 'recorded') {
+    if (this.placement === 'recorded' || this.follows) {
       return (track.firstCpu + copy * this.compiled.recordedCpus) % this.topology.cpuCount;
     }
     return this.order[this.next++ % this.order.length];

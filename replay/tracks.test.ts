@@ -3,7 +3,7 @@ import {test} from 'node:test';
 import {KIND} from '../formats/kinds.ts';
 import {TraceWriter} from '../formats/writer.ts';
 import {traceFrom} from './generated.ts';
-import {compileTrace, type CompiledTrace} from './tracks.ts';
+import {compileTrace, INTERRUPTED, type CompiledTrace} from './tracks.ts';
 
 /** Compiles the events that `write` appends, as a recording. */
 function compiled(write: (writer: TraceWriter) => void, source = 'perf-script'): CompiledTrace {
@@ -65,6 +65,27 @@ test('sleep inside a modelled operation is not replayed: it re-emerges', () => {
   assert.equal(opDurationNs[0], 530);
   assert.equal(opSleepNs[1], 0);
   assert.equal(opThinkNs[1], 10);
+});
+
+test('what happens inside a system call is part of it and no think time', () => {
+  const {opThinkNs, opDurationNs} = compiled((w) => {
+    w.append(KIND.exec, 0, 7, 0, 0);
+    w.append(KIND.map, 300, 7, 0, 0x1000, 0x1000, 0, 3, 2, 0);
+    w.append(KIND.access, 500, 7, 0, 0x1000, 2, 0);
+    w.append(KIND.sys_exit, 900, 7, 0, 59, 0);
+    w.append(KIND.access, 950, 7, 0, 0x1000, 6, 0);
+  });
+  assert.deepEqual([...opThinkNs], [0, 0, 0, 50]);
+  assert.equal(opDurationNs[0], 900);
+});
+
+test('a wait4 that a signal ended waits for no child', () => {
+  const {opReaped, opDurationNs} = compiled((w) => {
+    w.append(KIND.wait4, 0, 7, 0, 8, 0);
+    w.append(KIND.sys_exit, 400, 7, 0, 61, -512);
+  });
+  assert.equal(opReaped[0], INTERRUPTED);
+  assert.equal(opDurationNs[0], 400);
 });
 
 test('an access ends with the last answer that follows it', () => {

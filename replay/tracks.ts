@@ -17,6 +17,10 @@ import type {LoadedTrace} from '../formats/reader.ts';
 
 const NO_TRACK = -1;
 const NO_CALL = -1;
+/** opReaped of a wait4 that a signal interrupted. */
+export const INTERRUPTED = -2;
+/** -EINTR, -ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK. */
+const INTERRUPTED_RESULTS: readonly number[] = [-4, -512, -513, -514, -516];
 /** sched_switch.prev_state without the preempted bit. */
 const STATE_MASK = 15;
 const RUNNABLE = 0;
@@ -53,10 +57,14 @@ export interface CompiledTrace {
   readonly opDurationNs: Float64Array;
   /** Track that a fork operation starts, -1 for other operations. */
   readonly opChild: Int32Array;
-  /** For a wait4 that recorded which child it got: the child's track, else -1. */
+  /** For a wait4 that recorded which child it got: the child's track; INTERRUPTED when a signal ended it; else -1. */
   readonly opReaped: Int32Array;
   /** Causal edges `from op -> to op` other than fork and program order, by kind. */
-  readonly edges: readonly {readonly kind: 'wake' | 'wait' | 'lock'; readonly from: number; readonly to: number}[];
+  readonly edges: readonly {
+    readonly kind: 'wake' | 'wait' | 'lock';
+    readonly from: number;
+    readonly to: number;
+  }[];
   /** Operations by recorded CPU count. */
   readonly recordedCpus: number;
   readonly durationNs: number;
@@ -83,7 +91,8 @@ interface Cursor {
 /** Events in order of time, file order among equals; null when the file already is in order. */
 export function timeOrder(events: EventColumns): Int32Array | null {
   let sorted = true;
-  for (let i = 1; i < events.count && sorted; i++) sorted = events.timeNs[i] >= events.timeNs[i - 1];
+  for (let i = 1; i < events.count && sorted; i++)
+    sorted = events.timeNs[i] >= events.timeNs[i - 1];
   if (sorted) return null;
   const order = Int32Array.from({length: events.count}, (_, i) => i);
   return order.sort((a, b) => events.timeNs[a] - events.timeNs[b] || a - b);
@@ -267,6 +276,7 @@ class Compiler {
   }
 
   private reaped(op: number, pid: number): void {
+    if (INTERRUPTED_RESULTS.includes(pid)) this.opReaped[op] = INTERRUPTED;
     const track = pid > 0 ? this.dead.get(pid) : undefined;
     if (track === undefined) return;
     this.opReaped[op] = track;
