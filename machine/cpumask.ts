@@ -28,6 +28,16 @@ export class CpuMask {
     return true;
   }
 
+  /** True when there is a member other than `cpu`. */
+  hasOther(cpu: number): boolean {
+    const {words} = this;
+    for (let w = 0; w < words.length; w++) {
+      const own = w === cpu >>> 5 ? 1 << (cpu & 31) : 0;
+      if ((words[w] & ~own) !== 0) return true;
+    }
+    return false;
+  }
+
   get size(): number {
     let count = 0;
     for (let word of this.words) for (; word !== 0; word &= word - 1) count++;

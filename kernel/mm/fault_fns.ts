@@ -3,6 +3,7 @@
 import type {Kernel} from '../kernel.ts';
 
 const NAMES = [
+  'user_access',
   'asm_exc_page_fault',
   'do_user_addr_fault',
   'lock_vma_under_rcu',

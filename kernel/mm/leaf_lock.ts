@@ -1,22 +1,31 @@
-// Spinlocks under which nothing waits for anybody: page-table locks, zone and LRU locks, per-CPU lists. Code under such a lock
-// runs through in one go here, so the lock needs no queue of processes: it is the tick at which it is free again. Whoever
-// comes earlier stalls for the difference, in order of arrival, and pays for the line's way from the last holder's CPU.
+// Spinlocks under which nothing waits for anybody: page-table locks, zone and LRU locks. Code under such a lock runs through in
+// one go here, so the lock needs no queue of processes: it is the tick at which it is free again. Whoever comes earlier
+// stalls for the difference, in order of arrival, and pays for the line's way from the last holder's CPU.
 //
 // Exact when the takers' clocks are settled at the acquisition; a fault takes its locks at most a microsecond after it
 // settled, so two faults that start within that time may be served in order of their start. Statistics as for any spinlock.
+//
+// Now and then a page-table lock is held while IPIs are waited for (the flush of a COW). Then `hold` is in force: takers
+// must look at `busy` first, and spin.
 
 import type {Cpu} from '../../machine/cpu.ts';
+import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {LockStats} from '../locking/stats.ts';
+import type {Task} from '../task.ts';
+
+/** Length of one look at a held lock: a PAUSE loop re-reads the line about that often. */
+const SPIN_TICKS = 500;
 
 /** Locks of one class in one array: a page-table lock costs 10 bytes. */
 export class LeafLocks {
   private freeTick: Float64Array;
   private lastCpu: Int16Array;
+  private readonly held = new Set<number>();
   private readonly stats: LockStats;
+  private readonly kernel: Kernel;
   private readonly fn: number;
   private takenTick = 0;
-  private readonly kernel: Kernel;
 
   constructor(kernel: Kernel, className: string, locks: number) {
     this.kernel = kernel;
@@ -26,40 +35,66 @@ export class LeafLocks {
     this.fn = kernel.fn('native_queued_spin_lock_slowpath');
   }
 
-  /** spin_lock of lock `index`, whose line is home on `node`; `fn` is who asks. Never fails: the wait is stalled. */
+  /** spin_lock of lock `index`, whose line is home on `node`; `fn` is who asks. The wait, if any, is stalled. */
   lock(cpu: Cpu, index: number, node: number, fn: number): void {
     if (index >= this.freeTick.length) this.grow(index);
-    const {kernel, stats} = this;
-    const {topology} = kernel.machine;
+    const {stats} = this;
+    const {topology, engine} = this.kernel.machine;
     const last = this.lastCpu[index];
     let ticks = topology.atomicLocalTicks;
-    if (last !== cpu.id) {
+    if (last === cpu.id) {
+      stats.handoff[0]++;
+    } else {
       if (last >= 0) {
         ticks = topology.transferTicks(last, cpu.id, node);
         stats.handoff[topology.distance(last, cpu.id)]++;
       }
       this.lastCpu[index] = cpu.id;
-    } else {
-      stats.handoff[0]++;
     }
-    const now = kernel.machine.engine.now + cpu.pendingTicks;
+    const now = engine.now + cpu.pendingTicks;
     const wait = this.freeTick[index] - now;
     if (wait > 0) {
       stats.contended++;
       stats.waited(fn, wait);
-      cpu.stall(wait + ticks, this.fn);
-    } else {
-      cpu.stall(ticks, this.fn);
+      ticks += wait;
     }
+    cpu.stall(ticks, this.fn);
     stats.acquired++;
-    this.takenTick = kernel.machine.engine.now + cpu.pendingTicks;
+    this.takenTick = now + ticks;
   }
 
-  /** spin_unlock. Leaf locks of one class nest at most once, the inner one released first. */
+  /** spin_unlock. */
   unlock(cpu: Cpu, index: number): void {
     const now = this.kernel.machine.engine.now + cpu.pendingTicks;
-    this.stats.holdTicks += Math.max(now - this.takenTick, 0);
+    const held = now - this.takenTick;
+    if (held > 0) this.stats.holdTicks += held;
     this.freeTick[index] = now;
+  }
+
+  /** True while somebody holds the lock across waiting: `spin` first. */
+  busy(index: number): boolean {
+    return this.held.size !== 0 && this.held.has(index);
+  }
+
+  /** The holder, who has called `lock`, is going to wait with the lock held. */
+  hold(index: number): void {
+    this.held.add(index);
+  }
+
+  /** Ends `hold`; `unlock` follows. */
+  unhold(index: number): void {
+    this.held.delete(index);
+  }
+
+  /** Spins until the lock is no longer held across waiting. */
+  *spin(t: Task, index: number, fn: number): Code {
+    const since = this.kernel.machine.engine.now;
+    this.stats.contended++;
+    while (this.held.has(index)) {
+      t.cpu.stall(SPIN_TICKS, this.fn);
+      if (t.cpu.settle()) yield;
+    }
+    this.stats.waited(fn, this.kernel.machine.engine.now - since);
   }
 
   /** The object is freed: the next one in its place has a new lock. */

@@ -1,14 +1,70 @@
-// mm/memory.c: fork's copy of page tables.
-import {bug} from '../../machine/assert.ts';
+// mm/memory.c: fork's copy of page tables (copy_page_range), 6.18.
+//
+// Copied are VMAs with an anon_vma, pfn maps and write-protected userfaultfd ranges; what a file can give again is left to the
+// child's faults. In a COW mapping both sides lose write access: one PROTECTION_PAGE pair around the VMA, write_protect_seq odd
+// meanwhile; the parent's TLB flush comes after all VMAs (dup_mmap). A pinned exclusive page is copied at once. Counters of the
+// child go up per PTE table, after its locks are dropped.
+
 import type {Code} from '../../machine/engine.ts';
+import {setPte} from '../arch/x86/mm/pgtable.ts';
+import {
+  is_migration_entry,
+  MARKER_GUARD,
+  MARKER_POISONED,
+  PTE_DEVICE_EXCLUSIVE,
+  PTE_DEVICE_READ,
+  PTE_DEVICE_WRITE,
+  PTE_DIRTY,
+  PTE_KIND,
+  PTE_MARKER,
+  PTE_MIGRATION_READ,
+  PTE_PROTNONE,
+  PTE_SPECIAL,
+  PTE_SWAP,
+  PTE_SWP_EXCLUSIVE,
+  PTE_UFFD_WP,
+  PTE_WRITE,
+  PTE_YOUNG,
+} from '../arch/x86/mm/pgtable_bits.ts';
+import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
+import {addPteMapping, folio_maybe_dma_pinned} from './folio_counts.ts';
+import {folio_add_lru_vma} from './folio_lru.ts';
+import {dirtyPte, pageWorkTicks, pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
+import {
+  mmu_notifier_invalidate_range_end,
+  mmu_notifier_invalidate_range_start,
+} from './mmu_notifier.ts';
+import {MMU_NOTIFY_PROTECTION_PAGE, MmuNotifierRange} from './mmu_notifier_types.ts';
+import {compound_head, folio_test_anon} from './page.ts';
+import {alloc_folio} from './page_alloc.ts';
+import {PG_anon_exclusive, PG_swapbacked, PG_uptodate} from './page_flags.ts';
+import {folio_add_new_anon_rmap} from './rmap.ts';
+import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from './rss.ts';
+import {add_mm_rss_vec} from './rss_stat.ts';
+import {
+  is_cow_mapping,
+  VM_HUGETLB,
+  VM_MIXEDMAP,
+  VM_PFNMAP,
+  VM_SHARED,
+  VM_UFFD_WP,
+} from './vma_flags.ts';
 import type {VmArea} from './vma.ts';
+
+const ENOMEM = 12;
+
+/** vma_needs_copy. */
+function vma_needs_copy(dst: VmArea, src: VmArea): boolean {
+  if (dst.uffd !== 0 && (dst.flags & VM_UFFD_WP) !== 0) return true;
+  return (src.flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0 || src.anonVma !== null;
+}
 
 /**
  * copy_page_range: copies the PTEs of `srcVma` for the child. Caller: dup_mmap with both mmap_locks for write, after the child's
- * VMA is linked. Decides itself whether anything need be copied (vma_needs_copy). Returns 0 or -12 (ENOMEM).
+ * VMA is linked. Decides itself whether anything need be copied. Returns 0 or -12 (ENOMEM).
  */
 export function* copy_page_range(
   k: Kernel,
@@ -18,5 +74,205 @@ export function* copy_page_range(
   dstVma: VmArea,
   srcVma: VmArea,
 ): Code<number> {
-  return bug(`not there yet ${k} ${t} ${dst} ${src} ${dstVma} ${srcVma}`);
+  const {mm} = k;
+  if (!vma_needs_copy(dstVma, srcVma)) return 0;
+  t.cpu.charge(mm.costs.copyVmaTicks, mm.fns.copy_page_range);
+  if ((srcVma.flags & VM_HUGETLB) !== 0) {
+    const {copy_hugetlb_page_range} = mm.hooks;
+    if (copy_hugetlb_page_range === null) return 0;
+    return yield* copy_hugetlb_page_range(t, dst, src, dstVma, srcVma);
+  }
+  if (!is_cow_mapping(srcVma.flags)) return yield* copyTables(k, t, dst, src, dstVma, srcVma);
+  const {start, end} = srcVma;
+  const range = new MmuNotifierRange(
+    MMU_NOTIFY_PROTECTION_PAGE,
+    src,
+    srcVma,
+    start,
+    end,
+    'copy_page_range',
+  );
+  yield* mmu_notifier_invalidate_range_start(k, t, range);
+  src.user!.writeProtectSeq++;
+  const result = yield* copyTables(k, t, dst, src, dstVma, srcVma);
+  src.user!.writeProtectSeq++;
+  yield* mmu_notifier_invalidate_range_end(k, t, range);
+  return result;
+}
+
+/** copy_p4d_range and below, a PTE table at a time. */
+function* copyTables(
+  k: Kernel,
+  t: Task,
+  dst: MmStruct,
+  src: MmStruct,
+  dstVma: VmArea,
+  srcVma: VmArea,
+): Code<number> {
+  const {mm} = k;
+  const {hooks, fns} = mm;
+  const from = src.user!;
+  const to = dst.user!;
+  const cursor = new PgtableCursor();
+  const vec = new Int32Array(4);
+  startRange(cursor, srcVma.start, srcVma.end);
+  while (nextRange(from.pgd, cursor)) {
+    if (cursor.level > 0) {
+      const {slot, vpn} = cursor;
+      const copied = hooks.copy_huge_pmd?.(t, dst, src, dstVma, srcVma, slot, vpn) ?? false;
+      if (!copied) {
+        if (hooks.split_huge === null) return -ENOMEM;
+        yield* hooks.split_huge(t, srcVma, slot, vpn);
+        cursor.next = vpn;
+      }
+      if (t.cpu.settle()) yield;
+      continue;
+    }
+    const target = pte_alloc(k, t, to, cursor.vpn);
+    if (target < 0) return -ENOMEM;
+    if (t.cpu.settle()) yield;
+    while (mm.ptl.busy(cursor.slot >>> 9))
+      yield* mm.ptl.spin(t, cursor.slot >>> 9, fns.copy_pte_range);
+    pte_lock(mm, t, target, fns.copy_pte_range);
+    pte_lock(mm, t, cursor.slot, fns.copy_pte_range);
+    copy_pte_range(k, t, cursor.slot, target, cursor.count, cursor.vpn, dstVma, srcVma, vec);
+    pte_unlock(mm, t, cursor.slot);
+    add_mm_rss_vec(k, t, dst, vec);
+    pte_unlock(mm, t, target);
+    if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
+  }
+  return 0;
+}
+
+/** One run of PTEs of one table, under both locks. */
+function copy_pte_range(
+  k: Kernel,
+  t: Task,
+  from: number,
+  to: number,
+  count: number,
+  vpn: number,
+  dstVma: VmArea,
+  srcVma: VmArea,
+  vec: Int32Array,
+): void {
+  const {mm} = k;
+  const {pt, pages, costs} = mm;
+  const {entries, flags} = pt;
+  const cow = is_cow_mapping(srcVma.flags);
+  const wp = dstVma.uffd !== 0 && (dstVma.flags & VM_UFFD_WP) !== 0;
+  // The child's entries are old; in shared mappings they are clean as well.
+  const shared = (srcVma.flags & VM_SHARED) === 0 ? 0 : PTE_DIRTY;
+  const childMask = ~(PTE_YOUNG | shared | (wp ? 0 : PTE_UFFD_WP));
+  const pageFlags = pages.flags;
+  let present = 0;
+  let others = 0;
+  let copied = 0;
+  for (let i = 0; i < count; i++) {
+    let word = flags[from + i];
+    if (word === 0) continue;
+    const value = entries[from + i];
+    if ((word & PTE_KIND) > PTE_PROTNONE) {
+      others++;
+      word = copy_nonpresent_pte(k, from + i, wp, vec);
+      if (word === 0) continue;
+      flags[to + i] = wp ? word : word & ~PTE_UFFD_WP;
+      entries[to + i] = value;
+      copied++;
+      continue;
+    }
+    present++;
+    copied++;
+    if ((word & PTE_SPECIAL) === 0) {
+      const head = compound_head(pages, value);
+      if (folio_test_anon(pages, head)) {
+        vec[MM_ANONPAGES]++;
+        if ((pageFlags[value] & PG_anon_exclusive) !== 0) {
+          if (
+            folio_maybe_dma_pinned(pages, head) &&
+            copy_present_page(k, t, value, to + i, vpn + i, dstVma)
+          ) {
+            continue;
+          }
+          pageFlags[value] &= ~PG_anon_exclusive;
+        }
+      } else {
+        vec[(pageFlags[head] & PG_swapbacked) === 0 ? MM_FILEPAGES : MM_SHMEMPAGES]++;
+      }
+      pages.refcount.increment(head);
+      addPteMapping(pages, head, value);
+    }
+    if (cow && (word & PTE_WRITE) !== 0) {
+      word &= ~PTE_WRITE;
+      flags[from + i] = word;
+    }
+    flags[to + i] = word & childMask;
+    entries[to + i] = value;
+  }
+  pt.population[to >>> 9] += copied;
+  const ticks = present * costs.copyPteTicks + others * costs.copyOtherPteTicks;
+  const all = ticks + costs.copyTableTicks + Math.round(count * costs.scanPteTicks);
+  t.cpu.charge(all, mm.fns.copy_pte_range);
+}
+
+/** copy_present_page: the child gets its own copy of a page that the parent has pinned. False: no memory; share it. */
+function copy_present_page(
+  k: Kernel,
+  t: Task,
+  pfn: number,
+  to: number,
+  vpn: number,
+  vma: VmArea,
+): boolean {
+  const {mm} = k;
+  const memcg = mm.byId(vma.space.mmId)!.memcg;
+  const copy = alloc_folio(k, t, 0, mm.nodeFor(vma, vpn, t), memcg, true);
+  if (copy <= 0) return false;
+  const ticks = pageWorkTicks(k, t, mm.costs.copyPageTicks, mm.pages.nodeOf(copy), 1);
+  t.cpu.charge(ticks, mm.fns.copy_mc_to_kernel);
+  if (mm.pages.hasContent) mm.pages.content[copy] = mm.pages.content[pfn];
+  mm.pages.flags[copy] |= PG_uptodate;
+  folio_add_new_anon_rmap(k, copy, vma, vpn);
+  folio_add_lru_vma(k, t, copy, vma);
+  setPte(mm.pt, to, copy, dirtyPte(vma));
+  mm.pt.population[to >>> 9]--;
+  return true;
+}
+
+/** copy_nonpresent_pte: flags word of the child's entry, 0 for none. The parent's entry loses exclusiveness and write access. */
+function copy_nonpresent_pte(k: Kernel, from: number, wp: boolean, vec: Int32Array): number {
+  const {pt, pages, hooks} = k.mm;
+  const word = pt.flags[from];
+  const value = pt.entries[from];
+  const kind = word & PTE_KIND;
+  if (kind === PTE_SWAP) {
+    hooks.swap_duplicate?.(value, 1);
+    vec[MM_SWAPENTS]++;
+    const shared = word & ~PTE_SWP_EXCLUSIVE;
+    pt.flags[from] = shared;
+    return shared;
+  }
+  if (kind === PTE_MARKER) {
+    const keep = value & (MARKER_POISONED | MARKER_GUARD);
+    return keep !== 0 || wp ? word : 0;
+  }
+  const head = compound_head(pages, value);
+  const anon = folio_test_anon(pages, head);
+  const file = (pages.flags[head] & PG_swapbacked) === 0 ? MM_FILEPAGES : MM_SHMEMPAGES;
+  if (is_migration_entry(word)) {
+    vec[anon ? MM_ANONPAGES : file]++;
+    const reader = anon ? (word & ~PTE_KIND) | PTE_MIGRATION_READ : word;
+    pt.flags[from] = reader;
+    return reader;
+  }
+  if (kind >= PTE_DEVICE_READ && kind <= PTE_DEVICE_EXCLUSIVE) {
+    vec[anon ? MM_ANONPAGES : file]++;
+    pages.refcount.increment(head);
+    addPteMapping(pages, head, value);
+    pages.flags[value] &= ~PG_anon_exclusive;
+    const reader = kind === PTE_DEVICE_WRITE ? (word & ~PTE_KIND) | PTE_DEVICE_READ : word;
+    pt.flags[from] = reader;
+    return reader;
+  }
+  return word;
 }

@@ -5,6 +5,7 @@
 import type {Code} from '../../machine/engine.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
+import type {AddressSpace} from './address_space.ts';
 import type {MmuGather} from './mmu_gather.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmFault} from './vm_fault.ts';
@@ -20,6 +21,10 @@ export interface MmHooks {
   /** SWAP: one more / one less PTE refers to the swap entries [entry, entry + n). Under the PTL. */
   swap_duplicate: ((entry: number, n: number) => void) | null;
   free_swap_and_cache: ((entry: number, n: number) => void) | null;
+  /** SWAP: swap cache: lets go of a folio that nothing else needs there; tries to free its slot; PTEs' swap references. */
+  free_swap_cache: ((t: Task, head: number) => void) | null;
+  folio_free_swap: ((t: Task, head: number) => void) | null;
+  page_swapcount: ((head: number) => number) | null;
   /** SWAP: memory is below a watermark: wake kswapd of `node` (plain). */
   wakeup_kswapd: ((t: Task, node: number, order: number) => void) | null;
   /** SWAP: direct reclaim (and, when that fails, the OOM killer). False: the allocation fails. */
@@ -31,10 +36,19 @@ export interface MmHooks {
   uncharge: ((memcg: number, n: number) => void) | null;
   memcg_reclaim: ((t: Task, memcg: number, n: number) => Code<boolean>) | null;
 
+  /** SWAP: a file page with a shadow entry came back (workingset_refault). */
+  workingset_refault: ((t: Task, head: number, shadow: number) => void) | null;
+  /** SWAP: a shmem page that is swapped out: brings it back into the cache. */
+  shmem_swapin: ((t: Task, mapping: AddressSpace, index: number) => Code<boolean>) | null;
+
   /** BACKGROUND: waits until the migration of the page at vmf.slot is over. */
   migration_entry_wait: FaultHook | null;
+  /** Owner of the device: device-private (migrate_to_ram) and device-exclusive entries. */
+  do_device_fault: FaultHook | null;
   /** BACKGROUND: PTE_PROTNONE in an accessible VMA. */
   do_numa_page: FaultHook | null;
+  /** BACKGROUND: node by the VMA's memory policy. Plain. */
+  policyNode: ((t: Task, vma: VmArea, vpn: number) => number) | null;
   /** BACKGROUND: KSM page: false if this PTE may not be reused or merged in place. */
   ksm_zap: ((user: UserMm, vma: VmArea, pfn: number) => void) | null;
   /** BACKGROUND: userfaultfd; `reason` as VM_UFFD_MISSING, VM_UFFD_WP, ... */
@@ -66,7 +80,14 @@ export interface MmHooks {
   /** HUGE: __split_huge_pmd, with its own notification. */
   split_huge: ((t: Task, vma: VmArea, slot: number, vpn: number) => Code) | null;
 
+  /** HUGE: may a write reuse a page of this large folio in place (__wp_can_reuse_large_anon_folio)? Under the PTL. */
+  wp_can_reuse_large: ((t: Task, vmf: VmFault, head: number) => boolean) | null;
+  /** HUGE: a large folio is freed: off the deferred split list; pages of it were unmapped: onto that list. */
+  undo_large_folio: ((t: Task, head: number) => void) | null;
+  deferred_split_folio: ((t: Task, head: number, partiallyMapped: boolean) => void) | null;
+
   /** HUGE: hugetlbfs mappings. */
+  free_huge_folio: ((t: Task, head: number) => void) | null;
   hugetlb_fault: FaultHook | null;
   copy_hugetlb_page_range:
     | ((t: Task, dst: MmStruct, src: MmStruct, dstVma: VmArea, srcVma: VmArea) => Code<number>)
@@ -91,13 +112,20 @@ export function noHooks(): MmHooks {
     do_swap_page: null,
     swap_duplicate: null,
     free_swap_and_cache: null,
+    free_swap_cache: null,
+    folio_free_swap: null,
+    page_swapcount: null,
     wakeup_kswapd: null,
     try_to_free_pages: null,
     try_charge: null,
     uncharge: null,
     memcg_reclaim: null,
+    workingset_refault: null,
+    shmem_swapin: null,
     migration_entry_wait: null,
+    do_device_fault: null,
     do_numa_page: null,
+    policyNode: null,
     ksm_zap: null,
     handle_userfault: null,
     wantsHugePmd: null,
@@ -109,6 +137,10 @@ export function noHooks(): MmHooks {
     copy_huge_pmd: null,
     zap_huge: null,
     split_huge: null,
+    wp_can_reuse_large: null,
+    undo_large_folio: null,
+    deferred_split_folio: null,
+    free_huge_folio: null,
     hugetlb_fault: null,
     copy_hugetlb_page_range: null,
     unmap_hugepage_range: null,

@@ -5,7 +5,16 @@
 import type {AnonVma} from './anon_vma.ts';
 import {AnonVmas} from './anon_vma.ts';
 import {type AddressSpace, AddressSpaces} from './address_space.ts';
-import {PageTables, UserPgd} from '../arch/x86/mm/pgtable.ts';
+import {COSTS_MM, type CostsMm} from './costs_mm.ts';
+import {UncachedRanges} from './filemap.ts';
+import {LruAddBatches} from './folio_lru.ts';
+import {type Lruvec, Lruvecs} from './lru.ts';
+import {PageLists} from './page_list.ts';
+import {PG_hugetlb, PG_reserved} from './page_flags.ts';
+import {makeZones, type Zone} from './zones.ts';
+import type {VmArea} from './vma.ts';
+import type {Task} from '../task.ts';
+import {PageTables, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
 import type {MmStruct} from '../mm_types.ts';
@@ -18,42 +27,120 @@ import {type NotifierFacts, notifierFacts} from './mmu_notifier_facts.ts';
 import {Pages} from './page.ts';
 import type {MmProbe} from './probe.ts';
 import {UserMm} from './user_mm.ts';
+import {VmFault} from './vm_fault.ts';
 import type {RmapTrees} from './vma_space.ts';
 import {VmaSpace} from './vma_space.ts';
+
+/** When a page may be reused on a write fault: PG_anon_exclusive (5.19), page_count (5.9), mapcount. */
+export type CowRule = 'exclusive' | 'refcount' | 'mapcount';
 
 /** Memory management of one kernel. */
 export class Mm implements RmapTrees {
   readonly pt = new PageTables();
   readonly pages: Pages;
+  readonly lists: PageLists;
+  readonly zones: Zone[];
+  readonly lruvecs: Lruvecs;
+  readonly lruAdd: LruAddBatches;
   readonly anon: AnonVmas;
   readonly files = new AddressSpaces();
+  readonly uncached = new UncachedRanges();
+  readonly costs: CostsMm = COSTS_MM;
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;
   readonly notifierCounts = new NotifierCounts();
   readonly fns: MmFns;
-  /** Page-table locks by table number (split PTLs). */
+  /** Page-table locks by table number (split PTLs), zone->lock by node, lru_lock by lruvec. */
   readonly ptl: LeafLocks;
+  readonly zoneLocks: LeafLocks;
+  readonly lruLocks: LeafLocks;
   /** The page of zeros (ZERO_PAGE); maps are PTE_SPECIAL and not counted. */
   readonly zeroPfn = 1;
   probe: MmProbe | null = null;
   /** Per-VMA locks exist (6.4+). */
   readonly hasVmaLocks: boolean;
+  readonly cowRule: CowRule;
+  /** filemap_map_pages exists (3.15+). */
+  readonly faultAround: boolean;
+  /** FAULT_ class of the last handle_mm_fault. */
+  lastFaultClass = 0;
+  /** The fast path's fault: it is over before anything else can run. */
+  readonly fastFault: VmFault;
+  /** Work space of loops that run through: pages being freed. */
+  readonly freeScratch = new Int32Array(64);
+  readonly batchScratch = new Int32Array(64);
   private readonly iMmapLocks: RwSemaphore[] = [];
   private readonly anonVmaLocks: RwSemaphore[] = [];
+  private readonly specialPages: number[] = [];
   private readonly mms = new Map<number, UserMm>();
   private readonly levels: number;
 
   constructor(readonly kernel: Kernel) {
     const {machine, facts} = kernel;
+    const {version} = facts;
     const pagesPerNode = Math.floor(machine.topology.nodeMemoryBytes / 4096);
     this.pages = new Pages(new Array<number>(machine.topology.nodeCount).fill(pagesPerNode));
-    this.anon = new AnonVmas(!isBefore(facts.version, '4.0'));
+    this.lists = new PageLists(this.pages);
+    this.fastFault = new VmFault(kernel.initMm, null!, null!, 0, 0);
+    this.zones = makeZones(kernel, this.pages, this.lists);
+    this.lruvecs = new Lruvecs(this.lists, machine.topology.nodeCount);
+    const batch = isBefore(version, '4.13') ? 14 : isBefore(version, '6.9') ? 15 : 31;
+    this.lruAdd = new LruAddBatches(batch);
+    this.anon = new AnonVmas(!isBefore(version, '4.0'));
     this.notifierFacts = notifierFacts(facts.design.notifier);
     this.fns = mmFns(kernel);
     this.ptl = new LeafLocks(kernel, 'ptlock_ptr(ptdesc)', 1024);
-    this.hasVmaLocks = !isBefore(facts.version, '6.4');
+    this.zoneLocks = new LeafLocks(kernel, 'zone->lock', machine.topology.nodeCount);
+    this.lruLocks = new LeafLocks(kernel, 'lruvec->lru_lock', machine.topology.nodeCount);
+    this.hasVmaLocks = !isBefore(version, '6.4');
+    this.faultAround = !isBefore(version, '3.15');
+    const shares = isBefore(version, '5.9') ? 'mapcount' : 'refcount';
+    this.cowRule = isBefore(version, '5.19') ? shares : 'exclusive';
     const {paging} = facts.design;
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
+  }
+
+  /** Index of an lruvec's lock. */
+  lruLock(lruvec: Lruvec): number {
+    return lruvec.memcg * this.zones.length + lruvec.node;
+  }
+
+  isHugetlb(head: number): boolean {
+    return (this.pages.flags[head] & PG_hugetlb) !== 0;
+  }
+
+  /** Node that a new page for this address should come from: the VMA's policy, else where the task runs. */
+  nodeFor(vma: VmArea, vpn: number, t: Task): number {
+    if (vma.policy !== 0 && this.hooks.policyNode !== null)
+      return this.hooks.policyNode(t, vma, vpn);
+    return this.kernel.machine.topology.nodeOf[t.cpu.id];
+  }
+
+  /** Page `index` of the special mapping that all processes share (vdso code). */
+  specialPage(t: Task, index: number): number {
+    let pfn = this.specialPages[index] ?? 0;
+    if (pfn !== 0) return pfn;
+    pfn = this.zones[this.kernel.machine.topology.nodeOf[t.cpu.id]].buddy.alloc(0);
+    this.pages.flags[pfn] = PG_reserved;
+    this.pages.refcount.set(pfn, 1);
+    this.specialPages[index] = pfn;
+    return pfn;
+  }
+
+  /** Takes a marker out of its PTE. */
+  clearMarker(slot: number): void {
+    pteClear(this.pt, slot);
+  }
+
+  /** An invalidation pair that nobody listens to: counted, traced. */
+  countPair(mm: MmStruct, event: number, start: number, end: number, site: string): void {
+    const row = this.notifierCounts.site(site);
+    row.start[event]++;
+    row.end[event]++;
+    row.pages += end - start;
+    if (this.probe === null) return;
+    this.probe.notifier(mm, 'start', event, site, start, end);
+    this.probe.notifier(mm, 'end', event, site, start, end);
   }
 
   /** The user half of `mm`, made when it is not there yet. */

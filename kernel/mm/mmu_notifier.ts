@@ -33,28 +33,29 @@ export class MmuNotifierSubscriptions {
   released = false;
 }
 
-/** Counts by "function event site". */
+/** Calls of one site: by event, for start and end, with the pages of their ranges. */
+export interface SiteCounts {
+  readonly start: number[];
+  readonly end: number[];
+  /** Pages of all ranges started. */
+  pages: number;
+}
+
+/** Counts by site, event and function. */
 export class NotifierCounts {
   /** Calls of the core, whether somebody listens or not. */
-  readonly calls = new Map<string, {count: number; pages: number}>();
+  readonly sites = new Map<string, SiteCounts>();
   /** Callbacks run. */
   callbacks = 0;
-  private lastKey = '';
-  private lastRow: {count: number; pages: number} = {count: 0, pages: 0};
 
-  count(name: string, event: number, site: string, pages: number): void {
-    const key = `${name} ${MMU_NOTIFY_NAMES[event]} ${site}`;
-    if (key !== this.lastKey) {
-      let row = this.calls.get(key);
-      if (row === undefined) {
-        row = {count: 0, pages: 0};
-        this.calls.set(key, row);
-      }
-      this.lastKey = key;
-      this.lastRow = row;
+  site(name: string): SiteCounts {
+    let row = this.sites.get(name);
+    if (row === undefined) {
+      const zeros = (): number[] => MMU_NOTIFY_NAMES.map(() => 0);
+      row = {start: zeros(), end: zeros(), pages: 0};
+      this.sites.set(name, row);
     }
-    this.lastRow.count++;
-    this.lastRow.pages += pages;
+    return row;
   }
 }
 
@@ -116,9 +117,11 @@ export function* mmu_notifier_invalidate_range_only_end(
   if (!invalidate_range_end(k, range)) yield* callEnd(k, t, range, true);
 }
 
-function record(k: Kernel, name: string, range: MmuNotifierRange): void {
+function record(k: Kernel, name: 'start' | 'end', range: MmuNotifierRange): void {
   const {mm} = k;
-  mm.notifierCounts.count(name, range.event, range.site, range.end - range.start);
+  const counts = mm.notifierCounts.site(range.site);
+  counts[name][range.event]++;
+  if (name === 'start') counts.pages += range.end - range.start;
   if (mm.probe !== null) {
     mm.probe.notifier(range.mm, name, range.event, range.site, range.start, range.end);
   }

@@ -94,6 +94,11 @@ export class Pages {
     return this.contents;
   }
 
+  /** False while nobody has asked for contents. */
+  get hasContent(): boolean {
+    return this.contents !== null;
+  }
+
   /** page->private: the swap entry of a page in the swap cache. */
   get private(): Int32Array {
     this.privates ??= new Int32Array(this.endPfn);

@@ -1,6 +1,8 @@
 // struct vm_fault and the numbers around it: flags of a fault, its result bits, and the classes that replays compare.
 
+import type {Code} from '../../machine/engine.ts';
 import type {MmStruct} from '../mm_types.ts';
+import type {Task} from '../task.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 
@@ -55,6 +57,8 @@ export const FAULT_OOM = 8;
 export const FAULT_HUGE = 9;
 export const FAULT_NUMA = 10;
 export const FAULT_ZERO_PAGE = 11;
+/** Write permission gained in place: the page was nobody else's. */
+export const FAULT_REUSE = 12;
 /** Names by number, as reports have them. */
 export const FAULT_CLASS_NAMES = [
   'none',
@@ -69,11 +73,18 @@ export const FAULT_CLASS_NAMES = [
   'huge',
   'numa',
   'zero page',
+  'reuse',
 ] as const;
 
-/** One fault on its way. */
+/** One fault on its way. The fast path reuses one object; whoever sleeps has his own. */
 export class VmFault {
-  /** Slot of the PMD entry and of the PTE; -1 when not known. */
+  mm: MmStruct;
+  user: UserMm;
+  vma: VmArea;
+  vpn: number;
+  /** FAULT_FLAG_ bits. */
+  flags: number;
+  /** Slot of the PMD entry (walks that end above the PTEs) and of the PTE; -1 when not known. */
   pmdSlot = -1;
   slot = -1;
   /** orig_pte: flags and value when the fault looked, without the PTL. */
@@ -81,13 +92,32 @@ export class VmFault {
   value = 0;
   /** Set by the handlers: a FAULT_ number. */
   faultClass: number = FAULT_SPURIOUS;
+  /** A page (order 0) that was allocated by reclaiming for this fault, 0 for none. */
+  prealloc = 0;
+  /** create_huge_pmd has said VM_FAULT_FALLBACK. */
+  noHuge = false;
+  /** What must be waited for: the hook to call, or the reason given to handle_userfault. */
+  hook: ((t: Task, vmf: VmFault) => Code<number>) | null = null;
+  uffdReason = 0;
 
-  constructor(
-    readonly mm: MmStruct,
-    readonly user: UserMm,
-    readonly vma: VmArea,
-    readonly vpn: number,
-    /** FAULT_FLAG_ bits. */
-    public flags: number,
-  ) {}
+  constructor(mm: MmStruct, user: UserMm, vma: VmArea, vpn: number, flags: number) {
+    this.mm = mm;
+    this.user = user;
+    this.vma = vma;
+    this.vpn = vpn;
+    this.flags = flags;
+  }
+
+  /** Begins another fault with the same object. */
+  reset(mm: MmStruct, user: UserMm, vma: VmArea, vpn: number, flags: number): void {
+    this.mm = mm;
+    this.user = user;
+    this.vma = vma;
+    this.vpn = vpn;
+    this.flags = flags;
+    this.pmdSlot = -1;
+    this.slot = -1;
+    this.faultClass = FAULT_SPURIOUS;
+    this.noHuge = false;
+  }
 }

@@ -63,6 +63,8 @@ export class VmArea implements VmaProps {
   lockSeq = -1;
   /** Page faults that hold the VMA for read and may sleep meanwhile (vm_refcnt). */
   lockReaders = 0;
+  /** CPU that last had the line of vm_refcnt, -1 for none. */
+  lockCpu = -1;
   /** In the tree of its space; false once unmapped. */
   attached = false;
 

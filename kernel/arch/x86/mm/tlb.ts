@@ -17,9 +17,23 @@ import type {Kernel} from '../../../kernel.ts';
 import type {MmStruct} from '../../../mm_types.ts';
 import type {Task} from '../../../task.ts';
 import {isBefore} from '../../../version.ts';
+import {invalidate_secondary_tlbs} from '../../../mm/mmu_notifier.ts';
+import {
+  type MmProbe,
+  TLB_LOCAL_MM_SHOOTDOWN,
+  TLB_REMOTE_SEND_IPI,
+  TLB_REMOTE_SHOOTDOWN,
+  TLB_REMOTE_WRONG_CPU,
+} from '../../../mm/probe.ts';
 
 /** Pages up to which a range is flushed one by one (tlb_single_page_flush_ceiling). */
 export const TLB_SINGLE_PAGE_FLUSH_CEILING = 33;
+
+/** What one flush invalidates on a CPU: pages, or -1 for everything. */
+function flushPages(start: number, end: number, stride: number): number {
+  const pages = Math.ceil((end - start) / stride);
+  return pages > TLB_SINGLE_PAGE_FLUSH_CEILING ? -1 : pages;
+}
 
 /** Flushes asked for, and CPUs interrupted for them. */
 export interface TlbFlushCounts {
@@ -42,6 +56,8 @@ export class CpuTlbState {
   private readonly everyCpu: CpuMask;
   private readonly lazyCpusGetIpi: boolean;
   private readonly broadcast: boolean;
+  /** Before 3.7 (RECALLED) a range was flushed by flushing everything. */
+  private readonly fullOnly: boolean;
   private readonly fnSwitch: number;
   private readonly fnFlush: number;
   private readonly fnKernelFlush: number;
@@ -55,10 +71,14 @@ export class CpuTlbState {
     if (facts.design.tlb === 'broadcast' && !this.broadcast) {
       kernel.checks.warn('tlb=broadcast on a machine without INVLPGB: flushes use IPIs');
     }
+    this.fullOnly = isBefore(facts.version, '3.7');
     this.fnSwitch = kernel.fn('switch_mm_irqs_off');
     this.fnFlush = kernel.fn('flush_tlb_mm_range');
     this.fnKernelFlush = kernel.fn('flush_tlb_kernel_range');
   }
+
+  /** Where flushes are traced, null when nobody listens. */
+  traced: MmProbe | null = null;
 
   /** The mm whose tables `cpu` has in CR3; null when those are swapper_pg_dir. */
   loadedMm(cpu: Cpu): MmStruct | null {
@@ -93,6 +113,45 @@ export class CpuTlbState {
 
   /** Flushes every user translation of `mm` on every CPU that may use them, and waits until that is done. */
   *flush_tlb_mm(t: Task, mm: MmStruct): Code {
+    yield* this.flush_tlb_mm_range(t, mm, 0, Infinity, true);
+  }
+
+  /** True when no CPU but `cpu` may have translations of `mm`: a flush needs nobody's help. */
+  isLocal(cpu: Cpu, mm: MmStruct): boolean {
+    const {cpumask} = mm;
+    return cpumask === null || !cpumask.hasOther(cpu.id);
+  }
+
+  /** flush_tlb_mm_range where isLocal: plain. `stride` is the size of the entries that were cleared, in pages. */
+  flushLocal(
+    t: Task,
+    mm: MmStruct,
+    start: number,
+    end: number,
+    _freedTables: boolean,
+    stride = 1,
+  ): void {
+    const {machine} = this.kernel;
+    const {cpu} = t;
+    this.counts.mmFlushes++;
+    mm.tlbGeneration++;
+    cpu.stall(machine.lines.rmw(mm.line, cpu), this.fnFlush);
+    this.flushOwn(cpu, mm, flushPages(start, end, stride));
+    this.secondary(t, mm, start, end);
+  }
+
+  /**
+   * flush_tlb_mm_range: flushes [start, end) on every CPU that may use it, page by page up to the ceiling, and waits until that is
+   * done. `end` Infinity: everything. When page tables were freed, CPUs that have the mm only lazily are interrupted too.
+   */
+  *flush_tlb_mm_range(
+    t: Task,
+    mm: MmStruct,
+    start: number,
+    end: number,
+    freedTables: boolean,
+    stride = 1,
+  ): Code {
     const {machine} = this.kernel;
     this.counts.mmFlushes++;
     t.preemptCount++;
@@ -101,23 +160,24 @@ export class CpuTlbState {
     mm.tlbGeneration++;
     cpu.stall(machine.lines.rmw(mm.line, cpu), this.fnFlush);
     cpu.stall(machine.storeBuffers.fence(cpu.id, machine.engine.now), this.fnFlush);
-    if (this.loadedMm(cpu) === mm) {
-      if (machine.tlbs[cpu.id].lazy) this.leave_mm(cpu);
-      else this.flushLocal(cpu, mm);
-    }
-    const targets = this.flushTargets(mm, cpu);
+    const pages = flushPages(start, end, stride);
+    const generation = mm.tlbGeneration;
+    const targets = this.flushTargets(mm, cpu, freedTables && end !== Infinity);
+    if (!targets.isEmpty()) this.traced?.tlbFlush(cpu, pages, TLB_REMOTE_SEND_IPI);
+    this.flushOwn(cpu, mm, pages);
     if (!targets.isEmpty()) {
       if (this.broadcast) {
-        yield* this.invlpgb(cpu, 1, this.fnFlush);
+        yield* this.invlpgb(cpu, pages < 0 ? 1 : pages, this.fnFlush);
         targets.forEach((id) => {
           machine.tlbs[id].flushAll(mm.tlbGeneration);
         });
       } else {
-        const handler = (target: Cpu): number => this.flush_tlb_func(target, mm);
+        const handler = (target: Cpu): number => this.flush_tlb_func(target, mm, pages, generation);
         const sent = yield* machine.ipi.callMany(cpu, targets, handler, this.fnFlush);
         this.counts.interrupts += sent;
       }
     }
+    this.secondary(t, mm, start, end);
     t.preemptCount--;
   }
 
@@ -153,12 +213,13 @@ export class CpuTlbState {
     yield* this.flush_tlb_kernel_range(t, 0, TLB_SINGLE_PAGE_FLUSH_CEILING + 1);
   }
 
-  /** Runs in the IPI on `cpu`; returns the ticks of its body. */
-  private flush_tlb_func(cpu: Cpu, mm: MmStruct): number {
+  /** Runs in the IPI on `cpu`; returns the ticks of its body. `pages` is -1 for everything. */
+  private flush_tlb_func(cpu: Cpu, mm: MmStruct, pages: number, generation: number): number {
     const tlb = this.kernel.machine.tlbs[cpu.id];
     const {l1HitTicks, fullTlbFlushTicks} = this.kernel.machine.topology;
     if (this.loadedMm(cpu) !== mm) {
       mm.cpumask?.delete(cpu.id);
+      this.traced?.tlbFlush(cpu, 0, TLB_REMOTE_WRONG_CPU);
       return l1HitTicks;
     }
     if (tlb.lazy) {
@@ -166,22 +227,58 @@ export class CpuTlbState {
       return fullTlbFlushTicks;
     }
     if (tlb.generation >= mm.tlbGeneration) return l1HitTicks;
-    tlb.flushAll(mm.tlbGeneration);
-    return fullTlbFlushTicks;
+    return this.invalidate(cpu, mm, pages, generation, TLB_REMOTE_SHOOTDOWN);
   }
 
-  private flushLocal(cpu: Cpu, mm: MmStruct): void {
+  /** This CPU's part of a flush. */
+  private flushOwn(cpu: Cpu, mm: MmStruct, pages: number): void {
     const {machine} = this.kernel;
-    machine.tlbs[cpu.id].flushAll(mm.tlbGeneration);
-    cpu.charge(machine.topology.fullTlbFlushTicks, this.fnFlush);
+    if (this.loadedMm(cpu) !== mm) return;
+    if (machine.tlbs[cpu.id].lazy) {
+      this.leave_mm(cpu);
+      return;
+    }
+    const generation = mm.tlbGeneration;
+    const ticks = this.invalidate(cpu, mm, pages, generation, TLB_LOCAL_MM_SHOOTDOWN);
+    cpu.charge(ticks, this.fnFlush);
   }
 
-  private flushTargets(mm: MmStruct, own: Cpu): CpuMask {
+  /** Page by page when this CPU has missed no other flush, else everything. Returns the ticks. */
+  private invalidate(
+    cpu: Cpu,
+    mm: MmStruct,
+    pages: number,
+    generation: number,
+    reason: number,
+  ): number {
+    const {topology, tlbs} = this.kernel.machine;
+    const tlb = tlbs[cpu.id];
+    const current = tlb.generation === generation - 1 && generation === mm.tlbGeneration;
+    if (pages >= 0 && current && !this.fullOnly) {
+      tlb.flushPages(pages, generation);
+      this.traced?.tlbFlush(cpu, pages, reason);
+      return pages * topology.invlpgTicks;
+    }
+    tlb.flushAll(mm.tlbGeneration);
+    this.traced?.tlbFlush(cpu, -1, reason);
+    return topology.fullTlbFlushTicks;
+  }
+
+  /** Secondary TLBs are invalidated out of the flush since 6.6. */
+  private secondary(t: Task, mm: MmStruct, start: number, end: number): void {
+    if (mm.user === null || mm.user.notifierSubscriptions === null) return;
+    const {kernel} = this;
+    if (kernel.mm.notifierFacts.secondaryTlb !== 'flush') return;
+    invalidate_secondary_tlbs(kernel, t, mm, start, end);
+  }
+
+  private flushTargets(mm: MmStruct, own: Cpu, lazyToo: boolean): CpuMask {
     const {machine} = this.kernel;
     const targets = new CpuMask(machine.topology.cpuCount);
     mm.cpumask?.forEach((id) => {
       if (id === own.id) return;
-      if (!this.lazyCpusGetIpi && machine.tlbs[id].lazy) this.counts.lazySkipped++;
+      const skipped = !this.lazyCpusGetIpi && !lazyToo && machine.tlbs[id].lazy;
+      if (skipped) this.counts.lazySkipped++;
       else targets.add(id);
     });
     return targets;

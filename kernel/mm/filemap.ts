@@ -1,0 +1,134 @@
+// mm/filemap.c and mm/shmem.c as far as page faults see them: which page of a file is in the page cache, and reading one that is
+// not. A file is taken to be fully cached when a run begins: a page that nobody has touched yet gets its frame, without cost, when
+// it is first looked at. markUncached says otherwise for a range; reclaim does (it leaves a shadow entry behind).
+
+import type {Code} from '../../machine/engine.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import type {AddressSpace} from './address_space.ts';
+import {folio_add_lru} from './folio_lru.ts';
+import {MAPPING_FILE, setMapping} from './page.ts';
+import {alloc_folio, alloc_folio_slow, folio_put} from './page_alloc.ts';
+import {PG_swapbacked, PG_uptodate} from './page_flags.ts';
+
+/** ra_pages of a disk: 128 KB. */
+export const READAHEAD_PAGES = 32;
+
+/** Ranges of files that are not in the page cache when the run begins. */
+export class UncachedRanges {
+  private readonly byFile = new Map<number, [start: number, end: number][]>();
+
+  get any(): boolean {
+    return this.byFile.size > 0;
+  }
+
+  /** The pages [start, end) of a file must be read before they can be used. Overlaps with others are fine. */
+  mark(mapping: AddressSpace, start: number, end: number): void {
+    const ranges = this.byFile.get(mapping.id) ?? [];
+    ranges.push([start, end]);
+    this.byFile.set(mapping.id, ranges);
+  }
+
+  has(mapping: AddressSpace, index: number): boolean {
+    const ranges = this.byFile.get(mapping.id);
+    return ranges?.some(([start, end]) => index >= start && index < end) ?? false;
+  }
+}
+
+/** pfn of the cached page at `index`, 0 when it is not in memory or past the end of the file. Plain and free of cost. */
+export function filemap_get_page(k: Kernel, t: Task, mapping: AddressSpace, index: number): number {
+  if (index >= mapping.sizePages) return 0;
+  const {mm} = k;
+  const entry = mm.files.arrays.load(mapping.pages, index);
+  if (entry > 0) return entry;
+  if (entry < 0 || mapping.host !== 'file') return 0;
+  if (mm.uncached.any && mm.uncached.has(mapping, index)) return 0;
+  return cachedBefore(k, t, mapping, index);
+}
+
+/** A page that was in the page cache when the run began. */
+function cachedBefore(k: Kernel, t: Task, mapping: AddressSpace, index: number): number {
+  const {mm} = k;
+  const {pages} = mm;
+  const {fallback} = mm.zones[k.machine.topology.nodeOf[t.cpu.id]];
+  for (const node of fallback) {
+    const pfn = mm.zones[node].buddy.alloc(0);
+    if (pfn === 0) continue;
+    pages.flags[pfn] = PG_uptodate;
+    pages.refcount.set(pfn, 1);
+    setMapping(pages, pfn, MAPPING_FILE, mapping.id, index);
+    mm.files.addPage(mapping, index, pfn);
+    mm.lruvecs.of(node, 0).addFolio(pfn);
+    return pfn;
+  }
+  return 0;
+}
+
+/** filemap_add_folio for one new page whose reference the cache takes over. */
+export function filemap_add_folio(
+  k: Kernel,
+  t: Task,
+  mapping: AddressSpace,
+  index: number,
+  pfn: number,
+): void {
+  const {mm} = k;
+  const {pages} = mm;
+  const swapBacked = mapping.host === 'shmem' ? PG_swapbacked : 0;
+  pages.flags[pfn] |= PG_uptodate | swapBacked;
+  setMapping(pages, pfn, MAPPING_FILE, mapping.id, index);
+  const shadow = mm.files.addPage(mapping, index, pfn);
+  if (shadow >= 0 && mapping.host === 'file') mm.hooks.workingset_refault?.(t, pfn, shadow);
+  folio_add_lru(k, t, pfn);
+}
+
+/**
+ * Reads the pages around `index` (do_sync_mmap_readahead: 32 pages, half of them before it) that are not cached. The task sleeps for
+ * the device. False: no memory.
+ */
+export function* filemap_read(
+  k: Kernel,
+  t: Task,
+  mapping: AddressSpace,
+  index: number,
+): Code<boolean> {
+  const {mm} = k;
+  const first = Math.max(index - READAHEAD_PAGES / 2, 0);
+  const end = Math.min(first + READAHEAD_PAGES, mapping.sizePages);
+  const node = k.machine.topology.nodeOf[t.cpu.id];
+  let fresh = 0;
+  for (let at = first; at < end; at++) {
+    if (filemap_get_page(k, t, mapping, at) !== 0) continue;
+    let pfn = alloc_folio(k, t, 0, node, 0);
+    if (pfn < 0 && at === index) pfn = yield* alloc_folio_slow(k, t, 0, node, 0);
+    if (pfn <= 0) {
+      if (at === index) return false;
+      continue;
+    }
+    if (mm.files.page(mapping, at) !== 0) {
+      folio_put(k, t, pfn);
+      continue;
+    }
+    filemap_add_folio(k, t, mapping, at, pfn);
+    fresh++;
+  }
+  yield* k.sched.sleep(t, mm.costs.readPageTicks + fresh * mm.costs.readMorePageTicks);
+  return true;
+}
+
+/** shmem_get_folio for a hole: a new page of zeros in the cache. -1: needs reclaim; 0: no memory. */
+export function shmem_add_page(
+  k: Kernel,
+  t: Task,
+  mapping: AddressSpace,
+  index: number,
+  prealloc: number,
+): number {
+  const {mm} = k;
+  const node = k.machine.topology.nodeOf[t.cpu.id];
+  const pfn = prealloc !== 0 ? prealloc : alloc_folio(k, t, 0, node, t.mm?.user?.memcg ?? 0);
+  if (pfn <= 0) return pfn;
+  t.cpu.charge(mm.costs.clearPageTicks, mm.fns.clear_page_erms);
+  filemap_add_folio(k, t, mapping, index, pfn);
+  return pfn;
+}

@@ -1,0 +1,254 @@
+// mm/memory.c: first accesses to file mappings, shared memory and special mappings (do_fault), and filemap_map_pages, 6.18.
+//
+// A read maps the cached pages around the address that are not mapped yet: a window of 16 pages that begins at a multiple of 16
+// (or at the VMA's start, if that comes later, and then reaches as many pages further), cut at the ends of the PTE table, the VMA and
+// the file; one rss record for all. A write to a private mapping copies the page at once (do_cow_fault).
+
+import {setPte} from '../arch/x86/mm/pgtable.ts';
+import {PTE_SPECIAL, PTE_WRITE} from '../arch/x86/mm/pgtable_bits.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import {filemap_get_page, shmem_add_page} from './filemap.ts';
+import {addPteMapping} from './folio_counts.ts';
+import {folio_add_lru_vma} from './folio_lru.ts';
+import {alloc_anon_page, anon_vma_prepare} from './memory_anon.ts';
+import {NEED_HOOK, NEED_MEMORY, NEED_PTL, NEED_READ, NEED_SHMEM} from './memory_need.ts';
+import {
+  dirtyPte,
+  pageWorkTicks,
+  pte_alloc,
+  pte_lock,
+  pte_unlock,
+  PTE_MAPPED,
+  PTE_WRITTEN,
+} from './memory_pte.ts';
+import {compound_head} from './page.ts';
+import {folio_put} from './page_alloc.ts';
+import {PG_dirty, PG_swapbacked, PG_uptodate} from './page_flags.ts';
+import {folio_add_new_anon_rmap} from './rmap.ts';
+import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES} from './rss.ts';
+import {add_mm_counter} from './rss_stat.ts';
+import {
+  FAULT_COW,
+  FAULT_FLAG_WRITE,
+  FAULT_MINOR_FILE,
+  VM_FAULT_OOM,
+  VM_FAULT_SIGBUS,
+  type VmFault,
+} from './vm_fault.ts';
+import {VM_HIGH_UFFD_MINOR, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
+import {linear_page_index, type VmArea} from './vma.ts';
+
+/** fault_around_bytes, in pages. */
+const FAULT_AROUND_PAGES = 16;
+
+/** do_fault: the PTE is none and the VMA has vm_ops. */
+export function do_fault(k: Kernel, t: Task, f: VmFault): number {
+  const {vma} = f;
+  if (vma.ops === 'dax' || vma.ops === 'pfnmap' || vma.ops === 'hugetlb')
+    return specialFault(k, t, f);
+  if ((f.flags & FAULT_FLAG_WRITE) === 0) return do_read_fault(k, t, f);
+  return (vma.flags & VM_SHARED) === 0 ? do_cow_fault(k, t, f) : do_shared_fault(k, t, f);
+}
+
+/** mm_counter_file. */
+export function mm_counter_file(k: Kernel, pfn: number): number {
+  const {pages} = k.mm;
+  const word = pages.flags[compound_head(pages, pfn)];
+  return (word & PG_swapbacked) === 0 ? MM_FILEPAGES : MM_SHMEMPAGES;
+}
+
+function do_read_fault(k: Kernel, t: Task, f: VmFault): number {
+  const {vma, vpn} = f;
+  const slot = pte_alloc(k, t, f.user, vpn);
+  if (slot < 0) return 0;
+  f.slot = slot;
+  const {mm} = k;
+  if (vma.mapping !== null && mm.faultAround && vma.ops !== 'special') {
+    const minor = (vma.flags & VM_UFFD_WP) !== 0 || (vma.flagsHigh & VM_HIGH_UFFD_MINOR) !== 0;
+    if (!minor) {
+      const done = do_fault_around(k, t, f);
+      if (done !== 0) return done > 0 ? 0 : done;
+    }
+  }
+  const pfn = __do_fault(k, t, f);
+  if (pfn <= 0) return failed(pfn);
+  return finish_fault(k, t, f, pfn, readPte(vma));
+}
+
+/** vm_page_prot of a read: shared memory without a file system behind it needs no notice of the first write. */
+function readPte(vma: VmArea): number {
+  const writable = VM_SHARED | VM_WRITE;
+  const direct = vma.ops === 'shmem' && (vma.flags & writable) === writable;
+  return direct ? PTE_MAPPED | PTE_WRITE : PTE_MAPPED;
+}
+
+/** __do_fault gave no page: what the caller returns. */
+function failed(result: number): number {
+  if (result === 0) return VM_FAULT_SIGBUS;
+  return result === NO_MEMORY ? VM_FAULT_OOM : result;
+}
+const NO_MEMORY = -100;
+
+/** do_fault_around: 1 when the page at the address was mapped, NEED_PTL, or 0 to go on with __do_fault. */
+function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
+  const {vma, vpn, slot} = f;
+  const offset = slot & 511;
+  const intoVma = vpn - vma.start;
+  const from = Math.max(offset - (offset % FAULT_AROUND_PAGES), offset - Math.min(offset, intoVma));
+  const to = Math.min(from + FAULT_AROUND_PAGES, 512, offset + vma.pages - intoVma);
+  const mapping = vma.mapping!;
+  const first = linear_page_index(vma, vpn) + from - offset;
+  const end = Math.min(first + to - from, mapping.sizePages);
+  const {mm} = k;
+  if (end <= first) return 0;
+  if (mm.ptl.busy(slot >>> 9)) return NEED_PTL;
+  const {pt, pages, costs, fns} = mm;
+  let mapped = 0;
+  let locked = false;
+  let found = false;
+  const word = readPte(vma);
+  t.cpu.charge(costs.mapPagesBaseTicks, fns.filemap_map_pages);
+  let at = slot - offset + from;
+  let member = MM_FILEPAGES;
+  for (let index = first; index < end; index++, at++) {
+    const pfn = filemap_get_page(k, t, mapping, index);
+    if (pfn === 0) continue;
+    if (!locked) {
+      pte_lock(mm, t, slot, fns.filemap_map_pages);
+      member = mm_counter_file(k, pfn);
+      locked = true;
+    }
+    if (pt.flags[at] !== 0) continue;
+    const head = compound_head(pages, pfn);
+    pages.refcount.increment(head);
+    addPteMapping(pages, head, pfn);
+    setPte(pt, at, pfn, word);
+    mapped++;
+    if (at === slot) found = true;
+  }
+  if (!locked) return 0;
+  t.cpu.charge(mapped * costs.mapPageTicks, fns.filemap_map_pages);
+  add_mm_counter(k, t, f.mm, member, mapped);
+  pte_unlock(mm, t, slot);
+  if (!found) return 0;
+  f.faultClass = FAULT_MINOR_FILE;
+  return 1;
+}
+
+/**
+ * vm_ops->fault: the pfn of the page that belongs at the address, with no reference of its own (nothing takes it away before it is
+ * mapped, as this runs through). 0: SIGBUS; negative: a NEED_ number or NO_MEMORY.
+ */
+function __do_fault(k: Kernel, t: Task, f: VmFault): number {
+  const {vma} = f;
+  const {mm} = k;
+  const index = linear_page_index(vma, f.vpn);
+  t.cpu.charge(mm.costs.filemapFaultTicks, mm.fns.filemap_fault);
+  if (vma.ops === 'special') return mm.specialPage(t, index);
+  const {mapping} = vma;
+  if (mapping === null || index >= mapping.sizePages) return 0;
+  const pfn = filemap_get_page(k, t, mapping, index);
+  if (pfn !== 0) return pfn;
+  if (mapping.host !== 'shmem') return NEED_READ;
+  if (mm.files.value(mapping, index) >= 0) return NEED_SHMEM;
+  if (vma.uffd !== 0 && (vma.flags & VM_UFFD_MISSING) !== 0) {
+    f.uffdReason = VM_UFFD_MISSING;
+    return NEED_HOOK;
+  }
+  const fresh = shmem_add_page(k, t, mapping, index, f.prealloc);
+  if (fresh > 0) f.prealloc = 0;
+  return fresh === 0 ? NO_MEMORY : fresh;
+}
+
+/** finish_fault: maps one page with `word`; a page that somebody mapped meanwhile stays. */
+function finish_fault(k: Kernel, t: Task, f: VmFault, pfn: number, word: number): number {
+  const {mm} = k;
+  const {slot} = f;
+  if (!pte_lock(mm, t, slot, mm.fns.filemap_fault)) return NEED_PTL;
+  const {pages, pt} = mm;
+  t.cpu.charge(mm.costs.setPteTicks + mm.costs.mapPageTicks, mm.fns.filemap_fault);
+  if (pt.flags[slot] === 0) {
+    const head = compound_head(pages, pfn);
+    pages.refcount.increment(head);
+    addPteMapping(pages, head, pfn);
+    setPte(pt, slot, pfn, word);
+    add_mm_counter(k, t, f.mm, mm_counter_file(k, pfn), 1);
+    f.faultClass = FAULT_MINOR_FILE;
+  }
+  pte_unlock(mm, t, slot);
+  return 0;
+}
+
+/** do_cow_fault: a private mapping is written before it was read. */
+function do_cow_fault(k: Kernel, t: Task, f: VmFault): number {
+  const {vma} = f;
+  const {mm} = k;
+  const slot = pte_alloc(k, t, f.user, f.vpn);
+  if (slot < 0) return 0;
+  f.slot = slot;
+  anon_vma_prepare(k, t, vma, f.flags);
+  const source = __do_fault(k, t, f);
+  if (source <= 0) return failed(source);
+  if (mm.ptl.busy(slot >>> 9)) return NEED_PTL;
+  const pfn = alloc_anon_page(k, t, f);
+  if (pfn <= 0) return pfn < 0 ? NEED_MEMORY : VM_FAULT_OOM;
+  const {pages, pt, costs, fns} = mm;
+  t.cpu.charge(
+    pageWorkTicks(k, t, costs.copyPageTicks, pages.nodeOf(pfn), 1),
+    fns.copy_mc_to_kernel,
+  );
+  pte_lock(mm, t, slot, fns.do_cow_fault);
+  if (pt.flags[slot] !== 0) {
+    pte_unlock(mm, t, slot);
+    folio_put(k, t, pfn);
+    return 0;
+  }
+  t.cpu.charge(costs.newAnonTicks + costs.setPteTicks, fns.do_cow_fault);
+  pages.flags[pfn] |= PG_uptodate;
+  folio_add_new_anon_rmap(k, pfn, vma, f.vpn);
+  folio_add_lru_vma(k, t, pfn, vma);
+  setPte(pt, slot, pfn, dirtyPte(vma));
+  add_mm_counter(k, t, f.mm, MM_ANONPAGES, 1);
+  pte_unlock(mm, t, slot);
+  f.faultClass = FAULT_COW;
+  return 0;
+}
+
+/** do_shared_fault: page_mkwrite, map writable, account the dirty page. */
+function do_shared_fault(k: Kernel, t: Task, f: VmFault): number {
+  const slot = pte_alloc(k, t, f.user, f.vpn);
+  if (slot < 0) return 0;
+  f.slot = slot;
+  const pfn = __do_fault(k, t, f);
+  if (pfn <= 0) return failed(pfn);
+  const result = finish_fault(k, t, f, pfn, PTE_MAPPED | PTE_WRITTEN);
+  if (result === 0) fault_dirty_shared_page(k, t, pfn, f.vma);
+  return result;
+}
+
+/** fault_dirty_shared_page, with page_mkwrite's share of the file system. */
+export function fault_dirty_shared_page(k: Kernel, t: Task, pfn: number, vma: VmArea): void {
+  const {pages, costs, fns} = k.mm;
+  pages.flags[compound_head(pages, pfn)] |= PG_dirty;
+  if (vma.ops === 'file') t.cpu.charge(costs.pageMkwriteTicks, fns.do_shared_fault);
+}
+
+/** Mappings that are no page cache: pfn maps (vvar) map a special entry; DAX is somebody else's. */
+function specialFault(k: Kernel, t: Task, f: VmFault): number {
+  const {mm} = k;
+  if (f.vma.ops !== 'pfnmap') {
+    f.hook = mm.hooks.dax_fault;
+    return f.hook === null ? VM_FAULT_SIGBUS : NEED_HOOK;
+  }
+  const slot = pte_alloc(k, t, f.user, f.vpn);
+  if (slot < 0) return 0;
+  f.slot = slot;
+  if (!pte_lock(mm, t, slot, mm.fns.do_read_fault)) return NEED_PTL;
+  t.cpu.charge(mm.costs.setPteTicks, mm.fns.do_read_fault);
+  const write = (f.flags & FAULT_FLAG_WRITE) === 0 ? 0 : PTE_WRITTEN;
+  if (mm.pt.flags[slot] === 0) setPte(mm.pt, slot, mm.zeroPfn, PTE_MAPPED | PTE_SPECIAL | write);
+  pte_unlock(mm, t, slot);
+  f.faultClass = FAULT_MINOR_FILE;
+  return 0;
+}
