@@ -17,6 +17,8 @@ import {FaultEvidence, type FaultClass} from './verify_faults.ts';
 import {type MmLife, MmLives} from './verify_lives.ts';
 
 const PAGE_BYTES = 4096;
+/** Two records further apart than this were interrupted. */
+const MAX_PAIR_NS = 3000;
 /** flags word of sched_switch: preempted while runnable. */
 const PREEMPTED = 16;
 const STATE_MASK = 15;
@@ -239,7 +241,7 @@ class Reader {
     const index = life?.index ?? -1;
     if (lastRss !== null && lastRss.member === 0 && member === 1 && lastRss.life === index) {
       const gapNs = timeNs - lastRss.timeNs;
-      if (gapNs < 5000) {
+      if (gapNs <= MAX_PAIR_NS) {
         this.pairNs += gapNs;
         this.pairs++;
       }

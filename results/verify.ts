@@ -4,7 +4,10 @@
 /** Name and version of the schema that `verify --json` prints. */
 export const VERIFY_SCHEMA = 'mmreplay.verify/1';
 
-/** Recorded against simulated times of one kind of call or fault. */
+/**
+ * Recorded against simulated times of one kind of call or fault. A recorded time contains the recorder's work, so `simulated_ns`
+ * and the ratios of means and medians are the model's time plus `records` times `record_cost_ns`; `untraced` is the model alone.
+ */
 export interface DurationReport {
   readonly count: number;
   /** Means over the same operations; time runnable but not running is taken off the recorded ones. */
@@ -15,9 +18,14 @@ export interface DurationReport {
   readonly recorded_median_ns: number;
   readonly simulated_median_ns: number;
   readonly median_ratio: number;
-  /** Tracepoints that fired per operation. */
+  /** Tracepoints that fired per operation, mean. */
   readonly records: number;
-  /** simulated / (recorded - records * record_cost_ns), of the medians; null when nothing would be left. */
+  /** Mean and median of the model alone. */
+  readonly untraced_ns: number;
+  readonly untraced_median_ns: number;
+  /** untraced_ns / recorded_ns: the recorder on one side only. */
+  readonly raw_ratio: number;
+  /** Model alone against recorded without the recorder's share, of medians; null when nothing of that is left. */
   readonly corrected_ratio: number | null;
 }
 
