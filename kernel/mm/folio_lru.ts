@@ -78,24 +78,34 @@ function folio_batch_move_lru(k: Kernel, t: Task, batch: FolioBatch): void {
   }
   cpu.charge(count * costs.lruMoveTicks, fns.folio_batch_move_lru);
   if (lruvec !== null) mm.lruLocks.unlock(cpu, lock);
-  folios_put(k, t, folios, count);
+  folios_put(k, t, folios, 0, count);
 }
 
-/** folios_put: drops one reference of each; frees those without any, off the LRU under one lock section per lruvec. */
-export function folios_put(k: Kernel, t: Task, folios: ArrayLike<number>, count: number): void {
+/** folios_put: drops one reference of each of folios[from, to); frees those without any, off the LRU under one lock section per lruvec. */
+export function folios_put(k: Kernel, t: Task, folios: Int32Array, from: number, to: number): void {
   const {mm} = k;
-  const {pages, costs, fns} = mm;
-  const {refcount} = pages;
-  const {cpu} = t;
+  const {refcount} = mm.pages;
+  const {low} = refcount;
   const freed = mm.freeScratch;
   let n = 0;
-  let lruvec: Lruvec | null = null;
-  let lock = -1;
-  for (let i = 0; i < count; i++) {
+  for (let i = from; i < to; i++) {
     const head = folios[i];
     refcount.decrement(head);
-    if (refcount.low[head] !== 0 || !refcount.isZero(head)) continue;
-    freed[n++] = head;
+    if (low[head] === 0 && refcount.isZero(head)) freed[n++] = head;
+  }
+  if (n > 0) freeFolios(k, t, freed, n);
+}
+
+/** free_unref_folios, and leaving the LRU before it. At most freeScratch.length folios. */
+function freeFolios(k: Kernel, t: Task, freed: Int32Array, n: number): void {
+  const {mm} = k;
+  const {pages, costs, fns} = mm;
+  const {cpu} = t;
+  let lruvec: Lruvec | null = null;
+  let lock = -1;
+  let moved = 0;
+  for (let i = 0; i < n; i++) {
+    const head = freed[i];
     if ((pages.flags[head] & PG_lru) === 0) continue;
     const next = mm.lruvecs.ofFolio(head);
     if (next !== lruvec) {
@@ -105,8 +115,9 @@ export function folios_put(k: Kernel, t: Task, folios: ArrayLike<number>, count:
       mm.lruLocks.lock(cpu, lock, next.node, fns.free_unref_folios);
     }
     lruvec.delFolio(head);
-    cpu.charge(costs.lruMoveTicks, fns.free_unref_folios);
+    moved++;
   }
+  if (moved > 0) cpu.charge(moved * costs.lruMoveTicks, fns.free_unref_folios);
   if (lruvec !== null) mm.lruLocks.unlock(cpu, lock);
   for (let i = 0; i < n; i++) {
     const head = freed[i];

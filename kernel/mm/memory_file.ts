@@ -68,7 +68,8 @@ function do_read_fault(k: Kernel, t: Task, f: VmFault): number {
     const minor = (vma.flags & VM_UFFD_WP) !== 0 || (vma.flagsHigh & VM_HIGH_UFFD_MINOR) !== 0;
     if (!minor) {
       const done = do_fault_around(k, t, f);
-      if (done !== 0) return done > 0 ? 0 : done;
+      if (done === MAPPED) return 0;
+      if (done !== 0) return done;
     }
   }
   const pfn = __do_fault(k, t, f);
@@ -90,7 +91,9 @@ function failed(result: number): number {
 }
 const NO_MEMORY = -100;
 
-/** do_fault_around: 1 when the page at the address was mapped, NEED_PTL, or 0 to go on with __do_fault. */
+const MAPPED = 1;
+
+/** do_fault_around: MAPPED when the page at the address was mapped, NEED_PTL, or 0 to go on with __do_fault. */
 function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
   const {vma, vpn, slot} = f;
   const offset = slot & 511;
@@ -133,7 +136,7 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
   pte_unlock(mm, t, slot);
   if (!found) return 0;
   f.faultClass = FAULT_MINOR_FILE;
-  return 1;
+  return MAPPED;
 }
 
 /**

@@ -36,8 +36,8 @@ import {
   mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
-import {compound_head, folio_nr_pages, folio_test_anon, folio_test_large} from './page.ts';
-import {PG_dirty, PG_referenced, PG_swapbacked} from './page_flags.ts';
+import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
+import {PG_dirty, PG_head, PG_referenced, PG_swapbacked, PG_tail} from './page_flags.ts';
 import {folio_remove_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_rss_vec} from './rss_stat.ts';
@@ -212,6 +212,8 @@ function* zapHuge(
   cursor.next = vpn;
 }
 
+const LARGE = PG_head | PG_tail;
+
 /** zap_pte_range's loop and what it leaves behind. */
 class ZapLoop {
   readonly vec = new Int32Array(4);
@@ -230,6 +232,9 @@ class ZapLoop {
     const {pt, pages, costs} = mm;
     const {slot, count, vpn} = cursor;
     const {entries, flags} = pt;
+    const {vec} = this;
+    const {mapcount} = pages;
+    const pageFlags = pages.flags;
     const evenCows = details === null || details.evenCows;
     const only = details === null ? 0 : details.singleFolio;
     let present = 0;
@@ -251,15 +256,18 @@ class ZapLoop {
       const pfn = entries[slot + i];
       let full = false;
       if ((word & PTE_SPECIAL) === 0) {
-        const head = compound_head(pages, pfn);
+        const small = (pageFlags[pfn] & LARGE) === 0;
+        const head = small ? pfn : compound_head(pages, pfn);
         const anon = folio_test_anon(pages, head);
         if (anon && !evenCows) continue;
         if (only !== 0 && head !== only) continue;
-        if (anon) this.vec[MM_ANONPAGES]--;
-        else this.noteFile(tlb, pages.flags, head, word);
-        folio_remove_rmap_pte(k, t, head, pfn);
+        if (anon) vec[MM_ANONPAGES]--;
+        else this.noteFile(tlb, pageFlags, head, word);
         let refs = 1;
-        if (folio_test_large(pages, head)) {
+        if (small) {
+          mapcount.decrement(pfn);
+        } else {
+          folio_remove_rmap_pte(k, t, head, pfn);
           const most = Math.min(count - i, head + folio_nr_pages(pages, head) - pfn);
           refs = this.zapRest(k, t, slot + i, most, head, anon, word);
           present += refs - 1;

@@ -68,7 +68,6 @@ export class Mm implements RmapTrees {
   readonly fastFault: VmFault;
   /** Work space of loops that run through: pages being freed. */
   readonly freeScratch = new Int32Array(64);
-  readonly batchScratch = new Int32Array(64);
   private readonly iMmapLocks: RwSemaphore[] = [];
   private readonly anonVmaLocks: RwSemaphore[] = [];
   private readonly specialPages: number[] = [];

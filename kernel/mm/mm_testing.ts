@@ -26,7 +26,7 @@ export const FILE_RX = VM_READ | VM_EXEC | VM_MAYREAD | VM_MAYWRITE;
 export class ProbeLog implements MmProbe {
   readonly lines: string[] = [];
 
-  rssStat(mm: MmStruct, member: number, pages: number, currentIsMine: boolean): void {
+  rssStat(_mm: MmStruct, member: number, pages: number, currentIsMine: boolean): void {
     this.lines.push(`${COUNTERS[member]} ${pages}${currentIsMine ? '' : ' not mine'}`);
   }
 

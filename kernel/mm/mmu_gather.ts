@@ -14,6 +14,7 @@ import {free_table_page} from './memory_pte.ts';
 import {invalidate_secondary_tlbs} from './mmu_notifier.ts';
 import {PG_swapcache} from './page_flags.ts';
 
+const FIRST_ROOM = 32;
 const BUNDLE_ROOM = 7;
 const BATCH_ROOM = 509;
 const MAX_GATHER_BATCH_COUNT = 19;
@@ -35,8 +36,9 @@ export class MmuGather {
   clearedPmds = false;
   clearedPtes = false;
   delayedRmap = false;
-  /** Heads of folios, one for each reference that a removed mapping had. */
-  readonly pages: number[] = [];
+  /** Heads of folios, one for each reference that a removed mapping had; `count` of them. */
+  pages = new Int32Array(FIRST_ROOM);
+  count = 0;
   /** Frames of page tables. */
   readonly tables: number[] = [];
   /** Entries of the batches in use. */
@@ -53,13 +55,21 @@ export class MmuGather {
 
   /** __tlb_remove_folio_pages: `refs` references of a folio go with the next flush. True: the gather is full, flush. */
   addFolio(head: number, refs: number): boolean {
-    for (let i = 0; i < refs; i++) this.pages.push(head);
+    if (this.count + refs > this.pages.length) this.grow(refs);
+    const {pages} = this;
+    for (let i = 0; i < refs; i++) pages[this.count++] = head;
     this.used += refs > 1 ? 2 : 1;
     if (this.used < BUNDLE_ROOM + BATCH_ROOM) return false;
     return this.delayedRmap || this.used >= BUNDLE_ROOM + MAX_GATHER_BATCH_COUNT * BATCH_ROOM;
   }
 
-  /** Forgets what was flushed and freed. */
+  private grow(refs: number): void {
+    const larger = new Int32Array(Math.max(this.pages.length * 4, this.count + refs));
+    larger.set(this.pages);
+    this.pages = larger;
+  }
+
+  /** Forgets what was flushed. */
   reset(): void {
     this.start = Infinity;
     this.end = 0;
@@ -70,7 +80,7 @@ export class MmuGather {
   }
 
   emptied(): void {
-    this.pages.length = 0;
+    this.count = 0;
     this.tables.length = 0;
     this.used = 0;
     this.delayedRmap = false;
@@ -109,23 +119,20 @@ export function* tlb_flush_mmu_tlbonly(k: Kernel, t: Task, tlb: MmuGather): Code
 /** tlb_flush_mmu: flush, then free the pages and page tables. */
 export function* tlb_flush_mmu(k: Kernel, t: Task, tlb: MmuGather): Code {
   yield* tlb_flush_mmu_tlbonly(k, t, tlb);
-  const {tables, pages} = tlb;
+  const {tables, pages, count} = tlb;
   for (const pfn of tables) free_table_page(k, t, pfn);
   const {mm} = k;
   const {free_swap_cache} = mm.hooks;
   if (free_swap_cache !== null) {
-    for (const head of pages) {
-      if ((mm.pages.flags[head] & PG_swapcache) !== 0) free_swap_cache(t, head);
+    for (let i = 0; i < count; i++) {
+      if ((mm.pages.flags[pages[i]] & PG_swapcache) !== 0) free_swap_cache(t, pages[i]);
     }
   }
   const size = mm.lruAdd.size;
   let sinceResched = 0;
-  for (let at = 0; at < pages.length; at += size) {
-    const n = Math.min(size, pages.length - at);
-    const {batchScratch} = mm;
-    for (let i = 0; i < n; i++) batchScratch[i] = pages[at + i];
-    folios_put(k, t, batchScratch, n);
-    sinceResched += n;
+  for (let at = 0; at < count; at += size) {
+    folios_put(k, t, pages, at, Math.min(at + size, count));
+    sinceResched += size;
     if (sinceResched < FREE_CHUNK) continue;
     sinceResched = 0;
     if (t.cpu.settle()) yield;

@@ -5,7 +5,7 @@ import type {Kernel} from '../kernel.ts';
 import {isBefore} from '../version.ts';
 import {Buddy} from './buddy.ts';
 import type {Pages} from './page.ts';
-import {PageLists} from './page_list.ts';
+import type {PageLists} from './page_list.ts';
 import {PerCpuPages} from './pcp.ts';
 import {
   minFreeKbytes,
