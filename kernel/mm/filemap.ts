@@ -9,7 +9,7 @@ import type {AddressSpace} from './address_space.ts';
 import {folio_add_lru} from './folio_lru.ts';
 import {MAPPING_FILE, setMapping} from './page.ts';
 import {alloc_folio, alloc_folio_slow, folio_put} from './page_alloc.ts';
-import {PG_swapbacked, PG_uptodate} from './page_flags.ts';
+import {PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
 
 /** ra_pages of a disk: 128 KB. */
 export const READAHEAD_PAGES = 32;
@@ -35,6 +35,22 @@ export class UncachedRanges {
   }
 }
 
+/** Pages that carry PG_readahead when the run begins: the last read of the file stopped there. */
+export class ReadaheadMarks {
+  private readonly byFile = new Map<number, Set<number>>();
+
+  /** Page `index` of a file starts the next readahead. */
+  mark(mapping: AddressSpace, index: number): void {
+    const marks = this.byFile.get(mapping.id);
+    if (marks === undefined) this.byFile.set(mapping.id, new Set([index]));
+    else marks.add(index);
+  }
+
+  has(mapping: AddressSpace, index: number): boolean {
+    return this.byFile.get(mapping.id)?.has(index) ?? false;
+  }
+}
+
 /** pfn of the cached page at `index`, 0 when it is not in memory or past the end of the file. Plain and free of cost. */
 export function filemap_get_page(k: Kernel, t: Task, mapping: AddressSpace, index: number): number {
   if (index >= mapping.sizePages) return 0;
@@ -54,7 +70,7 @@ function cachedBefore(k: Kernel, t: Task, mapping: AddressSpace, index: number):
   for (const node of fallback) {
     const pfn = mm.zones[node].buddy.alloc(0);
     if (pfn === 0) continue;
-    pages.flags[pfn] = PG_uptodate;
+    pages.flags[pfn] = PG_uptodate | (mm.readahead.has(mapping, index) ? PG_readahead : 0);
     pages.refcount.set(pfn, 1);
     setMapping(pages, pfn, MAPPING_FILE, mapping.id, index);
     mm.files.addPage(mapping, index, pfn);

@@ -135,3 +135,19 @@ test('shared memory counts as SHMEM and stays in the cache', () => {
     assert.ok(log.take().includes('SHMEM 0'));
   });
 });
+
+test('fault-around passes over the page that starts the next readahead, until it is read itself', () => {
+  runProcess(function* (k, t, log) {
+    const file = k.mm.files.create('file', 16);
+    k.mm.readahead.mark(file, 9);
+    mapFile(k, t.mm!, BASE, 16, file);
+    yield* access(k, t, BASE, false);
+    assert.deepEqual(log.take(), ['FILE 15', 'fault minor file']);
+    assert.equal(yield* access(k, t, BASE + 9, false), 'minor file');
+    yield* unmap(k, t, t.mm!, BASE, BASE + 16);
+    log.take();
+    mapFile(k, t.mm!, BASE, 16, file);
+    yield* access(k, t, BASE, false);
+    assert.deepEqual(log.take(), ['FILE 16', 'fault minor file']);
+  });
+});

@@ -24,7 +24,7 @@ import {
 } from './memory_pte.ts';
 import {compound_head} from './page.ts';
 import {folio_put} from './page_alloc.ts';
-import {PG_dirty, PG_swapbacked, PG_uptodate} from './page_flags.ts';
+import {PG_dirty, PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
 import {folio_add_new_anon_rmap} from './rmap.ts';
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
@@ -124,6 +124,7 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
     }
     if (pt.flags[at] !== 0) continue;
     const head = compound_head(pages, pfn);
+    if ((pages.flags[head] & PG_readahead) !== 0) continue;
     pages.refcount.increment(head);
     addPteMapping(pages, head, pfn);
     setPte(pt, at, pfn, word);
@@ -152,7 +153,11 @@ function __do_fault(k: Kernel, t: Task, f: VmFault): number {
   const {mapping} = vma;
   if (mapping === null || index >= mapping.sizePages) return 0;
   const pfn = filemap_get_page(k, t, mapping, index);
-  if (pfn !== 0) return pfn;
+  if (pfn !== 0) {
+    // page_cache_async_ra: what comes next is cached already, or nobody waits for it.
+    if (mapping.host === 'file') mm.pages.flags[pfn] &= ~PG_readahead;
+    return pfn;
+  }
   if (mapping.host !== 'shmem') return NEED_READ;
   if (mm.files.value(mapping, index) >= 0) return NEED_SHMEM;
   if (vma.uffd !== 0 && (vma.flags & VM_UFFD_MISSING) !== 0) {

@@ -6,7 +6,7 @@ import type {AnonVma} from './anon_vma.ts';
 import {AnonVmas} from './anon_vma.ts';
 import {type AddressSpace, AddressSpaces} from './address_space.ts';
 import {COSTS_MM, type CostsMm} from './costs_mm.ts';
-import {UncachedRanges} from './filemap.ts';
+import {ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
 import {PageLists} from './page_list.ts';
@@ -45,6 +45,7 @@ export class Mm implements RmapTrees {
   readonly anon: AnonVmas;
   readonly files = new AddressSpaces();
   readonly uncached = new UncachedRanges();
+  readonly readahead = new ReadaheadMarks();
   readonly costs: CostsMm = COSTS_MM;
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;

@@ -15,8 +15,9 @@ export const PG_workingset = 1 << 9;
 export const PG_swapbacked = 1 << 10;
 export const PG_reserved = 1 << 11;
 export const PG_private = 1 << 12;
-/** Also PG_readahead, as in Linux. */
 export const PG_reclaim = 1 << 13;
+/** The same bit, as in Linux: reading this page starts the next readahead. Fault-around passes over such a page. */
+export const PG_readahead = PG_reclaim;
 export const PG_unevictable = 1 << 14;
 export const PG_mlocked = 1 << 15;
 export const PG_swapcache = 1 << 16;
