@@ -1,6 +1,7 @@
 // mm/filemap.c and mm/shmem.c as far as page faults see them: which page of a file is in the page cache, and reading one that is
 // not. A file is taken to be fully cached when a run begins: a page that nobody has touched yet gets its frame, without cost, when
-// it is first looked at. markUncached says otherwise for a range; reclaim does (it leaves a shadow entry behind).
+// it is first looked at. kernel.mm.uncached says otherwise for ranges, and reclaim does (it leaves a shadow entry behind).
+// A page marked PG_readahead (the same bit as PG_reclaim) is passed over by fault-around; a fault on it reads ahead and clears it.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -13,6 +14,9 @@ import {PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
 
 /** ra_pages of a disk: 128 KB. */
 export const READAHEAD_PAGES = 32;
+
+/** VM_READAHEAD's async part: reading the page this far before the window's end starts the next window. */
+const ASYNC_PAGES = READAHEAD_PAGES / 4;
 
 /** Ranges of files that are not in the page cache when the run begins. */
 export class UncachedRanges {
@@ -126,6 +130,7 @@ export function* filemap_read(
       continue;
     }
     filemap_add_folio(k, t, mapping, at, pfn);
+    if (at === first + READAHEAD_PAGES - ASYNC_PAGES) mm.pages.flags[pfn] |= PG_readahead;
     fresh++;
   }
   yield* k.sched.sleep(t, mm.costs.readPageTicks + fresh * mm.costs.readMorePageTicks);
