@@ -123,4 +123,14 @@ export const COSTS = {
   vmallocFaultTicks: ns(150),
 } as const;
 
+/** Costs on a machine whose kernel code takes `factor` times the base cost, in whole ticks. */
+export function scaledCosts<T extends Readonly<Record<string, number>>>(
+  costs: T,
+  factor: number,
+): T {
+  if (factor === 1) return costs;
+  const scaled = Object.entries(costs).map(([name, ticks]) => [name, Math.round(ticks * factor)]);
+  return Object.fromEntries(scaled) as T;
+}
+
 export type Costs = Readonly<Record<keyof typeof COSTS, number>>;

@@ -6,7 +6,7 @@ import {KernelPageTables} from './arch/x86/mm/page_tables.ts';
 import {makePgdDesign} from './arch/x86/mm/pgd/designs.ts';
 import {CpuTlbState} from './arch/x86/mm/tlb.ts';
 import {Checks} from './checks.ts';
-import {COSTS, type Costs} from './costs.ts';
+import {COSTS, type Costs, scaledCosts} from './costs.ts';
 import type {Design, KernelFacts} from './design.ts';
 import {type ForkFns, forkFns} from './fork_fns.ts';
 import {ThreadStacks} from './fork_stack.ts';
@@ -28,7 +28,7 @@ import {isBefore} from './version.ts';
 export class Kernel {
   readonly design: Design;
   readonly checks = new Checks();
-  readonly costs: Costs = COSTS;
+  readonly costs: Costs;
   readonly layout: Layout;
   readonly fns: ForkFns;
   readonly locks: LockRegistry;
@@ -61,6 +61,7 @@ export class Kernel {
     readonly facts: KernelFacts,
   ) {
     this.design = facts.design;
+    this.costs = scaledCosts(COSTS, machine.topology.kernelWork);
     this.layout = new Layout(machine, facts.design);
     this.fns = forkFns(this);
     this.locks = new LockRegistry(this);

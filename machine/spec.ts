@@ -50,12 +50,14 @@ const LAYOUT: Record<keyof MachineSpec['layout'], Check> = {
   links: isLinks,
 };
 
-const MODEL: Record<keyof MachineSpec['model'], Check> = {
+const MODEL: Record<keyof Required<MachineSpec['model']>, Check> = {
   smtSlowdown: numberIn(1, 8),
   serialReads: isBoolean,
   homeNode: numberIn(0, MAX_CPUS, true),
   storeBufferEntries: numberIn(1, 512, true),
+  kernelWork: numberIn(0.1, 20),
 };
+const OPTIONAL_MODEL: readonly string[] = ['kernelWork'];
 
 const COSTS: Record<string, Check> = Object.fromEntries(COST_KEYS.map((key) => [key, costNs]));
 
@@ -80,7 +82,8 @@ export function checkMachineSpec(json: unknown, file: string): MachineSpec {
       throw new MachineError(`${file}: ${key}: expected a non-empty text; add it`);
   }
   sourcedSection(top['layout'], file, 'layout', LAYOUT, Object.keys(LAYOUT));
-  sourcedSection(top['model'], file, 'model', MODEL, Object.keys(MODEL));
+  const required = Object.keys(MODEL).filter((key) => !OPTIONAL_MODEL.includes(key));
+  sourcedSection(top['model'], file, 'model', MODEL, required);
   sourcedSection(top['costsNs'], file, 'costsNs', COSTS, []);
   const spec = json as MachineSpec;
   checkWhole(spec, file);

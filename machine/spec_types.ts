@@ -72,6 +72,8 @@ export interface MachineSpec {
     readonly homeNode: Sourced<number>;
     /** Stores that one CPU can have waiting to become visible. */
     readonly storeBufferEntries: Sourced<number>;
+    /** The kernel's straight-line code takes this many times its base cost; 1 when left out. */
+    readonly kernelWork?: Sourced<number>;
   };
 }
 

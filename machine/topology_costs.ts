@@ -35,6 +35,8 @@ export class MachineCosts {
   readonly serialReads: boolean;
   readonly defaultHomeNode: number;
   readonly storeBufferEntries: number;
+  /** Factor on the base costs of kernel code: slower cores, mitigations, nested paging. */
+  readonly kernelWork: number;
 
   constructor(spec: MachineSpec) {
     const {model} = spec;
@@ -66,6 +68,7 @@ export class MachineCosts {
     this.serialReads = model.serialReads.value;
     this.defaultHomeNode = model.homeNode.value;
     this.storeBufferEntries = model.storeBufferEntries.value;
+    this.kernelWork = model.kernelWork?.value ?? 1;
   }
 }
 

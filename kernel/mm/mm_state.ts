@@ -5,6 +5,7 @@
 import type {AnonVma} from './anon_vma.ts';
 import {AnonVmas} from './anon_vma.ts';
 import {type AddressSpace, AddressSpaces} from './address_space.ts';
+import {scaledCosts} from '../costs.ts';
 import {COSTS_MM, type CostsMm} from './costs_mm.ts';
 import {ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
@@ -46,7 +47,7 @@ export class Mm implements RmapTrees {
   readonly files = new AddressSpaces();
   readonly uncached = new UncachedRanges();
   readonly readahead = new ReadaheadMarks();
-  readonly costs: CostsMm = COSTS_MM;
+  readonly costs: CostsMm;
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;
   readonly notifierCounts = new NotifierCounts();
@@ -77,6 +78,7 @@ export class Mm implements RmapTrees {
 
   constructor(readonly kernel: Kernel) {
     const {machine, facts} = kernel;
+    this.costs = scaledCosts(COSTS_MM, machine.topology.kernelWork);
     const {version} = facts;
     const pagesPerNode = Math.floor(machine.topology.nodeMemoryBytes / 4096);
     this.pages = new Pages(new Array<number>(machine.topology.nodeCount).fill(pagesPerNode));
