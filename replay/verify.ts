@@ -64,10 +64,12 @@ export function verifyTrace(
   const recorded = readRecorded(compiled);
   const time = full.time ?? (hasBackground(trace) ? 'timed' : 'asap');
   const differences = new Differences(compiled, full.perCause, full.differences);
-  const grader = new StateGrader(compiled, recorded, differences);
   const run = makeRun(compiled, full, {order: full.order, time});
+  const nameOf = (mappingId: number): string => `file ${mappingId}`;
+  const grader = new StateGrader(run.kernel, compiled, recorded, differences, nameOf);
   run.observer = grader;
   run.kernel.mm.probe = grader;
+  run.kernel.tlb.traced = grader;
   run.execute();
   const simulated = new TimingObserver(compiled.opCount);
   if (full.durations) {

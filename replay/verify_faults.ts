@@ -20,7 +20,6 @@ export const FAULT_CLASSES = [
 ] as const;
 export type FaultClass = (typeof FAULT_CLASSES)[number];
 
-const X86_PF_PROT = 1;
 const HUGE_PAGES = 512;
 
 /** Collects what happens during one fault to the counters of the faulting mm. */
@@ -58,13 +57,13 @@ export class FaultEvidence {
     if (pages === 1 && (reason === 3 || reason === 4)) this.flushed = true;
   }
 
-  classOf(errorCode: number): FaultClass {
+  /** `present`: the entry was, as bit 0 of the error code says. */
+  classOf(present: boolean): FaultClass {
     const {change} = this;
     const anon = change[MM_ANONPAGES];
     if (anon >= HUGE_PAGES) return 'huge';
     if (anon > 0 && change[MM_SWAPENTS] < 0) return 'swap';
     if (anon > 0 && change[MM_FILEPAGES] < 0) return 'cow_file';
-    const present = (errorCode & X86_PF_PROT) !== 0;
     if (anon > 0) return present ? 'cow_zero' : 'anon';
     if (change[MM_SHMEMPAGES] > 0) return 'shmem';
     if (change[MM_FILEPAGES] > 0 || this.sawFile) return 'file';

@@ -12,6 +12,7 @@
 
 import {argNumber, argSigned, type EventColumns} from '../formats/columns.ts';
 import {FIRST_ANSWER, KIND, KIND_BY_CODE} from '../formats/kinds.ts';
+import {X86_PF_PROT} from '../kernel/mm/vm_fault.ts';
 import {type CompiledTrace, timeOrder} from './tracks.ts';
 import {FaultEvidence, type FaultClass} from './verify_faults.ts';
 import {type MmLife, MmLives} from './verify_lives.ts';
@@ -354,7 +355,7 @@ class Reader {
     if (op < 0) return;
     task.faultOp = -1;
     const i = this.compiled.opEvent[op];
-    const faultClass = task.evidence.classOf(argNumber(this.events, i, 1));
+    const faultClass = task.evidence.classOf((argNumber(this.events, i, 1) & X86_PF_PROT) !== 0);
     const life = this.lives.lives[this.opLife[op]];
     this.faults.push({op, life, faultClass});
     if (task.faultEnd < 0) return;

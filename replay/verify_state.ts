@@ -6,16 +6,22 @@
 
 import {argNumber} from '../formats/columns.ts';
 import {KIND, KIND_BY_CODE} from '../formats/kinds.ts';
+import type {Kernel} from '../kernel/kernel.ts';
 import type {MmProbe} from '../kernel/mm/probe.ts';
+import {MM_FILEPAGES} from '../kernel/mm/rss.ts';
+import {X86_PF_WRITE} from '../kernel/mm/vm_fault.ts';
 import type {MmStruct} from '../kernel/mm_types.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Cpu} from '../machine/cpu.ts';
-import type {Outcome} from './bind/binding.ts';
+import {type Outcome, vpnArg} from './bind/binding.ts';
 import type {ReplayObserver} from './observer.ts';
+import {CacheEvidence} from './page_cache.ts';
 import type {CompiledTrace} from './tracks.ts';
 import type {Differences} from './verify_differences.ts';
 import {FAULT_CLASSES, type FaultClass, FaultEvidence} from './verify_faults.ts';
 import {flushName, type Recorded, type RecordedFault, type RssSample} from './verify_record.ts';
+
+import {isMapped, WindowWatch} from './verify_windows.ts';
 
 export const MEMBER_NAMES = ['file', 'anon', 'swap', 'shmem'] as const;
 const NO_COUNTS = new Float64Array(MEMBER_NAMES.length);
@@ -56,18 +62,25 @@ export class StateGrader implements ReplayObserver, MmProbe {
     index: -1,
     mm: null as MmStruct | null,
     faults: 0,
-    errorCode: 0,
+    /** The entry was present when the operation began. */
+    present: false,
     /** Counter changes: life and member, and by how much. */
     steps: [] as number[],
     before: new Map<number, number>(),
   };
   private readonly evidence = new FaultEvidence();
+  private readonly windows: WindowWatch;
+  /** What this replay tells of the page cache. */
+  readonly cache = new CacheEvidence();
 
   constructor(
+    private readonly kernel: Kernel,
     private readonly compiled: CompiledTrace,
     private readonly recorded: Recorded,
     private readonly differences: Differences,
+    nameOf: (mappingId: number) => string,
   ) {
+    this.windows = new WindowWatch(kernel, nameOf);
     const {opCount} = compiled;
     for (const name of FAULT_CLASSES) this.classes.set(name, {recorded: 0, agreed: 0});
     for (const life of recorded.lives) {
@@ -87,16 +100,26 @@ export class StateGrader implements ReplayObserver, MmProbe {
   // --- the replay
 
   began(t: Task, op: number): void {
+    this.beganFault(t, op);
     const life = this.recorded.opLife[op];
     if (t.mm !== null && life >= 0) this.bind(life, t.mm);
     const current = this.op;
     current.index = op;
     current.mm = t.mm;
     current.faults = 0;
-    current.errorCode = 0;
     current.steps.length = 0;
     current.before.clear();
     this.evidence.clear();
+  }
+
+  private beganFault(t: Task, op: number): void {
+    const {events} = this.compiled.trace;
+    const i = this.compiled.opEvent[op];
+    if (events.kind[i] !== KIND.access) return;
+    const vpn = vpnArg(events, i, 0);
+    const user = t.mm?.user ?? null;
+    this.op.present = user !== null && isMapped(this.kernel, user, vpn);
+    if ((argNumber(events, i, 1) & X86_PF_WRITE) === 0) this.windows.began(t, vpn);
   }
 
   ended(t: Task, op: number, _ticks: number, outcome: Outcome): void {
@@ -107,8 +130,10 @@ export class StateGrader implements ReplayObserver, MmProbe {
     }
     const born = this.bornLife.get(op);
     if (kind === KIND.exec && born !== undefined && t.mm !== null) this.bind(born, t.mm);
-    if (this.faultOf[op] >= 0) this.gradeFault(this.recorded.faults[this.faultOf[op]]);
-    else if (op === this.op.index && this.op.faults > 0) this.extraFaults(op);
+    if (this.faultOf[op] >= 0) {
+      this.noteWindow(op);
+      this.gradeFault(this.recorded.faults[this.faultOf[op]]);
+    } else if (op === this.op.index && this.op.faults > 0) this.extraFaults(op);
     for (let n = this.sampleStart[op]; n < this.sampleStart[op + 1]; n++) {
       this.gradeSample(this.recorded.samples[n]);
     }
@@ -148,9 +173,8 @@ export class StateGrader implements ReplayObserver, MmProbe {
     return born;
   }
 
-  fault(_t: Task, _vpn: number, errorCode: number, _faultClass: number): void {
+  fault(): void {
     this.op.faults++;
-    this.op.errorCode = errorCode;
   }
 
   tlbFlush(_cpu: Cpu, pages: number, reason: number): void {
@@ -183,7 +207,7 @@ export class StateGrader implements ReplayObserver, MmProbe {
     tally.recorded++;
     const {op} = this;
     const found =
-      op.index !== fault.op || op.faults === 0 ? null : this.evidence.classOf(op.errorCode);
+      op.index !== fault.op || op.faults === 0 ? null : this.evidence.classOf(op.present);
     if (found === fault.faultClass) {
       tally.agreed++;
       return;
@@ -196,11 +220,25 @@ export class StateGrader implements ReplayObserver, MmProbe {
     this.differences.add(fault.op, event, cause, fault.faultClass, text);
   }
 
+  /** A read fault on a file: how much was mapped around, on both sides. */
+  private noteWindow(op: number): void {
+    const {events} = this.compiled.trace;
+    const fault = this.recorded.faults[this.faultOf[op]];
+    if ((argNumber(events, this.compiled.opEvent[op], 1) & X86_PF_WRITE) !== 0) return;
+    if (!fault.life.known || fault.faultClass !== 'file' || op !== this.op.index) return;
+    let recorded = 0;
+    for (let n = this.sampleStart[op]; n < this.sampleStart[op + 1]; n++) {
+      const sample = this.recorded.samples[n];
+      if (sample.life === fault.life && sample.member === MM_FILEPAGES) recorded += sample.change;
+    }
+    this.windows.ended(op, recorded, this.op.faults > 0, this.cache);
+  }
+
   private extraFaults(op: number): void {
     this.extra += this.op.faults;
     const event = this.compiled.opEvent[op];
     const name = KIND_BY_CODE[this.compiled.trace.events.kind[event]]?.name ?? '';
-    const found = `${this.op.faults} faults, the last ${this.evidence.classOf(this.op.errorCode)}`;
+    const found = `${this.op.faults} faults, the last ${this.evidence.classOf(this.op.present)}`;
     this.differences.add(op, event, `extra faults in ${name}`, 'none', found);
   }
 

@@ -1,0 +1,76 @@
+// Looks at what fault-around did: which pages of a file were mapped in the window of a read fault. This is the
+// simulated half of the evidence from which page_cache.ts infers what was cached when the recording began.
+
+import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_PROTNONE} from '../kernel/arch/x86/mm/pgtable_bits.ts';
+import {walkSlot} from '../kernel/arch/x86/mm/pgtable.ts';
+import type {Kernel} from '../kernel/kernel.ts';
+import type {UserMm} from '../kernel/mm/user_mm.ts';
+import type {Task} from '../kernel/task.ts';
+import type {CacheEvidence} from './page_cache.ts';
+
+const WINDOW_PAGES = 16;
+const TABLE_PAGES = 512;
+
+/** True when the entry of a page is present, as bit 0 of a fault's error code says. */
+export function isMapped(k: Kernel, user: UserMm, vpn: number): boolean {
+  const slot = walkSlot(user.pgd, vpn);
+  if (slot < 0) return false;
+  const flags = k.mm.pt.flags[slot];
+  const kind = flags & PTE_KIND;
+  return kind === PTE_PRESENT || kind === PTE_PROTNONE || (flags & PTE_HUGE) !== 0;
+}
+
+/** Watches one fault at a time. */
+export class WindowWatch {
+  private user: UserMm | null = null;
+  private file = '';
+  /** Page of the file at the fault, and of the window's empty entries: virtual page and page of the file. */
+  private page = -1;
+  private readonly empty: number[] = [];
+  private readonly pages: number[] = [];
+
+  constructor(
+    private readonly kernel: Kernel,
+    private readonly nameOf: (mappingId: number) => string,
+  ) {}
+
+  /** A read of `vpn` begins. */
+  began(t: Task, vpn: number): void {
+    this.page = -1;
+    this.empty.length = 0;
+    this.pages.length = 0;
+    this.user = t.mm?.user ?? null;
+    const vma = this.user?.space.tree.lookup(vpn) ?? null;
+    if (this.user === null || vma === null || vma.mapping === null || vma.mapping.host !== 'file')
+      return;
+    this.file = this.nameOf(vma.mapping.id);
+    this.page = vma.pgoff + vpn - vma.start;
+    const table = vpn - (vpn % TABLE_PAGES);
+    const from = Math.max(vpn - (vpn % WINDOW_PAGES), vma.start);
+    const end = Math.min(from + WINDOW_PAGES, table + TABLE_PAGES, vma.end);
+    for (let at = from; at < end; at++) {
+      if (isMapped(this.kernel, this.user, at)) continue;
+      this.empty.push(at);
+      this.pages.push(vma.pgoff + at - vma.start);
+    }
+  }
+
+  /** It is over. `recorded`: pages that the recorded kernel mapped, `faulted`: this one took a fault too. */
+  ended(op: number, recorded: number, faulted: boolean, evidence: CacheEvidence): void {
+    const {page, file, user} = this;
+    if (page < 0 || user === null || recorded < 0) return;
+    if (!faulted) {
+      if (recorded > 0) evidence.faultedAlone(op, file, page);
+      return;
+    }
+    const mapped: number[] = [];
+    const passed: number[] = [];
+    let count = 0;
+    this.empty.forEach((vpn, n) => {
+      const there = isMapped(this.kernel, user, vpn);
+      if (there) count++;
+      if (this.pages[n] !== page) (there ? mapped : passed).push(this.pages[n]);
+    });
+    evidence.window({op, file, mapped, passed, surplus: count - recorded});
+  }
+}
