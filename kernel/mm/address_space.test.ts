@@ -69,6 +69,13 @@ test('pages, swap entries and shadows replace each other and are counted', () =>
   assert.equal(spaces.find(file.id), null);
 });
 
+function depth(forest: IntervalForest<number>, node: number): number {
+  const {left, right} = forest as unknown as {left: Int32Array; right: Int32Array};
+  const below = (at: number): number =>
+    at === 0 ? 0 : 1 + Math.max(below(left[at]), below(right[at]));
+  return below(node);
+}
+
 test('interval trees find what overlaps, in order of start, then of insertion', () => {
   const range = fc.record({
     start: fc.integer({min: 0, max: 60}),
@@ -248,4 +255,16 @@ test('every change of a counter is reported with its new value in bytes', () => 
     [3, MM_ANONPAGES, 4096],
   ]);
   assert.deepEqual([rss.rss, rss.hiwater], [3, 514]);
+});
+
+test('walks of interval trees take time by what they find, not by what is there', () => {
+  const forest = new IntervalForest<number>();
+  const tree = {root: 0};
+  for (let i = 0; i < 100_000; i++) forest.insert(tree, forest.allocate(i, 0), i * 10, i * 10 + 12);
+  // Equal starts, as one anon_vma of a fork storm has them.
+  const storm = {root: 0};
+  for (let i = 0; i < 20_000; i++) forest.insert(storm, forest.allocate(i, 0), 5, 9);
+  assert.ok(depth(forest, tree.root) < 60);
+  assert.ok(depth(forest, storm.root) < 60);
+  assert.equal(forest.item[forest.iterFirst(tree, 500_001, 500_001)], 49_999);
 });

@@ -112,7 +112,7 @@ test('a walk finds every mm that has the page, whatever was forked, split, merge
         for (const op of steps) runStep(mms, op.mm % mms.length, op);
         for (const {space, pages} of mms) {
           for (const [vpn, {anon, pgoff}] of pages) {
-            assert.equal(trees.anon.find(anon.id), anon);
+            assert.ok(trees.anon.find(anon.id) === anon);
             assert.ok(places(trees, anon, pgoff).has(`${space.mmId}:${vpn}`), `page ${vpn}`);
           }
           for (let vma = space.tree.first; vma !== null; vma = vma.next) checkChain(trees, vma);
@@ -132,7 +132,7 @@ function checkChain(trees: RmapTrees, vma: VmArea): void {
   assert.equal(vma.anonVma === null, chain.length === 0);
   if (vma.anonVma === null) return;
   assert.ok(chain.includes(vma.anonVma));
-  for (const anon of chain) assert.equal(anon?.rootVma, vma.anonVma.rootVma);
+  for (const anon of chain) assert.ok(anon?.rootVma === vma.anonVma.rootVma);
 }
 
 test('1,500 children of 4 parents leave nothing behind', () => {
@@ -232,7 +232,7 @@ test('mremap between two faulted VMAs of different anon_vmas merges with the lef
   const right = mapRange(space, 110, 115, 110, anonProps(RW));
   trees.anon.prepare(left);
   trees.anon.prepare(right);
-  assert.notEqual(left.anonVma, right.anonVma);
+  assert.ok(left.anonVma !== right.anonVma);
   const moved = mapRange(space, 200, 205, 200, anonProps(RW));
   const copy = copy_vma(moved, 105, 5, 200);
   assert.deepEqual([copy.start, copy.end], [100, 110]);
@@ -243,6 +243,39 @@ test('neighbours that only differ in protection share an anon_vma', () => {
   const [first, second] = threeAreas(trees);
   assert.equal(trees.anon.prepare(first), true);
   assert.equal(trees.anon.prepare(second), false);
-  assert.equal(first.anonVma, second.anonVma);
+  assert.ok(first.anonVma === second.anonVma);
   assert.equal(first.anonVma?.numActiveVmas, 2);
+});
+
+test('an anon_vma is reused only when its last child asks', () => {
+  const trees = newTrees();
+  const parent = new VmaSpace(1, trees);
+  const vma = mapRange(parent, 100, 110, 100, anonProps(RW));
+  trees.anon.prepare(vma);
+  const root = vma.anonVma;
+  const child = fork(parent, 2);
+  const middle = child.tree.first?.anonVma;
+  const [left, right] = [fork(child, 3), fork(child, 4)];
+  unmap(child, 0, 1e9);
+  // Two children: both stay on their own, and so do theirs. The root is never reused.
+  assert.equal(middle?.numChildren, 2);
+  for (const space of [fork(left, 5), fork(parent, 6)]) {
+    const anon = space.tree.first?.anonVma;
+    assert.ok(anon !== middle && anon !== root);
+    unmap(space, 0, 1e9);
+  }
+  unmap(right, 0, 1e9);
+  assert.equal(middle?.numChildren, 1);
+  assert.ok(fork(left, 7).tree.first?.anonVma === middle);
+});
+
+test('a forked VMA does not lend its anon_vma to a neighbour', () => {
+  const trees = newTrees();
+  const areas = threeAreas(trees);
+  trees.anon.prepare(areas[0]);
+  const child = fork(areas[0].space, 2);
+  const next = child.tree.lookup(105);
+  assert.ok(next !== null);
+  assert.equal(trees.anon.prepare(next), true);
+  assert.ok(next.anonVma !== child.tree.first?.anonVma);
 });

@@ -47,7 +47,7 @@ export class Buddy {
     return order < MAX_ORDER ? listed : listed + (this.span.end - this.frontier) / BLOCK;
   }
 
-  /** __rmqueue_smallest: first page of 2^order free pages, 0 when there are none so large. */
+  /** __rmqueue_smallest: first of 2^order free pages, all flags clear; 0 when there are none so large. */
   alloc(order: number): number {
     const {lists, lists0} = this;
     let at = order;
@@ -65,7 +65,8 @@ export class Buddy {
       at--;
       this.putBlock(block + (1 << at), at);
     }
-    this.flags[block] = 0;
+    if (order === 0) this.flags[block] = 0;
+    else this.flags.fill(0, block, block + (1 << order));
     this.freePages -= 1 << order;
     return block;
   }

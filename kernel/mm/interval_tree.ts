@@ -144,7 +144,7 @@ export class IntervalForest<T> {
     this.left[node] = 0;
     this.right[node] = 0;
     this.parent[node] = above;
-    this.priority[node] = Math.imul(++this.made, 0x9e3779b1) ^ (this.made << 7);
+    this.priority[node] = mix(++this.made);
     if (above === 0) tree.root = node;
     else if (goLeft) this.left[above] = node;
     else this.right[above] = node;
@@ -212,4 +212,12 @@ export class IntervalForest<T> {
       this[name] = larger;
     }
   }
+}
+
+/** Scatters consecutive numbers over 32 bits (the finaliser of MurmurHash3). */
+function mix(count: number): number {
+  let h = count | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
 }

@@ -3,6 +3,15 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
+import {
+  PageTables,
+  populateSlot,
+  ptePopulate,
+  setHuge,
+  setPte,
+  UserPgd,
+} from '../arch/x86/mm/pgtable.ts';
+import {PTE_PRESENT} from '../arch/x86/mm/pgtable_bits.ts';
 import {CountArray} from './count_array.ts';
 import {
   addEntireMapping,
@@ -50,6 +59,22 @@ test('a struct page is 24 bytes', () => {
   const bytes = words.reduce((sum, array) => sum + array.BYTES_PER_ELEMENT, 0);
   assert.equal(bytes, STRUCT_PAGE_BYTES);
   for (const array of words) assert.equal(array.length, pages.endPfn);
+});
+
+test('a page mapped by a PTE costs 31 bytes, tables included; by a huge entry, 24', () => {
+  const pt = new PageTables();
+  const pgd = new UserPgd(pt, 4, 1);
+  const mapped = 2 ** 18;
+  for (let vpn = 0; vpn < mapped; vpn++) setPte(pt, ptePopulate(pgd, vpn), 1024, PTE_PRESENT);
+  const perTable = pt.capacityBytes / pt.level.length;
+  const bytes = (pt.used * perTable) / mapped + STRUCT_PAGE_BYTES;
+  assert.ok(bytes > 30 && bytes < 31, `${bytes} bytes`);
+  const huge = new PageTables();
+  const other = new UserPgd(huge, 4, 1);
+  for (let vpn = 0; vpn < mapped; vpn += 512) {
+    setHuge(huge, populateSlot(other, vpn, 1), 1024, PTE_PRESENT);
+  }
+  assert.ok((huge.used * perTable) / mapped < 0.1);
 });
 
 test('256 GB of memory that nobody uses costs the host next to nothing', () => {

@@ -115,17 +115,33 @@ test('VMAs are the maximal runs of equal pages', () => {
   );
 });
 
+/** Lowest and highest fitting start, by trying every one. */
+function fitting(
+  used: Set<number>,
+  wish: {length: number; low: number; high: number; align: number},
+): number[] {
+  const fits = (start: number): boolean => {
+    for (let i = 0; i < wish.length; i++) if (used.has(start + i)) return false;
+    return start + wish.length <= wish.high && start % wish.align === 3 % wish.align;
+  };
+  const starts: number[] = [];
+  for (let start = wish.low; start < wish.high; start++) if (fits(start)) starts.push(start);
+  return [starts[0] ?? -1, starts.at(-1) ?? -1];
+}
+
 test('holes are the highest or lowest that fit, among hundreds of mappings', () => {
-  const hole = fc.record({gap: fc.integer({min: 0, max: 6}), length: fc.integer({min: 1, max: 3})});
+  const hole = fc.record({gap: fc.integer({min: 0, max: 2}), length: fc.integer({min: 1, max: 3})});
   const wish = fc.record({
-    length: fc.integer({min: 1, max: 8}),
+    length: fc.integer({min: 1, max: 9}),
     low: fc.integer({min: 0, max: 400}),
-    span: fc.integer({min: 0, max: 2000}),
-    align: fc.constantFrom(1, 1, 4, 16),
+    span: fc.integer({min: 0, max: 1500}),
+    align: fc.constantFrom(1, 1, 1, 4, 16),
+    victim: fc.nat(),
+    remove: fc.boolean(),
   });
   fc.assert(
     fc.property(
-      fc.array(hole, {minLength: 100, maxLength: 300}),
+      fc.array(hole, {minLength: 150, maxLength: 300}),
       fc.array(wish, {minLength: 5, maxLength: 30}),
       (holes, wishes) => {
         const space = newSpace();
@@ -137,31 +153,40 @@ test('holes are the highest or lowest that fit, among hundreds of mappings', () 
           for (let j = 0; j < length; j++) used.add(at + j);
           at += length;
         });
-        const victims = vmas(space).filter((_, i) => i % 7 === 3);
-        for (const vma of victims) {
-          for (let vpn = vma.start; vpn < vma.end; vpn++) used.delete(vpn);
-          unmap(space, vma.start, vma.end);
-        }
-        for (const {length, low, span, align} of wishes) {
+        for (const {length, low, span, align, victim, remove} of wishes) {
           const high = low + span;
-          const fits = (start: number): boolean => {
-            for (let i = 0; i < length; i++) if (used.has(start + i)) return false;
-            return start >= low && start + length <= high && start % align === 3 % align;
-          };
-          let lowest = -1;
-          let highest = -1;
-          for (let start = low; start < high; start++) {
-            if (!fits(start)) continue;
-            if (lowest < 0) lowest = start;
-            highest = start;
+          const expected = fitting(used, {length, low, high, align});
+          assert.equal(space.tree.lowestGap(length, low, high, align, 3), expected[0]);
+          assert.equal(space.tree.highestGap(length, low, high, align, 3), expected[1]);
+          const found = expected[1];
+          if (remove) {
+            const all = vmas(space);
+            const vma = all[victim % all.length];
+            for (let vpn = vma.start; vpn < vma.end; vpn++) used.delete(vpn);
+            unmap(space, vma.start, vma.end);
+          } else if (found >= 0) {
+            insertVma(space, found, found + length, found * 1000, anonProps(VM_READ));
+            for (let i = 0; i < length; i++) used.add(found + i);
           }
-          assert.equal(space.tree.highestGap(length, low, high, align, 3), highest);
-          assert.equal(space.tree.lowestGap(length, low, high, align, 3), lowest);
         }
       },
     ),
-    {numRuns: 60},
+    {numRuns: 100},
   );
+});
+
+test('every hole is seen, wherever it opens', () => {
+  const space = newSpace();
+  const start = (i: number): number => 1_000 + 10 * i;
+  for (let i = 0; i < 300; i++) {
+    insertVma(space, start(i), start(i) + 10, i * 1_000, anonProps(VM_READ));
+  }
+  for (let i = 0; i < 300; i++) {
+    assert.equal(space.tree.highestGap(10, 1_000, 4_000, 1, 0), -1);
+    unmap(space, start(i), start(i) + 10);
+    assert.equal(space.tree.highestGap(10, 1_000, 4_000, 1, 0), start(i));
+    insertVma(space, start(i), start(i) + 10, i * 1_000, anonProps(VM_READ));
+  }
 });
 
 test('splitting keeps file offsets, and the file knows both parts', () => {

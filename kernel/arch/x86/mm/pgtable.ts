@@ -39,6 +39,8 @@ export const LEVEL_PAGES: readonly number[] = [1, 2 ** 9, PUD_PAGES, 2 ** 27, 2 
 export class UserPgd {
   /** Number of the top table. */
   readonly top: number;
+  /** First slot of the top table when there are 4 levels, else 0: saves the hottest walk a comparison. */
+  readonly pgdSlot: number;
   /** Tables in use by level, deposited ones (THP) included at index 0: nr_ptes, nr_pmds, nr_puds, ... */
   readonly tables = new Int32Array(5);
 
@@ -50,6 +52,7 @@ export class UserPgd {
   ) {
     assert(levels >= 3 && levels <= 5, `page tables of ${levels} levels`);
     this.top = pt.takeTable(levels - 1, mmId, -1, 0);
+    this.pgdSlot = levels === 4 ? this.top << 9 : 0;
     this.tables[levels - 1] = 1;
   }
 
@@ -160,19 +163,14 @@ export function vpnOfSlot(pt: PageTables, slot: number): number {
   return pt.base[table] + (slot & 511) * LEVEL_PAGES[pt.level[table]];
 }
 
-/** Slot of the PTE of `vpn`, -1 when there is no page table or a huge entry is in the way. */
+/** Slot of the PTE of `vpn`, -1 when there is no page table or a huge entry is in the way. Fastest with 4 levels. */
 export function pteSlot(pgd: UserPgd, vpn: number): number {
+  const {pgdSlot} = pgd;
+  if (pgdSlot === 0) return slotAt(pgd, vpn, 0);
   const {entries} = pgd.pt;
   const high = (vpn * PER_PUD) | 0;
-  let table = pgd.top;
-  if (pgd.levels > 3) {
-    if (pgd.levels === 5) {
-      table = entries[(table << 9) | ((high >>> 18) & 511)];
-      if (table <= 0) return -1;
-    }
-    table = entries[(table << 9) | ((high >>> 9) & 511)];
-    if (table <= 0) return -1;
-  }
+  let table = entries[pgdSlot | (high >>> 9)];
+  if (table <= 0) return -1;
   table = entries[(table << 9) | (high & 511)];
   if (table <= 0) return -1;
   const low = vpn | 0;
@@ -289,24 +287,32 @@ export function pgdFree(pgd: UserPgd): void {
 export const WALK_NOT_PRESENT = -1;
 export const WALK_NOT_WRITABLE = -2;
 
+/** Flags words that need no change, under the mask of the same bits and the kind. */
+const READ_HIT = PTE_PRESENT | PTE_YOUNG;
+const WRITE_HIT = PTE_PRESENT | PTE_YOUNG | PTE_WRITE | PTE_DIRTY;
+
 /**
  * What the MMU does on a TLB miss: finds the entry, sets accessed and, for a write, dirty. Returns the leaf's slot (2 MB and
  * 1 GB leaves included), or WALK_NOT_PRESENT or WALK_NOT_WRITABLE, which are the page faults.
  */
 export function hardwareWalk(pgd: UserPgd, vpn: number, write: boolean): number {
-  const {flags} = pgd.pt;
-  let slot = pteSlot(pgd, vpn);
-  if (slot < 0) {
-    slot = walkSlot(pgd, vpn);
-    if ((flags[slot] & (PTE_HUGE | PTE_KIND)) !== (PTE_HUGE | PTE_PRESENT)) return WALK_NOT_PRESENT;
-  }
-  const word = flags[slot];
+  const slot = pteSlot(pgd, vpn);
+  if (slot < 0) return walkHuge(pgd, vpn, write);
+  const word = pgd.pt.flags[slot];
+  const hit = write ? WRITE_HIT : READ_HIT;
+  return (word & (hit | PTE_KIND)) === hit ? slot : setAccessed(pgd.pt, slot, write);
+}
+
+function walkHuge(pgd: UserPgd, vpn: number, write: boolean): number {
+  const slot = walkSlot(pgd, vpn);
+  if ((pgd.pt.flags[slot] & PTE_HUGE) === 0) return WALK_NOT_PRESENT;
+  return setAccessed(pgd.pt, slot, write);
+}
+
+function setAccessed(pt: PageTables, slot: number, write: boolean): number {
+  const word = pt.flags[slot];
   if ((word & PTE_KIND) !== PTE_PRESENT) return WALK_NOT_PRESENT;
-  if (!write) {
-    if ((word & PTE_YOUNG) === 0) flags[slot] = word | PTE_YOUNG;
-    return slot;
-  }
-  if ((word & PTE_WRITE) === 0) return WALK_NOT_WRITABLE;
-  if ((~word & (PTE_YOUNG | PTE_DIRTY)) !== 0) flags[slot] = word | PTE_YOUNG | PTE_DIRTY;
+  if (write && (word & PTE_WRITE) === 0) return WALK_NOT_WRITABLE;
+  pt.flags[slot] = word | (write ? PTE_YOUNG | PTE_DIRTY : PTE_YOUNG);
   return slot;
 }
