@@ -66,6 +66,7 @@ export class TraceCopy {
       strings: compiled.trace.strings,
       copy: index,
       names: new Map(),
+      files: run.files,
       pidOf: (tid) => this.pidOf(tid),
       reapedPid: (op) => this.reapedPid(op),
     };

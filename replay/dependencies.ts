@@ -57,13 +57,18 @@ function pairsOf(compiled: CompiledTrace, order: Order): Pair[] {
   if (order === 'resource') return resourcePairs(compiled);
   if (order !== 'causal') return [];
   return compiled.edges
-    .filter((edge) => edge.kind === 'wake' && compiled.opTrack[edge.from] !== compiled.opTrack[edge.to])
+    .filter(
+      (edge) => edge.kind === 'wake' && compiled.opTrack[edge.from] !== compiled.opTrack[edge.to],
+    )
     .map((edge): Pair => [edge.from, edge.to]);
 }
 
 function countsOf(compiled: CompiledTrace, order: Order, pairs: number): Record<string, number> {
   const forks = compiled.tracks.filter((track) => track.forkOp >= 0).length;
-  const program = compiled.tracks.reduce((sum, track) => sum + Math.max(0, track.ops.length - 1), 0);
+  const program = compiled.tracks.reduce(
+    (sum, track) => sum + Math.max(0, track.ops.length - 1),
+    0,
+  );
   const waits = compiled.edges.filter((edge) => edge.kind === 'wait').length;
   return {
     program,

@@ -14,7 +14,9 @@ export class OpRecorder {
   failed = 0;
   /** Carried out, but with another result than recorded. */
   differed = 0;
-  private readonly latencies: (LatencyRecorder | undefined)[] = new Array(KIND_LIMIT).fill(undefined);
+  private readonly latencies: (LatencyRecorder | undefined)[] = new Array(KIND_LIMIT).fill(
+    undefined,
+  );
 
   record(kind: number, ticks: number, outcome: Outcome): void {
     if (outcome === 'skipped') {

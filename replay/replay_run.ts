@@ -11,9 +11,11 @@ import {Deadlock} from '../machine/panics.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Topology} from '../machine/topology.ts';
 import {TraceCopy} from './copy.ts';
+import {RecordedFiles} from './bind/recorded_files.ts';
 import {dependenciesOf, type Dependencies} from './dependencies.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayOptions} from './options.ts';
+import type {CacheMarks} from './page_cache.ts';
 import {Placer} from './placement.ts';
 import {OpRecorder} from './recorder.ts';
 import {StartGate} from './start_gate.ts';
@@ -47,6 +49,8 @@ export class ReplayRun {
   endTick = 0;
   /** Set before execute(). */
   observer: ReplayObserver | null = null;
+  /** Shared by all copies. */
+  readonly files: RecordedFiles;
   /** CPU times before the measurement. */
   timesAtStart: CpuTimes = {idleTicks: 0, busyTicks: 0, userTicks: 0, interruptTicks: 0};
   private readonly copies: TraceCopy[] = [];
@@ -59,6 +63,7 @@ export class ReplayRun {
     topology: Topology,
     facts: KernelFacts,
     readonly options: ReplayOptions,
+    marks: CacheMarks = new Map(),
   ) {
     const bounds = {
       maxEvents: options.maxEvents,
@@ -67,10 +72,12 @@ export class ReplayRun {
     };
     const machine = new Machine(topology, {seed: options.seed, ipi: options.ipi, bounds});
     this.kernel = new Kernel(machine, facts);
+    this.files = new RecordedFiles(this.kernel, marks);
     this.dependencies = dependenciesOf(compiled, options.order);
     this.placer = new Placer(topology, compiled, options.placement);
     const adopted = this.groupAdopted();
-    this.openTracks = compiled.tracks.filter((track) => track.ops.length > 0).length * options.copies;
+    this.openTracks =
+      compiled.tracks.filter((track) => track.ops.length > 0).length * options.copies;
     this.startGate = new StartGate(this.kernel, adopted * options.copies, () => this.begin());
     this.makeCopies();
   }

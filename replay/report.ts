@@ -71,7 +71,8 @@ function hostPart(run: ReplayRun, wallS: number, ops: number): RunReport['host']
 
 function replayPart(run: ReplayRun): RunReport['replay'] {
   const {options, recorder, compiled, dependencies} = run;
-  const unfinished = compiled.opCount * options.copies - recorder.done - recorder.failed - recorder.skipped;
+  const unfinished =
+    compiled.opCount * options.copies - recorder.done - recorder.failed - recorder.skipped;
   return {
     order: options.order,
     time: options.time === 'scaled' ? `scaled=${options.scale}` : options.time,
@@ -148,6 +149,9 @@ function checksPart(run: ReplayRun): RunReport['checks'] {
   };
 }
 
-function pick(counters: ReadonlyMap<string, number>, keep: (name: string) => boolean): Record<string, number> {
+function pick(
+  counters: ReadonlyMap<string, number>,
+  keep: (name: string) => boolean,
+): Record<string, number> {
   return Object.fromEntries([...counters].filter(([name]) => keep(name)));
 }

@@ -97,6 +97,12 @@ export interface VerifyReport {
     readonly records: CountPair & {readonly matched: number};
     readonly before_trace: number;
   };
+  /** Inputs that no recording states, taken from its answers: file pages that fault-around passed over; replays it took. */
+  readonly inferred: {
+    readonly file_pages: number;
+    readonly files: number;
+    readonly replays: number;
+  };
   readonly durations: Readonly<Record<string, DurationReport>>;
   /** What one tracepoint record costs the recorded kernel: part of every recorded duration. */
   readonly record_cost_ns: number;

@@ -23,6 +23,7 @@ interface Flags {
   differences: number;
   each: number;
   durations: boolean;
+  infer: boolean;
   tolerant: boolean;
   json: boolean;
 }
@@ -46,6 +47,7 @@ export function verifyVerb(program: Command, invocation: Invocation): void {
     .option('--differences <n>', 'differences to list', wholeNumber(0), d.differences)
     .option('--each <n>', 'differences to list of each cause', wholeNumber(1), d.perCause)
     .option('--no-durations', 'leave out the second replay, for times')
+    .option('--no-infer', 'take every file as fully cached when the recording begins')
     .option('--tolerant', 'verify what comes before a damage in the file', false)
     .option('--json', 'print the report as JSON', false)
     .action((path: string, flags: Flags) => verify(path, flags, invocation));
@@ -63,6 +65,7 @@ function verify(path: string, flags: Flags, invocation: Invocation): void {
     differences: flags.differences,
     perCause: flags.each,
     durations: flags.durations,
+    infer: flags.infer,
   });
   const {out, err} = invocation;
   const color = colourWanted(process.env, out.isTerminal);

@@ -7,6 +7,7 @@ import type {EventColumns} from '../../formats/columns.ts';
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
+import type {RecordedFiles} from './recorded_files.ts';
 
 /** How an operation ended. */
 export type Outcome = 'done' | 'skipped' | 'failed';
@@ -19,6 +20,8 @@ export interface BindingContext {
   readonly copy: number;
   /** What recorded names (addresses, ids) stand for in this run, by binding. */
   readonly names: Map<string, number>;
+  /** Files of the recording; every binding that maps a file by name gets it here. */
+  readonly files: RecordedFiles;
   /** Simulated pid of a recorded one. */
   pidOf(recordedTid: number): number;
   /** Simulated pid of the child that a recorded wait4 returned, 0 when any child will do. */

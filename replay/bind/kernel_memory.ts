@@ -50,7 +50,13 @@ function* hotplug_add(context: BindingContext, t: Task, i: number): Code<Outcome
 
 function* hotplug_remove(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const node = argNumber(context.events, i, 2);
-  yield* remove_memory(context.kernel, t, vpnArg(context.events, i, 0), pagesArg(context, i, 1), node);
+  yield* remove_memory(
+    context.kernel,
+    t,
+    vpnArg(context.events, i, 0),
+    pagesArg(context, i, 1),
+    node,
+  );
   return 'done';
 }
 

@@ -36,7 +36,7 @@ function header({trace, machine, kernel, seed, replay}: VerifyReport): string {
 }
 
 function agreement(report: VerifyReport, flag: (text: string, good: boolean) => string): string {
-  const {faults, rss} = report;
+  const {faults, rss, inferred} = report;
   const {records} = rss;
   const pages = `mean error ${digits4(rss.mean_abs_error)} pages, largest ${formatCount(rss.max_abs_error)}`;
   return [
@@ -47,6 +47,8 @@ function agreement(report: VerifyReport, flag: (text: string, good: boolean) => 
       `${formatCount(rss.exact)} of ${formatCount(rss.samples)} samples; ${pages}`,
     `           ${formatCount(rss.changes_exact)} changes exact; records: ${formatCount(records.recorded)} ` +
       `recorded, ${formatCount(records.simulated)} here, ${formatCount(records.matched)} match`,
+    `inferred   ${formatCount(inferred.file_pages)} pages of ${formatCount(inferred.files)} files that fault-around ` +
+      `passed over, in ${formatCount(inferred.replays)} replays`,
     `not graded ${formatCount(faults.before_trace)} faults and ${formatCount(rss.before_trace)} records of ` +
       'address spaces older than the recording',
   ].join('\n');

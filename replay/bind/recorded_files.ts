@@ -1,0 +1,39 @@
+// The files that a recording names, as files of the simulated machine: one AddressSpace for each name, made when it is first
+// mapped, with what is known of its page cache. All copies of a trace share them, as processes share libraries.
+
+import type {Kernel} from '../../kernel/kernel.ts';
+import type {AddressSpace} from '../../kernel/mm/address_space.ts';
+import type {CacheMarks} from '../page_cache.ts';
+
+/** Files by recorded name. */
+export class RecordedFiles {
+  private readonly byName = new Map<string, AddressSpace>();
+  private readonly names = new Map<number, string>();
+
+  constructor(
+    private readonly kernel: Kernel,
+    /** Pages that fault-around passes over (page_cache.ts). */
+    private readonly marks: CacheMarks,
+  ) {}
+
+  /**
+   * The file called `name`, at least `sizePages` long: a recording does not state sizes, so a file is as long as the longest mapping of it that
+   * was seen.
+   */
+  named(name: string, sizePages: number): AddressSpace {
+    let mapping = this.byName.get(name);
+    if (mapping === undefined) {
+      mapping = this.kernel.mm.files.create('file', sizePages);
+      this.byName.set(name, mapping);
+      this.names.set(mapping.id, name);
+      for (const page of this.marks.get(name) ?? []) this.kernel.mm.readahead.mark(mapping, page);
+    }
+    if (mapping.sizePages < sizePages) mapping.sizePages = sizePages;
+    return mapping;
+  }
+
+  /** Name of a file by the id of its AddressSpace. */
+  nameOf(mappingId: number): string {
+    return this.names.get(mappingId) ?? `file ${mappingId}`;
+  }
+}
