@@ -38,6 +38,8 @@ const NAMES = [
   'tlb_finish_mmu',
   'flush_tlb_mm_range',
   'expand_stack',
+  'mm_take_all_locks',
+  'mmu_notifier_register',
   'unlink_anon_vmas',
   'unlink_file_vma',
 ] as const;

@@ -249,8 +249,7 @@ class ZapLoop {
       if (word === 0) continue;
       if ((word & PTE_KIND) > PTE_PROTNONE) {
         others++;
-        if (this.zapNonpresent(k, slot + i, evenCows, details !== null && details.dropMarkers))
-          cleared++;
+        if (this.zapNonpresent(k, slot + i, evenCows, details?.dropMarkers === true)) cleared++;
         continue;
       }
       const pfn = entries[slot + i];

@@ -17,6 +17,8 @@ import type {VmArea} from './vma.ts';
 import type {Task} from '../task.ts';
 import {PageTables, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
+import {Mutex} from '../locking/mutex.ts';
+import {Srcu} from '../srcu.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
 import type {MmStruct} from '../mm_types.ts';
 import {isBefore} from '../version.ts';
@@ -50,6 +52,11 @@ export class Mm implements RmapTrees {
   readonly costs: CostsMm;
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;
+  /** mmu_notifier's srcu, one for all mms; mm_all_locks_mutex. */
+  readonly srcu: Srcu;
+  readonly allLocksMutex: Mutex;
+  /** Lockdep's class of mmu_notifier_invalidate_range_start. */
+  readonly notifierClass: number;
   readonly notifierCounts = new NotifierCounts();
   readonly fns: MmFns;
   /** Page-table locks by table number (split PTLs), zone->lock by node, lru_lock by lruvec. */
@@ -90,6 +97,9 @@ export class Mm implements RmapTrees {
     this.lruAdd = new LruAddBatches(batch);
     this.anon = new AnonVmas(!isBefore(version, '4.0'));
     this.notifierFacts = notifierFacts(facts.design.notifier);
+    this.srcu = new Srcu(kernel, 'mmu_notifier srcu');
+    this.notifierClass = kernel.locks.classId('mmu_notifier_invalidate_range_start');
+    this.allLocksMutex = new Mutex(kernel, 'mm_all_locks_mutex');
     this.fns = mmFns(kernel);
     this.ptl = new LeafLocks(kernel, 'ptlock_ptr(ptdesc)', 1024);
     this.zoneLocks = new LeafLocks(kernel, 'zone->lock', machine.topology.nodeCount);

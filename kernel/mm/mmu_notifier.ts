@@ -5,7 +5,6 @@
 // nobody registered with costs a comparison. What is sent is counted by function, event and call site in kernel.mm.notifierCounts,
 // sent or not: `calls` are the places passed, `callbacks` what consumers got.
 
-import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
@@ -16,20 +15,13 @@ import {
   type MmuNotifier,
   type MmuNotifierRange,
 } from './mmu_notifier_types.ts';
-
-/** The interval side of one mm. */
-export interface IntervalSubscriptions {
-  /** Returns 0 or -EAGAIN; on -EAGAIN it has undone itself. */
-  inv_start(t: Task, range: MmuNotifierRange): Code<number>;
-  inv_end(t: Task, range: MmuNotifierRange): void;
-  release(t: Task): Code;
-}
+import type {IntervalTree} from './mmu_interval_notifier.ts';
 
 /** struct mmu_notifier_subscriptions: made with the first registration, kept until __mmdrop. */
 export class MmuNotifierSubscriptions {
   /** Newest first. */
   readonly list: MmuNotifier[] = [];
-  interval: IntervalSubscriptions | null = null;
+  interval: IntervalTree | null = null;
   released = false;
 }
 
@@ -59,17 +51,24 @@ export class NotifierCounts {
   }
 }
 
+const PSEUDO = {pseudo: true, sleeping: true} as const;
+
 /** mm_has_notifiers. */
 export function mm_has_notifiers(mm: MmStruct): boolean {
   const subscriptions = mm.user?.notifierSubscriptions ?? null;
-  return (
-    subscriptions !== null && (subscriptions.list.length > 0 || subscriptions.interval !== null)
-  );
+  if (subscriptions === null) return false;
+  return subscriptions.list.length > 0 || subscriptions.interval !== null;
 }
 
 /** Counts and traces; true when there is nobody to call, so that callers need not enter a generator. */
-export function invalidate_range_start(k: Kernel, range: MmuNotifierRange): boolean {
+export function invalidate_range_start(k: Kernel, t: Task, range: MmuNotifierRange): boolean {
   record(k, 'start', range);
+  const {lockdep} = k.locks;
+  if (lockdep !== null && k.mm.notifierFacts.lockdepMap) {
+    // __mmu_notifier_invalidate_range_start_map: whoever gets here might wait for what a callback waits for.
+    lockdep.acquire(t, k.mm.notifierClass, k.mm.fns.mmu_notifier_register, PSEUDO);
+    lockdep.release(t, k.mm.notifierClass);
+  }
   return !mm_has_notifiers(range.mm);
 }
 
@@ -85,7 +84,7 @@ export function* mmu_notifier_invalidate_range_start(
   t: Task,
   range: MmuNotifierRange,
 ): Code {
-  if (!invalidate_range_start(k, range)) yield* callStart(k, t, range);
+  if (!invalidate_range_start(k, t, range)) yield* callStart(k, t, range);
 }
 
 /** mmu_notifier_invalidate_range_start_nonblock: 0, or -EAGAIN when somebody would have to wait. */
@@ -95,7 +94,7 @@ export function* mmu_notifier_invalidate_range_start_nonblock(
   range: MmuNotifierRange,
 ): Code<number> {
   range.blockable = false;
-  if (invalidate_range_start(k, range)) return 0;
+  if (invalidate_range_start(k, t, range)) return 0;
   return yield* callStart(k, t, range);
 }
 
@@ -137,6 +136,7 @@ export function* callStart(k: Kernel, t: Task, range: MmuNotifierRange): Code<nu
   }
   let failed = 0;
   const called: MmuNotifier[] = [];
+  const id = readLock(k, t);
   for (const n of [...subscriptions.list]) {
     if (n.ops.invalidate_range_start === undefined) continue;
     k.mm.notifierCounts.callbacks++;
@@ -151,7 +151,20 @@ export function* callStart(k: Kernel, t: Task, range: MmuNotifierRange): Code<nu
       if (n.ops.invalidate_range_end !== undefined) yield* n.ops.invalidate_range_end(n, t, range);
     }
   }
+  readUnlock(k, t, id);
   return failed;
+}
+
+/** The section in which callbacks run: SRCU since 3.7, before that RCU, in which nobody may sleep. */
+function readLock(k: Kernel, t: Task): number {
+  if (k.mm.notifierFacts.sleeps) return k.mm.srcu.readLock();
+  k.rcu.readLock(t);
+  return 0;
+}
+
+function readUnlock(k: Kernel, t: Task, id: number): void {
+  if (k.mm.notifierFacts.sleeps) k.mm.srcu.readUnlock(id);
+  else k.rcu.readUnlock(t);
 }
 
 /** A callback may fail only with -EAGAIN and only when the range is not blockable. Returns what counts as the result. */
@@ -169,6 +182,7 @@ function* callEnd(k: Kernel, t: Task, range: MmuNotifierRange, onlyEnd: boolean)
   const subscriptions = range.mm.user!.notifierSubscriptions!;
   subscriptions.interval?.inv_end(t, range);
   const implied = !onlyEnd && k.mm.notifierFacts.secondaryTlb === 'range';
+  const id = readLock(k, t);
   for (const n of [...subscriptions.list]) {
     if (implied && n.ops.invalidate_range !== undefined) {
       k.mm.notifierCounts.callbacks++;
@@ -180,6 +194,7 @@ function* callEnd(k: Kernel, t: Task, range: MmuNotifierRange, onlyEnd: boolean)
     yield* n.ops.invalidate_range_end(n, t, range);
     if (!range.blockable) t.nonBlockCount--;
   }
+  readUnlock(k, t, id);
 }
 
 /** mmu_notifier_invalidate_range (3.19 to 6.5), arch_invalidate_secondary_tlbs (6.6+): plain, may be under a PTL. */
@@ -208,7 +223,9 @@ export function* mmu_notifier_invalidate_page(k: Kernel, t: Task, mm: MmStruct, 
     if (n.ops.invalidate_page === undefined) continue;
     k.mm.notifierCounts.callbacks++;
     k.mm.probe?.notifier(mm, 'invalidate_page', 1, 'rmap', vpn, vpn + 1);
+    const id = readLock(k, t);
     yield* n.ops.invalidate_page(n, t, vpn);
+    readUnlock(k, t, id);
   }
 }
 
@@ -241,33 +258,10 @@ export function mmu_notifier_young(
   return young;
 }
 
-/** mmu_notifier_register without mm_take_all_locks, which the caller (mmap_lock held for write) has done around it. */
-export function do_mmu_notifier_register(k: Kernel, mm: MmStruct, n: MmuNotifier): void {
-  const user = k.mm.userOf(mm);
-  assert(mm.users > 0, 'notifier registered with an mm without users');
-  if (k.mm.notifierFacts.secondaryTlb === 'flush') {
-    const {ops} = n;
-    const both = ops.invalidate_range !== undefined && ops.invalidate_range_start !== undefined;
-    if (both) k.checks.warn(`${ops.name}: start/end and secondary_tlbs in one notifier (-EINVAL)`);
-  }
-  user.notifierSubscriptions ??= new MmuNotifierSubscriptions();
-  n.mm = mm;
-  user.notifierSubscriptions.list.unshift(n);
-}
-
-/** mmu_notifier_unregister: runs release if that has not happened, unlinks, waits for a grace period. */
-export function* mmu_notifier_unregister(k: Kernel, t: Task, n: MmuNotifier): Code {
-  const {mm} = n;
-  assert(mm !== null, 'notifier unregistered twice');
-  const subscriptions = mm.user!.notifierSubscriptions!;
-  const at = subscriptions.list.indexOf(n);
-  if (at >= 0) {
-    if (n.ops.release !== undefined) yield* n.ops.release(n, t);
-    const now = subscriptions.list.indexOf(n);
-    if (now >= 0) subscriptions.list.splice(now, 1);
-  }
-  yield* k.rcu.synchronize(t);
-  n.mm = null;
+/** Waits until every callback that is running now has returned. */
+export function* mmu_notifier_synchronize(k: Kernel, t: Task): Code {
+  if (k.mm.notifierFacts.sleeps) yield* k.mm.srcu.synchronize(t);
+  else yield* k.rcu.synchronize(t);
 }
 
 /** mmu_notifier_release, first thing in exit_mmap: every notifier's release, then the list is empty. */
@@ -275,12 +269,14 @@ export function* mmu_notifier_release(k: Kernel, t: Task, mm: MmStruct): Code {
   const subscriptions = mm.user?.notifierSubscriptions ?? null;
   if (subscriptions === null || subscriptions.released) return;
   subscriptions.released = true;
-  if (subscriptions.interval !== null) yield* subscriptions.interval.release(t);
+  if (subscriptions.interval !== null) yield* subscriptions.interval.release(t, mm);
   const list = [...subscriptions.list];
   for (const n of list) {
     k.mm.probe?.notifier(mm, 'release', 5, 'exit_mmap', 0, 2 ** 45);
+    const id = readLock(k, t);
     if (n.ops.release !== undefined) yield* n.ops.release(n, t);
+    readUnlock(k, t, id);
   }
   subscriptions.list.length = 0;
-  if (list.length > 0) yield* k.rcu.synchronize(t);
+  if (list.length > 0) yield* mmu_notifier_synchronize(k, t);
 }

@@ -24,6 +24,8 @@ export interface NotifierFacts {
   readonly rmapRange: boolean;
   readonly nonblock: boolean;
   readonly interval: boolean;
+  /** 5.4+: lockdep follows start, and non-blockable callbacks run inside non_block_start. */
+  readonly lockdepMap: boolean;
   /** When a notifier said -EAGAIN, end is called for those that had their start (5.13+, taken as part of G6). */
   readonly unwindsHlist: boolean;
 }
@@ -63,6 +65,7 @@ export function notifierFacts(generation: Choice<'notifier'>): NotifierFacts {
     rmapRange: since('G3'),
     nonblock: since('G4'),
     interval: since('G6'),
+    lockdepMap: since('G5b'),
     unwindsHlist: since('G6'),
   };
 }

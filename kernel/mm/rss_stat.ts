@@ -18,7 +18,7 @@ export function add_mm_counter(
   const value = counts[member] + pages;
   counts[member] = value;
   const {probe} = k.mm;
-  if (probe !== null) probe.rssStat(mm, member, value > 0 ? value : 0, t.mm === mm);
+  if (probe !== null) probe.rssStat(mm, member, Math.max(value, 0), t.mm === mm);
 }
 
 /** add_mm_rss_vec: adds what is not 0 of four counts, in member order; clears the vector. */
