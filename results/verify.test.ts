@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import {test} from 'node:test';
+import {drawVerify} from './draw/verify.ts';
+import {checkGolden} from './golden.ts';
+import {agreementOf, VERIFY_SCHEMA, type VerifyReport} from './verify.ts';
+
+function report(): VerifyReport {
+  return {
+    schema: VERIFY_SCHEMA,
+    trace: {path: 'storm.mmt', hash: '0123456789abcdef', events: 384829},
+    machine: {name: 'epyc-2cpu-guest', cpus: 2, hash: 'fedcba9876543210'},
+    kernel: '6.18',
+    design: {pgd: 'pgd-list'},
+    seed: 1,
+    replay: {order: 'total', time: 'asap', digest: '1122334455667788'},
+    faults: {
+      recorded: 1000,
+      agreed: 985,
+      agreement: 0.985,
+      missing: 12,
+      extra: 2,
+      before_trace: 4,
+      classes: {anon: {recorded: 400, agreed: 400}, reuse: {recorded: 600, agreed: 585}},
+    },
+    rss: {
+      samples: 800,
+      exact: 640,
+      agreement: 0.8,
+      mean_abs_error: 0.35,
+      max_abs_error: 9,
+      changes_exact: 790,
+      members: {file: {samples: 300, exact: 140}, anon: {samples: 500, exact: 500}},
+      records: {recorded: 2000, simulated: 1990, matched: 1985},
+      before_trace: 95,
+    },
+    inferred: {file_pages: 3, files: 2, replays: 2},
+    durations: {
+      fork: {
+        count: 50,
+        recorded_ns: 291000,
+        simulated_ns: 250000,
+        ratio: 250 / 291,
+        recorded_median_ns: 280000,
+        simulated_median_ns: 249000,
+        median_ratio: 249 / 280,
+        records: 73.5,
+        untraced_ns: 170000,
+        untraced_median_ns: 169000,
+        raw_ratio: 170 / 291,
+        corrected_ratio: 0.86,
+      },
+      brk: {
+        count: 6,
+        recorded_ns: 9000,
+        simulated_ns: 3000,
+        ratio: 1 / 3,
+        recorded_median_ns: 2000,
+        simulated_median_ns: 3000,
+        median_ratio: 1.5,
+        records: 1,
+        untraced_ns: 2000,
+        untraced_median_ns: 2000,
+        raw_ratio: 2 / 9,
+        corrected_ratio: null,
+      },
+    },
+    record_cost_ns: 1100,
+    tlb: {'local mm shootdown pages:1': {recorded: 13945, simulated: 13940}},
+    unmodelled: {sys_enter_pread64: 4},
+    warnings: {'vmalloc: per-node areas are not modelled': 1},
+    findings: ['BUG: an example'],
+    causes: [{cause: 'fault 7: reuse recorded, cow_anon here', count: 15, first_event: 812}],
+    differences: [
+      {
+        event: 812,
+        time_ns: 1_250_000,
+        tid: 20741,
+        comm: 'stress-ng',
+        operation: 'access 0x7f97c25e1a88 7',
+        cause: 'fault 7: reuse recorded, cow_anon here',
+        expected: 'reuse',
+        found: 'cow_anon',
+      },
+    ],
+  };
+}
+
+test('a verification is drawn as it was', () => {
+  checkGolden('verify.txt', drawVerify(report()));
+});
+
+test('the bar is met by the smaller agreement', () => {
+  assert.equal(agreementOf(report()), 0.8);
+});
