@@ -24,8 +24,6 @@ export const COSTS_MM = {
   clearPageTicks: ns(100),
   /** Copy of 4 KiB from cache to fresh memory. Assumption. */
   copyPageTicks: ns(160),
-  /** Extra cost of clearing or copying into a remote node's page: 64 lines, ten in flight, at the remote latency's excess. */
-  remotePageShare: 0.1,
   /** filemap_map_pages: start (xarray walk), and one page mapped (trylock, refcount, rmap, PTE). Split. */
   mapPagesBaseTicks: ns(80),
   mapPageTicks: ns(22),
@@ -59,10 +57,6 @@ export const COSTS_MM = {
   memcgChargeTicks: ns(20),
   /** Moving one folio from a batch onto an LRU list, or off it, under lru_lock. */
   lruMoveTicks: ns(12),
-
-  /** Reading a page that is not cached: NVMe read of 128 KB around it. Assumption. */
-  readPageTicks: ns(80_000),
-  readMorePageTicks: ns(600),
 
   // --- fork
   /** copy_page_range of one VMA and of one PTE table in it, without PTEs. Split. */

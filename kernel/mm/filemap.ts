@@ -4,6 +4,7 @@
 // A page marked PG_readahead (the same bit as PG_reclaim) is passed over by fault-around; a fault on it reads ahead and clears it.
 
 import type {Code} from '../../machine/engine.ts';
+import {nsToTicks} from '../../machine/time.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
@@ -15,6 +16,9 @@ import {PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
 /** ra_pages of a disk: 128 KB. */
 export const READAHEAD_PAGES = 32;
 
+/** A read from an NVMe disk: latency, and one more page of it. Assumption. */
+const READ_TICKS = nsToTicks(80_000);
+const READ_PAGE_TICKS = nsToTicks(600);
 /** VM_READAHEAD's async part: reading the page this far before the window's end starts the next window. */
 const ASYNC_PAGES = READAHEAD_PAGES / 4;
 
@@ -133,7 +137,7 @@ export function* filemap_read(
     if (at === first + READAHEAD_PAGES - ASYNC_PAGES) mm.pages.flags[pfn] |= PG_readahead;
     fresh++;
   }
-  yield* k.sched.sleep(t, mm.costs.readPageTicks + fresh * mm.costs.readMorePageTicks);
+  yield* k.sched.sleep(t, READ_TICKS + fresh * READ_PAGE_TICKS);
   return true;
 }
 

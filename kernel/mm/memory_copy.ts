@@ -33,6 +33,7 @@ import type {Task} from '../task.ts';
 import {addPteMapping, folio_maybe_dma_pinned} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
 import {dirtyPte, pageWorkTicks, pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
+import type {Mm} from './mm_state.ts';
 import {
   mmu_notifier_invalidate_range_end,
   mmu_notifier_invalidate_range_start,
@@ -40,7 +41,7 @@ import {
 import {MMU_NOTIFY_PROTECTION_PAGE, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_test_anon} from './page.ts';
 import {alloc_folio} from './page_alloc.ts';
-import {PG_anon_exclusive, PG_swapbacked, PG_uptodate} from './page_flags.ts';
+import {PG_anon_exclusive, PG_head, PG_swapbacked, PG_tail, PG_uptodate} from './page_flags.ts';
 import {folio_add_new_anon_rmap} from './rmap.ts';
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_rss_vec} from './rss_stat.ts';
@@ -55,6 +56,7 @@ import {
 import type {VmArea} from './vma.ts';
 
 const ENOMEM = 12;
+const LARGE = PG_head | PG_tail;
 
 /** vma_needs_copy. */
 function vma_needs_copy(dst: VmArea, src: VmArea): boolean {
@@ -130,7 +132,11 @@ function* copyTables(
     }
     const target = pte_alloc(k, t, to, cursor.vpn);
     if (target < 0) return -ENOMEM;
-    if (t.cpu.settle()) yield;
+    if (t.cpu.settle()) {
+      yield;
+      cursor.next = cursor.vpn;
+      continue;
+    }
     while (mm.ptl.busy(cursor.slot >>> 9))
       yield* mm.ptl.spin(t, cursor.slot >>> 9, fns.copy_pte_range);
     pte_lock(mm, t, target, fns.copy_pte_range);
@@ -157,14 +163,13 @@ function copy_pte_range(
   vec: Int32Array,
 ): void {
   const {mm} = k;
-  const {pt, pages, costs} = mm;
+  const {pt, costs} = mm;
   const {entries, flags} = pt;
   const cow = is_cow_mapping(srcVma.flags);
   const wp = dstVma.uffd !== 0 && (dstVma.flags & VM_UFFD_WP) !== 0;
   // The child's entries are old; in shared mappings they are clean as well.
   const shared = (srcVma.flags & VM_SHARED) === 0 ? 0 : PTE_DIRTY;
   const childMask = ~(PTE_YOUNG | shared | (wp ? 0 : PTE_UFFD_WP));
-  const pageFlags = pages.flags;
   let present = 0;
   let others = 0;
   let copied = 0;
@@ -183,24 +188,9 @@ function copy_pte_range(
     }
     present++;
     copied++;
-    if ((word & PTE_SPECIAL) === 0) {
-      const head = compound_head(pages, value);
-      if (folio_test_anon(pages, head)) {
-        vec[MM_ANONPAGES]++;
-        if ((pageFlags[value] & PG_anon_exclusive) !== 0) {
-          if (
-            folio_maybe_dma_pinned(pages, head) &&
-            copy_present_page(k, t, value, to + i, vpn + i, dstVma)
-          ) {
-            continue;
-          }
-          pageFlags[value] &= ~PG_anon_exclusive;
-        }
-      } else {
-        vec[(pageFlags[head] & PG_swapbacked) === 0 ? MM_FILEPAGES : MM_SHMEMPAGES]++;
-      }
-      pages.refcount.increment(head);
-      addPteMapping(pages, head, value);
+    if ((word & PTE_SPECIAL) === 0 && !dup_page(mm, value, vec)) {
+      if (copy_present_page(k, t, value, to + i, vpn + i, dstVma)) continue;
+      sharePage(mm, value);
     }
     if (cow && (word & PTE_WRITE) !== 0) {
       word &= ~PTE_WRITE;
@@ -213,6 +203,36 @@ function copy_pte_range(
   const ticks = present * costs.copyPteTicks + others * costs.copyOtherPteTicks;
   const all = ticks + costs.copyTableTicks + Math.round(count * costs.scanPteTicks);
   t.cpu.charge(all, mm.fns.copy_pte_range);
+}
+
+/**
+ * copy_present_ptes for one page with a struct page: counts it in `vec` and gives it one more mapping. False when an exclusive
+ * page is pinned: the caller copies it, or shares it after all.
+ */
+function dup_page(mm: Mm, pfn: number, vec: Int32Array): boolean {
+  const {pages} = mm;
+  const {flags} = pages;
+  const head = (flags[pfn] & LARGE) === 0 ? pfn : compound_head(pages, pfn);
+  if (!folio_test_anon(pages, head)) {
+    vec[(flags[head] & PG_swapbacked) === 0 ? MM_FILEPAGES : MM_SHMEMPAGES]++;
+  } else {
+    vec[MM_ANONPAGES]++;
+    if ((flags[pfn] & PG_anon_exclusive) !== 0) {
+      if (folio_maybe_dma_pinned(pages, head)) return false;
+      flags[pfn] &= ~PG_anon_exclusive;
+    }
+  }
+  pages.refcount.increment(head);
+  if (head === pfn && (flags[pfn] & LARGE) === 0) pages.mapcount.increment(pfn);
+  else addPteMapping(pages, head, pfn);
+  return true;
+}
+
+function sharePage({pages}: Mm, pfn: number): void {
+  const head = compound_head(pages, pfn);
+  pages.flags[pfn] &= ~PG_anon_exclusive;
+  pages.refcount.increment(head);
+  addPteMapping(pages, head, pfn);
 }
 
 /** copy_present_page: the child gets its own copy of a page that the parent has pinned. False: no memory; share it. */

@@ -99,6 +99,8 @@ export function pageWorkTicks(
   const own = topology.nodeOf[t.cpu.id];
   if (own === node) return baseTicks * n;
   const excess = topology.memoryTicks(t.cpu.id, node) - topology.memoryTicks(t.cpu.id, own);
-  return (baseTicks + Math.round(excess * LINES_PER_PAGE * k.mm.costs.remotePageShare)) * n;
+  return (baseTicks + Math.round(excess * LINES_PER_PAGE * REMOTE_SHARE)) * n;
 }
 const LINES_PER_PAGE = 64;
+/** Ten lines are in flight at a time (fill buffers). Assumption. */
+const REMOTE_SHARE = 0.1;

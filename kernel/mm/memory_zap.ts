@@ -160,7 +160,12 @@ function* unmap_page_range(
   const zap = new ZapLoop();
   startRange(cursor, start, end);
   while (nextRange(user.pgd, cursor)) {
-    if (t.cpu.settle()) yield;
+    if (t.cpu.settle()) {
+      // The table may be gone after that.
+      yield;
+      cursor.next = cursor.vpn;
+      continue;
+    }
     if (cursor.level > 0) {
       yield* zapHuge(k, t, tlb, vma, cursor, end, details);
       continue;
@@ -219,6 +224,9 @@ class ZapLoop {
   readonly vec = new Int32Array(4);
   /** Flush before the lock is dropped, then free. */
   forceFlush = false;
+  /** PTEs of this run that were cleared; PTEs of the page at hand. */
+  private cleared = 0;
+  private refs = 1;
 
   /** Zaps a run under its lock. Returns how many entries it got through. */
   run(
@@ -229,78 +237,89 @@ class ZapLoop {
     details: ZapDetails | null,
   ): number {
     const {mm} = k;
-    const {pt, pages, costs} = mm;
+    const {pt, costs} = mm;
     const {slot, count, vpn} = cursor;
     const {entries, flags} = pt;
-    const {vec} = this;
-    const {mapcount} = pages;
-    const pageFlags = pages.flags;
-    const evenCows = details === null || details.evenCows;
-    const only = details === null ? 0 : details.singleFolio;
-    let present = 0;
     let others = 0;
-    let cleared = 0;
     let lowest = -1;
     let highest = -1;
     this.forceFlush = false;
+    this.cleared = 0;
     let i = 0;
-    for (; i < count; i++) {
+    while (i < count) {
       const word = flags[slot + i];
-      if (word === 0) continue;
-      if ((word & PTE_KIND) > PTE_PROTNONE) {
-        others++;
-        if (this.zapNonpresent(k, slot + i, evenCows, details?.dropMarkers === true)) cleared++;
+      if (word === 0) {
+        i++;
         continue;
       }
-      const pfn = entries[slot + i];
+      if ((word & PTE_KIND) > PTE_PROTNONE) {
+        others++;
+        if (this.zapNonpresent(k, slot + i, details)) this.cleared++;
+        i++;
+        continue;
+      }
+      this.refs = 1;
       let full = false;
       if ((word & PTE_SPECIAL) === 0) {
-        const small = (pageFlags[pfn] & LARGE) === 0;
-        const head = small ? pfn : compound_head(pages, pfn);
-        const anon = folio_test_anon(pages, head);
-        if (anon && !evenCows) continue;
-        if (only !== 0 && head !== only) continue;
-        if (anon) vec[MM_ANONPAGES]--;
-        else this.noteFile(tlb, pageFlags, head, word);
-        let refs = 1;
-        if (small) {
-          mapcount.decrement(pfn);
-        } else {
-          folio_remove_rmap_pte(k, t, head, pfn);
-          const most = Math.min(count - i, head + folio_nr_pages(pages, head) - pfn);
-          refs = this.zapRest(k, t, slot + i, most, head, anon, word);
-          present += refs - 1;
-          cleared += refs - 1;
+        const head = this.zapPage(k, t, tlb, slot + i, count - i, details);
+        if (head < 0) {
+          i++;
+          continue;
         }
-        full = tlb.addFolio(head, refs);
-        if (refs > 1) {
-          flags[slot + i] = 0;
-          entries[slot + i] = 0;
-          if (lowest < 0) lowest = i;
-          i += refs - 1;
-        }
+        full = tlb.addFolio(head, this.refs);
       }
       flags[slot + i] = 0;
       entries[slot + i] = 0;
-      cleared++;
-      present++;
+      this.cleared += this.refs;
       if (lowest < 0) lowest = i;
+      i += this.refs;
       highest = i;
       if (full) {
         this.forceFlush = true;
-        i++;
         break;
       }
     }
-    pt.population[slot >>> 9] -= cleared;
+    pt.population[slot >>> 9] -= this.cleared;
     if (lowest >= 0) {
-      tlb.adjust(vpn + lowest, highest - lowest + 1);
+      tlb.adjust(vpn + lowest, highest - lowest);
       tlb.clearedPtes = true;
     }
-    const ticks = present * costs.zapPteTicks + others * costs.zapOtherPteTicks;
+    const ticks = this.cleared * costs.zapPteTicks + others * costs.zapOtherPteTicks;
     const scan = Math.round(count * costs.scanPteTicks);
     t.cpu.charge(ticks + scan + costs.zapTableTicks, mm.fns.zap_pte_range);
     return i;
+  }
+
+  /** zap_present_ptes for a page with a struct page: head of its folio, -1 when it stays. `refs` PTEs are of one large folio. */
+  private zapPage(
+    k: Kernel,
+    t: Task,
+    tlb: MmuGather,
+    slot: number,
+    most: number,
+    details: ZapDetails | null,
+  ): number {
+    const {pt, pages} = k.mm;
+    const {flags} = pages;
+    const pfn = pt.entries[slot];
+    const small = (flags[pfn] & LARGE) === 0;
+    const head = small ? pfn : compound_head(pages, pfn);
+    const anon = folio_test_anon(pages, head);
+    if (details !== null) {
+      if (anon && !details.evenCows) return -1;
+      if (details.singleFolio !== 0 && head !== details.singleFolio) return -1;
+    }
+    const word = pt.flags[slot];
+    if (anon) this.vec[MM_ANONPAGES]--;
+    else this.noteFile(tlb, flags, head, word);
+    if (small) {
+      pages.mapcount.decrement(pfn);
+      return head;
+    }
+    folio_remove_rmap_pte(k, t, head, pfn);
+    const left = Math.min(most, head + folio_nr_pages(pages, head) - pfn);
+    this.refs = this.zapRest(k, t, slot, left, head, anon, word);
+    return head;
   }
 
   /** folio_pte_batch: the PTEs after this one that map the following pages of the same folio alike. Returns the run's length. */
@@ -343,7 +362,9 @@ class ZapLoop {
   }
 
   /** zap_nonpresent_ptes. True when the entry is gone. */
-  private zapNonpresent(k: Kernel, slot: number, evenCows: boolean, dropMarkers: boolean): boolean {
+  private zapNonpresent(k: Kernel, slot: number, details: ZapDetails | null): boolean {
+    const evenCows = details === null || details.evenCows;
+    const dropMarkers = details?.dropMarkers === true;
     const {pt, pages, hooks} = k.mm;
     const word = pt.flags[slot];
     const value = pt.entries[slot];
