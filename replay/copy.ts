@@ -137,7 +137,7 @@ export class TraceCopy {
   }
 
   private *operations(t: Task, track: Track): Code {
-    const {compiled, recorder, passesTurnEarly} = this.run;
+    const {compiled, recorder, passesTurnEarly, files} = this.run;
     const {observer} = this;
     const {kind: kinds} = compiled.trace.events;
     const {engine} = this.run.kernel.machine;
@@ -153,6 +153,7 @@ export class TraceCopy {
         this.inExit[track.index] = op;
         this.exitBegan[track.index] = began;
       }
+      files.reached(op);
       observer?.began(t, op);
       const quick = QUICK_BINDINGS[kind];
       const outcome =

@@ -2,38 +2,43 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {CacheEvidence, markCount, sameMarks, type CacheMarks} from './page_cache.ts';
 
-const NOTHING: CacheMarks = new Map();
+const EVER = Number.POSITIVE_INFINITY;
 
-function window(op: number, mapped: number[], surplus: number, passed: number[] = []) {
-  return {op, file: 'lib', mapped, passed, surplus};
+function marksOf(evidence: CacheEvidence): [number, number][] {
+  return [...(evidence.marks().get('lib') ?? [])].sort((a, b) => a[0] - b[0]);
 }
 
 test('a page is found where two short windows overlap', () => {
   const evidence = new CacheEvidence();
-  evidence.window(window(1, [1, 2, 3, 4], 1));
-  evidence.window(window(2, [4, 5, 6], 1));
-  assert.deepEqual([...(evidence.improve(NOTHING).get('lib') ?? [])], [4]);
+  evidence.window({op: 1, file: 'lib', pages: [1, 2, 3, 4], absent: 1});
+  evidence.window({op: 2, file: 'lib', pages: [4, 5, 6], absent: 1});
+  assert.deepEqual(marksOf(evidence), [[4, EVER]]);
 });
 
-test('pages of a full window were there; a page that faulted alone later was not', () => {
+test('pages of a full window are there from then on, and may be missing before', () => {
   const evidence = new CacheEvidence();
-  evidence.window(window(1, [1, 2, 3, 4], 1));
-  evidence.window(window(2, [1, 2], 0));
-  evidence.faultedAlone(5, 'lib', 3);
-  evidence.window(window(6, [3, 4], 0));
-  assert.deepEqual([...(evidence.improve(NOTHING).get('lib') ?? [])], [3]);
+  evidence.window({op: 1, file: 'lib', pages: [1, 2], absent: 0});
+  evidence.window({op: 2, file: 'lib', pages: [1, 2, 3], absent: 1});
+  evidence.window({op: 7, file: 'lib', pages: [3, 4], absent: 0});
+  assert.deepEqual(marksOf(evidence), [[3, 7]]);
 });
 
-test('a mark that makes a window too small goes', () => {
+test('a page that faulted alone was the missing one', () => {
   const evidence = new CacheEvidence();
-  evidence.window(window(1, [1, 2], -1, [3]));
-  const marks: CacheMarks = new Map([['lib', new Set([3, 9])]]);
-  assert.deepEqual([...(evidence.improve(marks).get('lib') ?? [])], [9]);
+  evidence.window({op: 1, file: 'lib', pages: [1, 2, 3, 4], absent: 1});
+  evidence.faultedAlone(5, 'lib', 2);
+  assert.deepEqual(marksOf(evidence), [[2, 5]]);
 });
 
-test('marks are compared by page', () => {
-  const a: CacheMarks = new Map([['lib', new Set([3])]]);
-  assert.equal(sameMarks(a, new Map([['lib', new Set([3])]])), true);
-  assert.equal(sameMarks(a, new Map([['lib', new Set([4])]])), false);
-  assert.equal(markCount(a), 1);
+test('full windows need no marks', () => {
+  const evidence = new CacheEvidence();
+  evidence.window({op: 1, file: 'lib', pages: [1, 2, 3, 4], absent: 0});
+  assert.equal(markCount(evidence.marks()), 0);
+});
+
+test('marks are compared by page and end', () => {
+  const a: CacheMarks = new Map([['lib', new Map([[3, 9]])]]);
+  assert.equal(sameMarks(a, new Map([['lib', new Map([[3, 9]])]])), true);
+  assert.equal(sameMarks(a, new Map([['lib', new Map([[3, 8]])]])), false);
+  assert.equal(sameMarks(a, new Map([['lib', new Map([[4, 9]])]])), false);
 });

@@ -1,100 +1,100 @@
-// What was in the page cache when a recording began.
+// What was in the page cache while a recording was made.
 //
-// A recording does not say which pages of a file fault-around could map: those in memory, up to date, and not marked as the start of
-// the next readahead (PG_readahead). It is an input all the same, and the recorded counters tell of it: a read fault
-// maps every page of its window that can be mapped, so a window that gave 15 pages instead of 16 holds one that
-// could not. Which one is found by putting many windows together: pages of a window that gave all it had were there; a page that
-// faulted on its own although its neighbours had been mapped around it was not.
+// A recording does not say which pages of a file fault-around could map: those in memory, up to date, and not marked as the start
+// of the next readahead (PG_readahead); nor which were read in meanwhile by calls that are not in it. That is an input all the
+// same, and the recorded counters tell of it: a read fault maps every page of its window that can be mapped, so a
+// window that gave 15 pages instead of 16 holds one that could not. Which one is found by putting many windows together: pages of a
+// window that gave all it had were there from then on; a page that faulted on its own, although its neighbours had been mapped around it,
+// was not there before. A page that was there stays there.
 //
-// The evidence is collected by a replay in which everything is cached, the marks are derived from it, and the replay is
-// repeated with them, until nothing changes. Reports say how many pages were marked.
+// The evidence is collected by a replay in which everything is cached, marks are derived from it, and the replay is repeated
+// with them, until nothing changes. Reports say how many pages were marked.
 
-/** Pages of files, by name, that fault-around passes over until a fault on the page itself. */
-export type CacheMarks = ReadonlyMap<string, ReadonlySet<number>>;
+/** By file: pages that fault-around passes over, each until the operation of that number, or a fault on the page itself. */
+export type CacheMarks = ReadonlyMap<string, ReadonlyMap<number, number>>;
 
 /** One recorded read fault beside the simulated one. */
-interface Window {
+export interface FaultWindow {
   readonly op: number;
   readonly file: string;
-  /** Pages that the simulated fault mapped around the faulting one, and those that it passed over because of a mark. */
-  readonly mapped: readonly number[];
-  readonly passed: readonly number[];
-  /** How many more the simulated fault mapped than the recorded one. */
-  readonly surplus: number;
+  /** Pages of the window, besides the faulting one, that were not mapped before it. */
+  readonly pages: readonly number[];
+  /** How many of them the recorded kernel did not map. */
+  readonly absent: number;
 }
 
 /** What one replay showed. */
 export class CacheEvidence {
-  private readonly windows: Window[] = [];
-  /** First operation in which a page faulted on its own, by file and page. */
-  private readonly alone = new Map<string, number>();
+  private readonly windows: FaultWindow[] = [];
+  /** Operations in which a page faulted on its own, ascending, by file and page. */
+  private readonly alone = new Map<string, number[]>();
 
   /** A read fault of both kernels on a page of `file`. */
-  window(window: Window): void {
-    this.windows.push(window);
+  window(window: FaultWindow): void {
+    if (window.absent >= 0) this.windows.push(window);
   }
 
-  /** The recorded kernel faulted on a page that is mapped here. */
+  /** The recorded kernel faulted on `page`, which another fault could have mapped. */
   faultedAlone(op: number, file: string, page: number): void {
-    const key = `${page} ${file}`;
-    if (!this.alone.has(key)) this.alone.set(key, op);
+    const key = keyOf(file, page);
+    const ops = this.alone.get(key);
+    if (ops === undefined) this.alone.set(key, [op]);
+    else ops.push(op);
   }
 
-  /** Marks for the next replay; equal to `marks` when there is nothing to learn. */
-  improve(marks: CacheMarks): CacheMarks {
-    const next = new Map([...marks].map(([file, pages]) => [file, new Set(pages)]));
-    const present = this.knownPresent();
-    for (const window of this.windows) {
-      if (window.surplus >= 0) continue;
-      // Too few here: marks of this window were wrong.
-      for (const page of window.passed.slice(0, -window.surplus))
-        next.get(window.file)?.delete(page);
-    }
-    const short = this.windows.filter((window) => window.surplus > 0);
-    const votes = this.votes(short, present);
-    for (const window of short) {
-      let left = window.surplus;
-      const pages = next.get(window.file) ?? new Set<number>();
-      next.set(window.file, pages);
-      for (const page of window.mapped) if (pages.has(page)) left--;
-      const candidates = window.mapped
-        .filter((page) => !pages.has(page) && !present.has(`${page} ${window.file}`))
-        .sort(
-          (a, b) => this.rank(votes, window.file, b) - this.rank(votes, window.file, a) || a - b,
-        );
-      for (const page of candidates.slice(0, Math.max(0, left))) pages.add(page);
-    }
-    return next;
-  }
-
-  /** Pages that a window which gave all it had shows to have been there from the start. */
-  private knownPresent(): ReadonlySet<string> {
-    const present = new Set<string>();
-    for (const {op, file, mapped, surplus} of this.windows) {
-      if (surplus !== 0) continue;
-      for (const page of mapped) {
-        const key = `${page} ${file}`;
-        if (op <= (this.alone.get(key) ?? Number.POSITIVE_INFINITY)) present.add(key);
-      }
-    }
-    return present;
-  }
-
-  private votes(short: readonly Window[], present: ReadonlySet<string>): Map<string, number> {
+  /** The marks that explain the windows best. */
+  marks(): CacheMarks {
+    const thereFrom = this.thereFrom();
+    const short = this.windows.filter((window) => window.absent > 0);
     const votes = new Map<string, number>();
-    for (const {file, mapped} of short) {
-      for (const page of mapped) {
-        const key = `${page} ${file}`;
-        if (!present.has(key)) votes.set(key, (votes.get(key) ?? 0) + 1);
+    for (const {file, pages, op} of short) {
+      for (const page of pages) {
+        const key = keyOf(file, page);
+        if (op < (thereFrom.get(key) ?? Number.POSITIVE_INFINITY))
+          votes.set(key, (votes.get(key) ?? 0) + 1);
       }
     }
-    return votes;
+    const chosen = new Map<string, Map<number, number>>();
+    for (const window of short) this.choose(window, thereFrom, votes, chosen);
+    return chosen;
   }
 
-  private rank(votes: ReadonlyMap<string, number>, file: string, page: number): number {
-    const key = `${page} ${file}`;
-    return (this.alone.has(key) ? 1e9 : 0) + (votes.get(key) ?? 0);
+  /** The first operation that shows a page to be there: a window that gave all it had, or a fault on the page. */
+  private thereFrom(): Map<string, number> {
+    const first = new Map<string, number>();
+    const note = (key: string, op: number): void => {
+      first.set(key, Math.min(op, first.get(key) ?? Number.POSITIVE_INFINITY));
+    };
+    for (const {op, file, pages, absent} of this.windows) {
+      if (absent === 0) for (const page of pages) note(keyOf(file, page), op);
+    }
+    for (const [key, ops] of this.alone) note(key, ops[0]);
+    return first;
   }
+
+  private choose(
+    {op, file, pages, absent}: FaultWindow,
+    thereFrom: ReadonlyMap<string, number>,
+    votes: ReadonlyMap<string, number>,
+    chosen: Map<string, Map<number, number>>,
+  ): void {
+    let marks = chosen.get(file);
+    if (marks === undefined) chosen.set(file, (marks = new Map()));
+    const until = (page: number): number =>
+      thereFrom.get(keyOf(file, page)) ?? Number.POSITIVE_INFINITY;
+    const rank = (page: number): number => {
+      const known = marks.has(page) ? 2e9 : 0;
+      const alone = this.alone.has(keyOf(file, page)) ? 1e9 : 0;
+      return known + alone + (votes.get(keyOf(file, page)) ?? 0);
+    };
+    const candidates = pages.filter((page) => until(page) > op);
+    candidates.sort((a, b) => rank(b) - rank(a) || b - a);
+    for (const page of candidates.slice(0, absent)) marks.set(page, until(page));
+  }
+}
+
+function keyOf(file: string, page: number): string {
+  return `${page} ${file}`;
 }
 
 /** Number of pages marked. */
@@ -104,12 +104,12 @@ export function markCount(marks: CacheMarks): number {
   return count;
 }
 
-/** True when both mark the same pages. */
+/** True when both mark the same pages until the same operations. */
 export function sameMarks(a: CacheMarks, b: CacheMarks): boolean {
   if (markCount(a) !== markCount(b)) return false;
   for (const [file, pages] of a) {
     const other = b.get(file);
-    for (const page of pages) if (other?.has(page) !== true) return false;
+    for (const [page, until] of pages) if (other?.get(page) !== until) return false;
   }
   return true;
 }

@@ -138,7 +138,7 @@ function gradeStates(
     run.execute();
     const states = {run, grader, differences, marks, replays};
     if (best === null || grader.exact > best.grader.exact) best = states;
-    const better = options.infer ? grader.cache.improve(marks) : marks;
+    const better = options.infer ? grader.cache.marks() : marks;
     if (replays === MAX_REPLAYS || sameMarks(marks, better)) return {...best, replays};
     marks = better;
   }

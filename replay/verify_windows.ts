@@ -22,11 +22,11 @@ export function isMapped(k: Kernel, user: UserMm, vpn: number): boolean {
 
 /** Watches one fault at a time. */
 export class WindowWatch {
-  private user: UserMm | null = null;
   private file = '';
   /** Page of the file at the fault, and of the window's empty entries: virtual page and page of the file. */
   private page = -1;
-  private readonly empty: number[] = [];
+  /** The window has more than the faulting page. */
+  private wide = false;
   private readonly pages: number[] = [];
 
   constructor(
@@ -37,40 +37,34 @@ export class WindowWatch {
   /** A read of `vpn` begins. */
   began(t: Task, vpn: number): void {
     this.page = -1;
-    this.empty.length = 0;
     this.pages.length = 0;
-    this.user = t.mm?.user ?? null;
-    const vma = this.user?.space.tree.lookup(vpn) ?? null;
-    if (this.user === null || vma === null || vma.mapping === null || vma.mapping.host !== 'file')
+    const user = t.mm?.user ?? null;
+    const vma = user?.space.tree.lookup(vpn) ?? null;
+    if (user === null || vma === null || vma.mapping === null || vma.mapping.host !== 'file')
       return;
     this.file = this.nameOf(vma.mapping.id);
     this.page = vma.pgoff + vpn - vma.start;
     const table = vpn - (vpn % TABLE_PAGES);
     const from = Math.max(vpn - (vpn % WINDOW_PAGES), vma.start);
     const end = Math.min(from + WINDOW_PAGES, table + TABLE_PAGES, vma.end);
+    this.wide = end - from > 1;
     for (let at = from; at < end; at++) {
-      if (isMapped(this.kernel, this.user, at)) continue;
-      this.empty.push(at);
+      if (isMapped(this.kernel, user, at)) continue;
       this.pages.push(vma.pgoff + at - vma.start);
     }
   }
 
-  /** It is over. `recorded`: pages that the recorded kernel mapped, `faulted`: this one took a fault too. */
+  /** It is over. `recorded`: pages that the recorded kernel mapped; `faulted`: this one took a fault too. */
   ended(op: number, recorded: number, faulted: boolean, evidence: CacheEvidence): void {
-    const {page, file, user} = this;
-    if (page < 0 || user === null || recorded < 0) return;
+    const {page, file} = this;
+    if (page < 0 || recorded < 0) return;
     if (!faulted) {
       if (recorded > 0) evidence.faultedAlone(op, file, page);
       return;
     }
-    const mapped: number[] = [];
-    const passed: number[] = [];
-    let count = 0;
-    this.empty.forEach((vpn, n) => {
-      const there = isMapped(this.kernel, user, vpn);
-      if (there) count++;
-      if (this.pages[n] !== page) (there ? mapped : passed).push(this.pages[n]);
-    });
-    evidence.window({op, file, mapped, passed, surplus: count - recorded});
+    // The faulting page is mapped in any case; a fault that mapped nothing else may be one that faulted alone.
+    if (recorded === 1 && this.wide) evidence.faultedAlone(op, file, page);
+    const pages = this.pages.filter((at) => at !== page);
+    evidence.window({op, file, pages, absent: pages.length + 1 - recorded});
   }
 }

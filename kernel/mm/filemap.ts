@@ -54,6 +54,10 @@ export class ReadaheadMarks {
     else marks.add(index);
   }
 
+  clear(mapping: AddressSpace, index: number): void {
+    this.byFile.get(mapping.id)?.delete(index);
+  }
+
   has(mapping: AddressSpace, index: number): boolean {
     return this.byFile.get(mapping.id)?.has(index) ?? false;
   }

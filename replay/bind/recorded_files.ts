@@ -3,18 +3,28 @@
 
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
+import {PG_readahead} from '../../kernel/mm/page_flags.ts';
 import type {CacheMarks} from '../page_cache.ts';
 
 /** Files by recorded name. */
 export class RecordedFiles {
   private readonly byName = new Map<string, AddressSpace>();
   private readonly names = new Map<number, string>();
+  /** Marks that end, by operation. */
+  private readonly ends: {readonly op: number; readonly file: string; readonly page: number}[] = [];
+  private nextEnd = 0;
 
   constructor(
     private readonly kernel: Kernel,
     /** Pages that fault-around passes over (page_cache.ts). */
     private readonly marks: CacheMarks,
-  ) {}
+  ) {
+    for (const [file, pages] of marks) {
+      for (const [page, op] of pages)
+        if (op < Number.POSITIVE_INFINITY) this.ends.push({op, file, page});
+    }
+    this.ends.sort((a, b) => a.op - b.op);
+  }
 
   /**
    * The file called `name`, at least `sizePages` long: a recording does not state sizes, so a file is as long as the longest mapping of it that
@@ -26,10 +36,30 @@ export class RecordedFiles {
       mapping = this.kernel.mm.files.create('file', sizePages);
       this.byName.set(name, mapping);
       this.names.set(mapping.id, name);
-      for (const page of this.marks.get(name) ?? []) this.kernel.mm.readahead.mark(mapping, page);
+      for (const page of this.marks.get(name)?.keys() ?? []) {
+        this.kernel.mm.readahead.mark(mapping, page);
+      }
     }
     if (mapping.sizePages < sizePages) mapping.sizePages = sizePages;
     return mapping;
+  }
+
+  /** Operation `op` begins: pages that were read in by then are there. */
+  reached(op: number): void {
+    const {ends} = this;
+    while (this.nextEnd < ends.length && ends[this.nextEnd].op <= op) {
+      const {file, page} = ends[this.nextEnd++];
+      this.wasRead(file, page);
+    }
+  }
+
+  private wasRead(name: string, page: number): void {
+    const mapping = this.byName.get(name);
+    if (mapping === undefined) return;
+    const {mm} = this.kernel;
+    mm.readahead.clear(mapping, page);
+    const pfn = mm.files.page(mapping, page);
+    if (pfn > 0) mm.pages.flags[pfn] &= ~PG_readahead;
   }
 
   /** Name of a file by the id of its AddressSpace. */
