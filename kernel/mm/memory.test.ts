@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {
+  FOLL_PIN,
+  follow_page,
+  get_user_page,
+  populate_vma_page_range,
+  unpin_user_page,
+} from './gup.ts';
+import {
   access,
   ANON_RW,
   duplicate,
@@ -149,5 +156,31 @@ test('fault-around passes over the page that starts the next readahead, until it
     mapFile(k, t.mm!, BASE, 16, file);
     yield* access(k, t, BASE, false);
     assert.deepEqual(log.take(), ['FILE 16', 'fault minor file']);
+  });
+});
+
+test('a pinned page is copied for the child, and unshared when it is pinned after the fork', () => {
+  runProcess(function* (k, t, log) {
+    const mm = t.mm!;
+    const vma = mapAnon(k, mm, BASE, 8);
+    assert.equal(yield* populate_vma_page_range(k, t, mm, vma, BASE, BASE + 8), 0);
+    assert.deepEqual(
+      log.take(),
+      Array.from({length: 8}, (_, i) => `ANON ${i + 1}`),
+    );
+    const pinned = yield* get_user_page(k, t, mm, vma, BASE, FOLL_PIN);
+    const child = yield* duplicate(k, t, mm);
+    assert.equal(k.mm.pages.mapcount.get(pinned), 1);
+    assert.equal(child.user!.rss.rss, 8);
+    const shared = follow_page(k, mm.user!, BASE + 1, 0);
+    assert.equal(k.mm.pages.mapcount.get(shared), 2);
+    const own = yield* get_user_page(k, t, mm, vma, BASE + 1, FOLL_PIN);
+    assert.notEqual(own, shared);
+    assert.equal(mm.user!.rss.rss, 8);
+    unpin_user_page(k, t, own);
+    unpin_user_page(k, t, pinned);
+    yield* tearDown(k, t, child);
+    yield* tearDown(k, t, mm);
+    assert.equal(k.mm.anon.used, 0);
   });
 });

@@ -23,7 +23,14 @@ import {folio_mapcount} from './folio_counts.ts';
 import {alloc_anon_page, anon_vma_prepare} from './memory_anon.ts';
 import {fault_dirty_shared_page, mm_counter_file} from './memory_file.ts';
 import {NEED_COW, NEED_HOOK, NEED_MEMORY, NEED_PTL} from './memory_need.ts';
-import {dirtyPte, pageWorkTicks, pte_lock, pte_unlock, PTE_DIRTIED} from './memory_pte.ts';
+import {
+  dirtyPte,
+  pageWorkTicks,
+  pte_lock,
+  pte_unlock,
+  PTE_DIRTIED,
+  PTE_MAPPED,
+} from './memory_pte.ts';
 import {
   change_pte,
   invalidate_secondary_tlbs,
@@ -40,7 +47,13 @@ import {PG_anon_exclusive, PG_locked, PG_lru, PG_swapcache, PG_uptodate} from '.
 import {folio_add_new_anon_rmap, folio_move_anon_rmap, folio_remove_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
-import {FAULT_COW, FAULT_REUSE, VM_FAULT_OOM, type VmFault} from './vm_fault.ts';
+import {
+  FAULT_COW,
+  FAULT_FLAG_UNSHARE,
+  FAULT_REUSE,
+  VM_FAULT_OOM,
+  type VmFault,
+} from './vm_fault.ts';
 import {VM_MAYSHARE, VM_SHARED, VM_UFFD_WP} from './vma_flags.ts';
 
 /** do_wp_page: f.slot is present and not writable. */
@@ -66,7 +79,7 @@ export function do_wp_page(k: Kernel, t: Task, f: VmFault): number {
     const pfn = pt.entries[slot];
     const head = compound_head(mm.pages, pfn);
     if (folio_test_anon(mm.pages, head) && mayReuse(k, t, f, head, pfn)) {
-      wp_page_reuse(k, t, f);
+      if ((f.flags & FAULT_FLAG_UNSHARE) === 0) wp_page_reuse(k, t, f);
       pte_unlock(mm, t, slot);
       return 0;
     }
@@ -170,7 +183,8 @@ function installCopy(k: Kernel, t: Task, f: VmFault, pfn: number, old: number): 
   mm.pages.flags[pfn] |= PG_uptodate;
   folio_add_new_anon_rmap(k, pfn, f.vma, f.vpn);
   folio_add_lru_vma(k, t, pfn, f.vma);
-  setPte(mm.pt, f.slot, pfn, dirtyPte(f.vma));
+  const unshare = (f.flags & FAULT_FLAG_UNSHARE) !== 0;
+  setPte(mm.pt, f.slot, pfn, unshare ? PTE_MAPPED : dirtyPte(f.vma));
   if (old !== 0) folio_remove_rmap_pte(k, t, compound_head(mm.pages, old), old);
   f.faultClass = FAULT_COW;
 }

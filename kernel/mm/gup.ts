@@ -1,0 +1,148 @@
+// mm/gup.c: the kernel reaching for user pages itself (mlock, MAP_POPULATE, arguments of exec, drivers). Faults taken here are handled as
+// any other, but are no exceptions: they cost no trap and no page_fault record. A write to a page that is not writable breaks COW
+// first; a pin (FOLL_PIN) of an anonymous page needs it exclusive, so a read pin of a shared one unshares it (5.19+).
+
+import type {Code} from '../../machine/engine.ts';
+import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
+import {
+  PTE_HUGE,
+  PTE_KIND,
+  PTE_PRESENT,
+  PTE_SPECIAL,
+  PTE_WRITE,
+} from '../arch/x86/mm/pgtable_bits.ts';
+import type {Kernel} from '../kernel.ts';
+import type {MmStruct} from '../mm_types.ts';
+import type {Task} from '../task.ts';
+import {folio_get, pinFolio, unpinFolio} from './folio_counts.ts';
+import {handle_mm_fault, is_fault_error} from './memory.ts';
+import {compound_head, folio_test_anon} from './page.ts';
+import {__folio_put} from './page_alloc.ts';
+import {PG_anon_exclusive} from './page_flags.ts';
+import {MMF_HAS_PINNED, type UserMm} from './user_mm.ts';
+import {FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM} from './vm_fault.ts';
+import {VM_ACCESS, VM_IO, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
+import type {VmArea} from './vma.ts';
+
+export const EFAULT = 14;
+export const ENOMEM = 12;
+
+/** FOLL_ flags that make a difference here. */
+export const FOLL_WRITE = 1;
+export const FOLL_PIN = 2;
+
+/** follow_page_mask: pfn mapped at `vpn` with enough rights, 0 for the page of zeros or a pfn map, -1 when a fault is needed. */
+export function follow_page(k: Kernel, user: UserMm, vpn: number, foll: number): number {
+  const {pt, pages} = k.mm;
+  const slot = walkSlot(user.pgd, vpn);
+  const word = pt.flags[slot];
+  if ((word & PTE_KIND) !== PTE_PRESENT) return -1;
+  if ((foll & FOLL_WRITE) !== 0 && (word & PTE_WRITE) === 0) return -1;
+  if ((word & PTE_SPECIAL) !== 0) return 0;
+  const span = (word & PTE_HUGE) === 0 ? 0 : vpn % (pt.level[slot >>> 9] === 1 ? 512 : 2 ** 18);
+  const pfn = (pt.entries[slot] & ~LEAF) + span;
+  const unshare = (foll & FOLL_PIN) !== 0 && k.mm.cowRule === 'exclusive';
+  if (unshare && (pages.flags[pfn] & PG_anon_exclusive) === 0) {
+    if (folio_test_anon(pages, compound_head(pages, pfn))) return -1;
+  }
+  return pfn;
+}
+
+/**
+ * __get_user_pages for one page: pfn with a reference (or, with FOLL_PIN, a pin), 0 for a page without struct page; -EFAULT or -ENOMEM.
+ * mmap_lock is held for read or write.
+ */
+export function* get_user_page(
+  k: Kernel,
+  t: Task,
+  mm: MmStruct,
+  vma: VmArea,
+  vpn: number,
+  foll: number,
+): Code<number> {
+  const user = k.mm.userOf(mm);
+  if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0) return -EFAULT;
+  const needed = (foll & FOLL_WRITE) === 0 ? VM_ACCESS : VM_WRITE;
+  if ((vma.flags & needed) === 0) return -EFAULT;
+  for (;;) {
+    const pfn = follow_page(k, user, vpn, foll);
+    if (pfn >= 0) {
+      takeReference(k, user, pfn, foll);
+      return pfn;
+    }
+    const result = yield* handle_mm_fault(
+      k,
+      t,
+      mm,
+      vma,
+      vpn,
+      faultFlags(k, t, mm, user, vpn, foll),
+    );
+    if (is_fault_error(result)) return (result & VM_FAULT_OOM) === 0 ? -EFAULT : -ENOMEM;
+    if (t.sigkill) return -EFAULT;
+  }
+}
+
+function faultFlags(
+  k: Kernel,
+  t: Task,
+  mm: MmStruct,
+  user: UserMm,
+  vpn: number,
+  foll: number,
+): number {
+  const remote = t.mm === mm ? 0 : FAULT_FLAG_REMOTE;
+  if ((foll & FOLL_WRITE) !== 0) return remote | FAULT_FLAG_WRITE;
+  // A page that is mapped and still not good enough is a shared one to be pinned.
+  return follow_page(k, user, vpn, 0) > 0 ? remote | FAULT_FLAG_UNSHARE : remote;
+}
+
+function takeReference(k: Kernel, user: UserMm, pfn: number, foll: number): void {
+  if (pfn === 0) return;
+  const {pages} = k.mm;
+  const head = compound_head(pages, pfn);
+  if ((foll & FOLL_PIN) === 0) {
+    folio_get(pages, head);
+    return;
+  }
+  user.flags |= MMF_HAS_PINNED;
+  pinFolio(pages, head, 1);
+}
+
+/** unpin_user_page. */
+export function unpin_user_page(k: Kernel, t: Task, pfn: number): void {
+  const {pages} = k.mm;
+  const head = compound_head(pages, pfn);
+  if (unpinFolio(pages, head, 1)) __folio_put(k, t, head);
+}
+
+/**
+ * populate_vma_page_range: faults [start, end) of a VMA in, as mlock and MAP_POPULATE do: private writable memory for writing, everything
+ * else for reading. Returns 0, -EFAULT or -ENOMEM.
+ */
+export function* populate_vma_page_range(
+  k: Kernel,
+  t: Task,
+  mm: MmStruct,
+  vma: VmArea,
+  start: number,
+  end: number,
+): Code<number> {
+  const user = k.mm.userOf(mm);
+  const breaksCow = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
+  const foll = breaksCow ? FOLL_WRITE : 0;
+  if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0) return 0;
+  if ((vma.flags & VM_ACCESS) === 0) return -EFAULT;
+  for (let vpn = start; vpn < end; ) {
+    if (follow_page(k, user, vpn, foll) >= 0) {
+      vpn++;
+      continue;
+    }
+    const flags = breaksCow ? FAULT_FLAG_WRITE : 0;
+    const result = yield* handle_mm_fault(k, t, mm, vma, vpn, flags);
+    if (is_fault_error(result)) return (result & VM_FAULT_OOM) === 0 ? -EFAULT : -ENOMEM;
+    if (t.sigkill) return -EFAULT;
+    if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
+  }
+  return 0;
+}
