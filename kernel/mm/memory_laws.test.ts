@@ -173,6 +173,6 @@ test('threads that fault in the same pages on several CPUs agree on every page',
     assert.equal(classes.get('cow'), 300, version);
     assert.ok(k.tlb.counts.interrupts > 0, version);
     const ptl = k.locks.report().get('ptlock_ptr(ptdesc)');
-    assert.ok(ptl !== undefined && ptl.handoff.slice(1).some((n) => n > 0), version);
+    assert.ok(ptl?.handoff.slice(1).some((n) => n > 0), version);
   }
 });
