@@ -23,11 +23,15 @@ export interface FaultWindow {
   readonly absent: number;
 }
 
-/** What one replay showed. */
+/** What one replay showed, and the pages that faulted on their own in those before it. */
 export class CacheEvidence {
   private readonly windows: FaultWindow[] = [];
-  /** Operations in which a page faulted on its own, ascending, by file and page. */
-  private readonly alone = new Map<string, number[]>();
+  /** First operation in which a page faulted on its own, by file and page. */
+  private readonly alone: Map<string, number>;
+
+  constructor(before: CacheEvidence | null = null) {
+    this.alone = new Map(before?.alone);
+  }
 
   /** A read fault of both kernels on a page of `file`. */
   window(window: FaultWindow): void {
@@ -37,9 +41,7 @@ export class CacheEvidence {
   /** The recorded kernel faulted on `page`, which another fault could have mapped. */
   faultedAlone(op: number, file: string, page: number): void {
     const key = keyOf(file, page);
-    const ops = this.alone.get(key);
-    if (ops === undefined) this.alone.set(key, [op]);
-    else ops.push(op);
+    this.alone.set(key, Math.min(op, this.alone.get(key) ?? op));
   }
 
   /** The marks that explain the windows best. */
@@ -68,7 +70,7 @@ export class CacheEvidence {
     for (const {op, file, pages, absent} of this.windows) {
       if (absent === 0) for (const page of pages) note(keyOf(file, page), op);
     }
-    for (const [key, ops] of this.alone) note(key, ops[0]);
+    for (const [key, op] of this.alone) note(key, op);
     return first;
   }
 

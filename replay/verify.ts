@@ -11,7 +11,7 @@ import {kernelFacts} from '../kernel/design.ts';
 import {loadMachine} from '../machine/machines.ts';
 import {VERIFY_SCHEMA, type CountPair, type VerifyReport} from '../results/verify.ts';
 import {DEFAULT_OPTIONS, type Order, type ReplayOptions, type TimeMode} from './options.ts';
-import {markCount, sameMarks, type CacheMarks} from './page_cache.ts';
+import {type CacheEvidence, markCount, sameMarks, type CacheMarks} from './page_cache.ts';
 import {ReplayRun} from './replay_run.ts';
 import {reportOf} from './report.ts';
 import {compileTrace, type CompiledTrace} from './tracks.ts';
@@ -127,11 +127,13 @@ function gradeStates(
 ): GradedStates {
   let marks: CacheMarks = new Map();
   let best: GradedStates | null = null;
+  let cache: CacheEvidence | null = null;
   for (let replays = 1; ; replays++) {
     const differences = new Differences(compiled, options.perCause, options.differences);
     const run = makeRun(compiled, options, {order: options.order, time}, marks);
     const nameOf = (mappingId: number): string => run.files.nameOf(mappingId);
-    const grader = new StateGrader(run.kernel, compiled, recorded, differences, nameOf);
+    const grader = new StateGrader(run.kernel, compiled, recorded, differences, nameOf, cache);
+    cache = grader.cache;
     run.observer = grader;
     run.kernel.mm.probe = grader;
     run.kernel.tlb.traced = grader;

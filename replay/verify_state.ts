@@ -71,7 +71,7 @@ export class StateGrader implements ReplayObserver, MmProbe {
   private readonly evidence = new FaultEvidence();
   private readonly windows: WindowWatch;
   /** What this replay tells of the page cache. */
-  readonly cache = new CacheEvidence();
+  readonly cache: CacheEvidence;
 
   constructor(
     private readonly kernel: Kernel,
@@ -79,7 +79,10 @@ export class StateGrader implements ReplayObserver, MmProbe {
     private readonly recorded: Recorded,
     private readonly differences: Differences,
     nameOf: (mappingId: number) => string,
+    /** What earlier replays told of the page cache. */
+    before: CacheEvidence | null,
   ) {
+    this.cache = new CacheEvidence(before);
     this.windows = new WindowWatch(kernel, nameOf);
     const {opCount} = compiled;
     for (const name of FAULT_CLASSES) this.classes.set(name, {recorded: 0, agreed: 0});
