@@ -1,11 +1,13 @@
-// SRCU (kernel/rcu/srcutree.c) as mmu_notifier uses it: readers may sleep, a grace period waits for all readers that were inside when it
-// began, of whatever mm. Readers of the other index do not hold it up.
+// SRCU (kernel/rcu/srcutree.c) as mmu_notifier uses it: readers may sleep, a grace period waits for
+// all readers that were inside when it began, of whatever mm. Readers of the other index do not
+// hold it up.
 //
-// Times: a grace period on a structure that has been idle for longer than the hold-off (srcutree.exp_holdoff, 25 us) is
-// expedited and takes under a microsecond; else it takes a jiffy (4 ms with HZ=250), and then as long as its readers stay.
+// Times: a grace period on a structure that has been idle for longer than the hold-off
+// (srcutree.exp_holdoff, 25 us) is expedited and takes under a microsecond; else it takes a jiffy
+// (4 ms with HZ=250), and then as long as its readers stay.
 
-import {nsToTicks} from '../machine/time.ts';
 import type {Code} from '../machine/engine.ts';
+import {nsToTicks} from '../machine/time.ts';
 import type {Kernel} from './kernel.ts';
 import {JIFFY_TICKS} from './sched/tunables.ts';
 import {WaitQueue} from './sched/wait_queue.ts';

@@ -1,9 +1,11 @@
-// Base costs of the user half of mm: straight-line work on a quiet CPU with warm caches, in ticks. Lock words, shared lines,
-// shootdowns and memory traffic between nodes are not here: they are computed where they happen.
+// Base costs of the user half of mm: straight-line work on a quiet CPU with warm caches, in ticks.
+// Lock words, shared lines, shootdowns and memory traffic between nodes are not here: they are
+// computed where they happen.
 //
-// Where a number comes from is said at each; "split" means that only a sum was measured (hardware.md: a minor anonymous
-// fault on bare metal 0.25 to 0.5 us, fork 76 ns a mapped page, a COW fault 770 ns with its trap) and the parts are an
-// assumption, made from the instructions and lines each part touches. The exception itself is the machine's pageFaultEntry.
+// Where a number comes from is said at each; "split" means that only a sum was measured
+// (hardware.md: a minor anonymous fault on bare metal 0.25 to 0.5 us, fork 76 ns a mapped page, a
+// COW fault 770 ns with its trap) and the parts are an assumption, made from the instructions and
+// lines each part touches. The exception itself is the machine's pageFaultEntry.
 
 import {nsToTicks as ns} from '../../machine/time.ts';
 
@@ -24,7 +26,10 @@ export const COSTS_MM = {
   clearPageTicks: ns(100),
   /** Copy of 4 KiB from cache to fresh memory. Assumption. */
   copyPageTicks: ns(160),
-  /** filemap_map_pages: start (xarray walk), and one page mapped (trylock, refcount, rmap, PTE). Split. */
+  /**
+   * filemap_map_pages: start (xarray walk), and one page mapped (trylock, refcount, rmap, PTE).
+   * Split.
+   */
   mapPagesBaseTicks: ns(80),
   mapPageTicks: ns(22),
   /** filemap_fault for one cached page. Split. */
@@ -62,7 +67,10 @@ export const COSTS_MM = {
   /** copy_page_range of one VMA and of one PTE table in it, without PTEs. Split. */
   copyVmaTicks: ns(60),
   copyTableTicks: ns(90),
-  /** One present PTE: struct page, refcount, mapcount. Split of the 76 ns a page that fork costs in all. */
+  /**
+   * One present PTE: struct page, refcount, mapcount. Split of the 76 ns a page that fork costs in
+   * all.
+   */
   copyPteTicks: ns(24),
   copyOtherPteTicks: ns(8),
   scanPteTicks: ns(0.6),

@@ -1,7 +1,9 @@
-// mm/filemap.c and mm/shmem.c as far as page faults see them: which page of a file is in the page cache, and reading one that is
-// not. A file is taken to be fully cached when a run begins: a page that nobody has touched yet gets its frame, without cost, when
-// it is first looked at. kernel.mm.uncached says otherwise for ranges, and reclaim does (it leaves a shadow entry behind).
-// A page marked PG_readahead (the same bit as PG_reclaim) is passed over by fault-around; a fault on it reads ahead and clears it.
+// mm/filemap.c and mm/shmem.c as far as page faults see them: which page of a file is in the page
+// cache, and reading one that is not. A file is taken to be fully cached when a run begins: a page
+// that nobody has touched yet gets its frame, without cost, when it is first looked at.
+// kernel.mm.uncached says otherwise for ranges, and reclaim does (it leaves a shadow entry behind).
+// A page marked PG_readahead (the same bit as PG_reclaim) is passed over by fault-around; a fault
+// on it reads ahead and clears it.
 
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';
@@ -19,7 +21,10 @@ export const READAHEAD_PAGES = 32;
 /** A read from an NVMe disk: latency, and one more page of it. Assumption. */
 const READ_TICKS = nsToTicks(80_000);
 const READ_PAGE_TICKS = nsToTicks(600);
-/** VM_READAHEAD's async part: reading the page this far before the window's end starts the next window. */
+/**
+ * VM_READAHEAD's async part: reading the page this far before the window's end starts the next
+ * window.
+ */
 const ASYNC_PAGES = READAHEAD_PAGES / 4;
 
 /** Ranges of files that are not in the page cache when the run begins. */
@@ -30,7 +35,10 @@ export class UncachedRanges {
     return this.byFile.size > 0;
   }
 
-  /** The pages [start, end) of a file must be read before they can be used. Overlaps with others are fine. */
+  /**
+   * The pages [start, end) of a file must be read before they can be used. Overlaps with others are
+   * fine.
+   */
   mark(mapping: AddressSpace, start: number, end: number): void {
     const ranges = this.byFile.get(mapping.id) ?? [];
     ranges.push([start, end]);
@@ -63,7 +71,10 @@ export class ReadaheadMarks {
   }
 }
 
-/** pfn of the cached page at `index`, 0 when it is not in memory or past the end of the file. Plain and free of cost. */
+/**
+ * pfn of the cached page at `index`, 0 when it is not in memory or past the end of the file. Plain
+ * and free of cost.
+ */
 export function filemap_get_page(k: Kernel, t: Task, mapping: AddressSpace, index: number): number {
   if (index >= mapping.sizePages) return 0;
   const {mm} = k;
@@ -111,8 +122,8 @@ export function filemap_add_folio(
 }
 
 /**
- * Reads the pages around `index` (do_sync_mmap_readahead: 32 pages, half of them before it) that are not cached. The task sleeps for
- * the device. False: no memory.
+ * Reads the pages around `index` (do_sync_mmap_readahead: 32 pages, half of them before it) that
+ * are not cached. The task sleeps for the device. False: no memory.
  */
 export function* filemap_read(
   k: Kernel,
@@ -145,7 +156,9 @@ export function* filemap_read(
   return true;
 }
 
-/** shmem_get_folio for a hole: a new page of zeros in the cache. -1: needs reclaim; 0: no memory. */
+/**
+ * shmem_get_folio for a hole: a new page of zeros in the cache. -1: needs reclaim; 0: no memory.
+ */
 export function shmem_add_page(
   k: Kernel,
   t: Task,

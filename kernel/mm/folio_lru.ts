@@ -1,14 +1,15 @@
-// mm/swap.c: how folios get onto the LRU lists and how many are put at once. A new folio waits in a batch of its CPU until
-// the batch is full (31 folios since 6.9, 15 from 4.13, 14 before) and only then enters its list under lru_lock. The batch holds
-// a reference meanwhile: that is why a page freshly faulted in on another CPU is copied on write instead of reused.
+// mm/swap.c: how folios get onto the LRU lists and how many are put at once. A new folio waits in a
+// batch of its CPU until the batch is full (31 folios since 6.9, 15 from 4.13, 14 before) and only
+// then enters its list under lru_lock. The batch holds a reference meanwhile: that is why a page
+// freshly faulted in on another CPU is copied on write instead of reused.
 
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {__folio_put, free_frozen_pages} from './page_alloc.ts';
 import {FolioBatch, type Lruvec} from './lru.ts';
+import {__folio_put, free_frozen_pages} from './page_alloc.ts';
 import {PG_active, PG_lru, PG_mlocked, PG_unevictable} from './page_flags.ts';
-import {VM_LOCKED, VM_SPECIAL} from './vma_flags.ts';
 import type {VmArea} from './vma.ts';
+import {VM_LOCKED, VM_SPECIAL} from './vma_flags.ts';
 
 /** The lru_add batches of all CPUs. */
 export class LruAddBatches {
@@ -34,7 +35,9 @@ export function folio_add_lru(k: Kernel, t: Task, head: number): void {
   if (batch.add(mm.pages, head)) folio_batch_move_lru(k, t, batch);
 }
 
-/** folio_add_lru_vma: as folio_add_lru; into a locked VMA the folio goes to the unevictable list. */
+/**
+ * folio_add_lru_vma: as folio_add_lru; into a locked VMA the folio goes to the unevictable list.
+ */
 export function folio_add_lru_vma(k: Kernel, t: Task, head: number, vma: VmArea): void {
   if ((vma.flags & (VM_LOCKED | VM_SPECIAL)) === VM_LOCKED) {
     k.mm.pages.flags[head] = (k.mm.pages.flags[head] | PG_mlocked | PG_unevictable) & ~PG_active;
@@ -48,14 +51,20 @@ export function lru_add_drain(k: Kernel, t: Task): void {
   if (batch.count > 0) folio_batch_move_lru(k, t, batch);
 }
 
-/** lru_add_drain_all: every CPU's; the callers (migration, mlock of old kernels) pay for the work items themselves. */
+/**
+ * lru_add_drain_all: every CPU's; the callers (migration, mlock of old kernels) pay for the work
+ * items themselves.
+ */
 export function lru_add_drain_all(k: Kernel, t: Task): void {
   k.mm.lruAdd.forEach((batch) => {
     if (batch.count > 0) folio_batch_move_lru(k, t, batch);
   });
 }
 
-/** Moves a batch to the lists under one lru_lock section per lruvec, and drops the batch's references. */
+/**
+ * Moves a batch to the lists under one lru_lock section per lruvec, and drops the batch's
+ * references.
+ */
 function folio_batch_move_lru(k: Kernel, t: Task, batch: FolioBatch): void {
   const {mm} = k;
   const {pages, costs, fns} = mm;
@@ -81,7 +90,10 @@ function folio_batch_move_lru(k: Kernel, t: Task, batch: FolioBatch): void {
   folios_put(k, t, folios, 0, count);
 }
 
-/** folios_put: drops one reference of each of folios[from, to); frees those without any, off the LRU under one lock section per lruvec. */
+/**
+ * folios_put: drops one reference of each of folios[from, to); frees those without any, off the LRU
+ * under one lock section per lruvec.
+ */
 export function folios_put(k: Kernel, t: Task, folios: Int32Array, from: number, to: number): void {
   const {mm} = k;
   const {refcount} = mm.pages;

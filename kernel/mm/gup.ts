@@ -1,6 +1,8 @@
-// mm/gup.c: the kernel reaching for user pages itself (mlock, MAP_POPULATE, arguments of exec, drivers). Faults taken here are handled as
-// any other, but are no exceptions: they cost no trap and no page_fault record. A write to a page that is not writable breaks COW
-// first; a pin (FOLL_PIN) of an anonymous page needs it exclusive, so a read pin of a shared one unshares it (5.19+).
+// mm/gup.c: the kernel reaching for user pages itself (mlock, MAP_POPULATE, arguments of exec,
+// drivers). Faults taken here are handled as any other, but are no exceptions: they cost no trap
+// and no page_fault record. A write to a page that is not writable breaks COW first; a pin
+// (FOLL_PIN) of an anonymous page needs it exclusive, so a read pin of a shared one unshares it
+// (5.19+).
 
 import type {Code} from '../../machine/engine.ts';
 import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
@@ -21,8 +23,8 @@ import {__folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
 import {MMF_HAS_PINNED, type UserMm} from './user_mm.ts';
 import {FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM} from './vm_fault.ts';
-import {VM_ACCESS, VM_IO, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
 import type {VmArea} from './vma.ts';
+import {VM_ACCESS, VM_IO, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
 
 export const EFAULT = 14;
 export const ENOMEM = 12;
@@ -31,7 +33,10 @@ export const ENOMEM = 12;
 export const FOLL_WRITE = 1;
 export const FOLL_PIN = 2;
 
-/** follow_page_mask: pfn mapped at `vpn` with enough rights, 0 for the page of zeros or a pfn map, -1 when a fault is needed. */
+/**
+ * follow_page_mask: pfn mapped at `vpn` with enough rights, 0 for the page of zeros or a pfn map,
+ * -1 when a fault is needed.
+ */
 export function follow_page(k: Kernel, user: UserMm, vpn: number, foll: number): number {
   const {pt, pages} = k.mm;
   const slot = walkSlot(user.pgd, vpn);
@@ -49,8 +54,8 @@ export function follow_page(k: Kernel, user: UserMm, vpn: number, foll: number):
 }
 
 /**
- * __get_user_pages for one page: pfn with a reference (or, with FOLL_PIN, a pin), 0 for a page without struct page; -EFAULT or -ENOMEM.
- * mmap_lock is held for read or write.
+ * __get_user_pages for one page: pfn with a reference (or, with FOLL_PIN, a pin), 0 for a page
+ * without struct page; -EFAULT or -ENOMEM. mmap_lock is held for read or write.
  */
 export function* get_user_page(
   k: Kernel,
@@ -117,8 +122,8 @@ export function unpin_user_page(k: Kernel, t: Task, pfn: number): void {
 }
 
 /**
- * populate_vma_page_range: faults [start, end) of a VMA in, as mlock and MAP_POPULATE do: private writable memory for writing, everything
- * else for reading. Returns 0, -EFAULT or -ENOMEM.
+ * populate_vma_page_range: faults [start, end) of a VMA in, as mlock and MAP_POPULATE do: private
+ * writable memory for writing, everything else for reading. Returns 0, -EFAULT or -ENOMEM.
  */
 export function* populate_vma_page_range(
   k: Kernel,

@@ -1,12 +1,14 @@
-// Spinlocks under which nothing waits for anybody: page-table locks, zone and LRU locks. Code under such a lock runs through in
-// one go here, so the lock needs no queue of processes: it is the tick at which it is free again. Whoever comes earlier
-// stalls for the difference, in order of arrival, and pays for the line's way from the last holder's CPU.
+// Spinlocks under which nothing waits for anybody: page-table locks, zone and LRU locks. Code under
+// such a lock runs through in one go here, so the lock needs no queue of processes: it is the tick
+// at which it is free again. Whoever comes earlier stalls for the difference, in order of arrival,
+// and pays for the line's way from the last holder's CPU.
 //
-// Exact when the takers' clocks are settled at the acquisition; a fault takes its locks at most a microsecond after it
-// settled, so two faults that start within that time may be served in order of their start. Statistics as for any spinlock.
+// Exact when the takers' clocks are settled at the acquisition; a fault takes its locks at most a
+// microsecond after it settled, so two faults that start within that time may be served in order of
+// their start. Statistics as for any spinlock.
 //
-// Now and then a page-table lock is held while IPIs are waited for (the flush of a COW). Then `hold` is in force: takers
-// must look at `busy` first, and spin.
+// Now and then a page-table lock is held while IPIs are waited for (the flush of a COW). Then
+// `hold` is in force: takers must look at `busy` first, and spin.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -35,7 +37,10 @@ export class LeafLocks {
     this.fn = kernel.fn('native_queued_spin_lock_slowpath');
   }
 
-  /** spin_lock of lock `index`, whose line is home on `node`; `fn` is who asks. The wait, if any, is stalled. */
+  /**
+   * spin_lock of lock `index`, whose line is home on `node`; `fn` is who asks. The wait, if any, is
+   * stalled.
+   */
   lock(cpu: Cpu, index: number, node: number, fn: number): void {
     if (index >= this.freeTick.length) this.grow(index);
     const {stats} = this;

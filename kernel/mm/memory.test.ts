@@ -8,8 +8,8 @@ import {
   unpin_user_page,
 } from './gup.ts';
 import {
-  access,
   ANON_RW,
+  access,
   duplicate,
   mapAnon,
   mapFile,
@@ -21,7 +21,7 @@ import {VM_SHARED} from './vma_flags.ts';
 
 const BASE = 0x5_5555_0000;
 
-test('an anonymous write counts a page, a read does not, and a write after it flushes one page', () => {
+test('an anonymous write counts a page, a read does not, a write after it flushes one', () => {
   runProcess(function* (k, t, log) {
     mapAnon(k, t.mm!, BASE, 64);
     assert.equal(yield* access(k, t, BASE, true), 'minor anon');
@@ -143,7 +143,7 @@ test('shared memory counts as SHMEM and stays in the cache', () => {
   });
 });
 
-test('fault-around passes over the page that starts the next readahead, until it is read itself', () => {
+test('fault-around passes over the start of the next readahead, until it is read', () => {
   runProcess(function* (k, t, log) {
     const file = k.mm.files.create('file', 16);
     k.mm.readahead.mark(file, 9);

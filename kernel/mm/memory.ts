@@ -1,9 +1,10 @@
 // mm/memory.c: page faults (handle_mm_fault), 6.18.
 //
-// A fault has two halves. try_handle_mm_fault is plain code that does all of an uncontended minor fault in one go, at the time
-// at which it was called; where the kernel would sleep, it returns what must be waited for (memory_need.ts) and has changed nothing.
-// handle_mm_fault waits and tries again, looking at the page table anew each time.
-// Locks: the caller holds mmap_lock for read or the VMA's lock; PTEs change under the page-table lock (leaf_lock.ts).
+// A fault has two halves. try_handle_mm_fault is plain code that does all of an uncontended minor
+// fault in one go, at the time at which it was called; where the kernel would sleep, it returns
+// what must be waited for (memory_need.ts) and has changed nothing. handle_mm_fault waits and tries
+// again, looking at the page table anew each time. Locks: the caller holds mmap_lock for read or
+// the VMA's lock; PTEs change under the page-table lock (leaf_lock.ts).
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -58,12 +59,13 @@ import {
   VM_FAULT_SIGSEGV,
   VmFault,
 } from './vm_fault.ts';
+import {linear_page_index, type VmArea, vma_is_anonymous} from './vma.ts';
 import {VM_ACCESS, VM_HUGETLB} from './vma_flags.ts';
-import {linear_page_index, vma_is_anonymous, type VmArea} from './vma.ts';
 
 /**
- * handle_mm_fault: FAULT_FLAG_ bits in, VM_FAULT_ bits out; the FAULT_ class is in k.mm.lastFaultClass. The caller holds mmap_lock for
- * read (or the VMA's lock and passes FAULT_FLAG_VMA_LOCK), and keeps it: this never drops it.
+ * handle_mm_fault: FAULT_FLAG_ bits in, VM_FAULT_ bits out; the FAULT_ class is in
+ * k.mm.lastFaultClass. The caller holds mmap_lock for read (or the VMA's lock and passes
+ * FAULT_FLAG_VMA_LOCK), and keeps it: this never drops it.
  */
 export function* handle_mm_fault(
   k: Kernel,
@@ -102,7 +104,9 @@ export function* finish_mm_fault(k: Kernel, t: Task, f: VmFault): Code<number> {
 /** Not a bit of Linux's: what was waited for is there, look again. */
 export const VM_FAULT_AGAIN = 1 << 20;
 
-/** Waits for what a NEED_ number says. Returns VM_FAULT_AGAIN (| MAJOR), or final VM_FAULT_ bits. */
+/**
+ * Waits for what a NEED_ number says. Returns VM_FAULT_AGAIN (| MAJOR), or final VM_FAULT_ bits.
+ */
 export function* wait_for_fault(k: Kernel, t: Task, f: VmFault, need: number): Code<number> {
   const {mm} = k;
   switch (need) {

@@ -1,7 +1,7 @@
 // mm/memory.c: the first access to private anonymous memory (do_anonymous_page), 6.18.
 //
-// A read maps the page of zeros and counts nothing. A write gets a cleared page, exclusive to this mm. With mTHP enabled
-// (hooks.anonOrder) an aligned group of empty PTEs gets one large folio.
+// A read maps the page of zeros and counts nothing. A write gets a cleared page, exclusive to this
+// mm. With mTHP enabled (hooks.anonOrder) an aligned group of empty PTEs gets one large folio.
 
 import {setPte} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
@@ -10,11 +10,11 @@ import {folio_add_lru_vma} from './folio_lru.ts';
 import {NEED_HOOK, NEED_MEMORY, NEED_PTL} from './memory_need.ts';
 import {
   dirtyPte,
+  PTE_ZERO_PAGE,
   pageWorkTicks,
   pte_alloc,
   pte_lock,
   pte_unlock,
-  PTE_ZERO_PAGE,
 } from './memory_pte.ts';
 import {alloc_folio, folio_put} from './page_alloc.ts';
 import {PG_uptodate} from './page_flags.ts';
@@ -30,8 +30,8 @@ import {
   VM_FAULT_SIGBUS,
   type VmFault,
 } from './vm_fault.ts';
-import {VM_SHARED, VM_UFFD_MISSING} from './vma_flags.ts';
 import type {VmArea} from './vma.ts';
+import {VM_SHARED, VM_UFFD_MISSING} from './vma_flags.ts';
 
 /** vmf_anon_prepare: the VMA has an anon_vma afterwards. */
 export function anon_vma_prepare(k: Kernel, t: Task, vma: VmArea, flags: number): void {

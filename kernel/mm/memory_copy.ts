@@ -1,9 +1,10 @@
 // mm/memory.c: fork's copy of page tables (copy_page_range), 6.18.
 //
-// Copied are VMAs with an anon_vma, pfn maps and write-protected userfaultfd ranges; what a file can give again is left to the
-// child's faults. In a COW mapping both sides lose write access: one PROTECTION_PAGE pair around the VMA, write_protect_seq odd
-// meanwhile; the parent's TLB flush comes after all VMAs (dup_mmap). A pinned exclusive page is copied at once. Counters of the
-// child go up per PTE table, after its locks are dropped.
+// Copied are VMAs with an anon_vma, pfn maps and write-protected userfaultfd ranges; what a file
+// can give again is left to the child's faults. In a COW mapping both sides lose write access: one
+// PROTECTION_PAGE pair around the VMA, write_protect_seq odd meanwhile; the parent's TLB flush
+// comes after all VMAs (dup_mmap). A pinned exclusive page is copied at once. Counters of the child
+// go up per PTE table, after its locks are dropped.
 
 import type {Code} from '../../machine/engine.ts';
 import {setPte} from '../arch/x86/mm/pgtable.ts';
@@ -45,6 +46,7 @@ import {PG_anon_exclusive, PG_head, PG_swapbacked, PG_tail, PG_uptodate} from '.
 import {folio_add_new_anon_rmap} from './rmap.ts';
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_rss_vec} from './rss_stat.ts';
+import type {VmArea} from './vma.ts';
 import {
   is_cow_mapping,
   VM_HUGETLB,
@@ -53,7 +55,6 @@ import {
   VM_SHARED,
   VM_UFFD_WP,
 } from './vma_flags.ts';
-import type {VmArea} from './vma.ts';
 
 const ENOMEM = 12;
 const LARGE = PG_head | PG_tail;
@@ -65,8 +66,9 @@ function vma_needs_copy(dst: VmArea, src: VmArea): boolean {
 }
 
 /**
- * copy_page_range: copies the PTEs of `srcVma` for the child. Caller: dup_mmap with both mmap_locks for write, after the child's
- * VMA is linked. Decides itself whether anything need be copied. Returns 0 or -12 (ENOMEM).
+ * copy_page_range: copies the PTEs of `srcVma` for the child. Caller: dup_mmap with both mmap_locks
+ * for write, after the child's VMA is linked. Decides itself whether anything need be copied.
+ * Returns 0 or -12 (ENOMEM).
  */
 export function* copy_page_range(
   k: Kernel,
@@ -206,8 +208,8 @@ function copy_pte_range(
 }
 
 /**
- * copy_present_ptes for one page with a struct page: counts it in `vec` and gives it one more mapping. False when an exclusive
- * page is pinned: the caller copies it, or shares it after all.
+ * copy_present_ptes for one page with a struct page: counts it in `vec` and gives it one more
+ * mapping. False when an exclusive page is pinned: the caller copies it, or shares it after all.
  */
 function dup_page(mm: Mm, pfn: number, vec: Int32Array): boolean {
   const {pages} = mm;
@@ -235,7 +237,10 @@ function sharePage({pages}: Mm, pfn: number): void {
   addPteMapping(pages, head, pfn);
 }
 
-/** copy_present_page: the child gets its own copy of a page that the parent has pinned. False: no memory; share it. */
+/**
+ * copy_present_page: the child gets its own copy of a page that the parent has pinned. False: no
+ * memory; share it.
+ */
 function copy_present_page(
   k: Kernel,
   t: Task,
@@ -259,7 +264,10 @@ function copy_present_page(
   return true;
 }
 
-/** copy_nonpresent_pte: flags word of the child's entry, 0 for none. The parent's entry loses exclusiveness and write access. */
+/**
+ * copy_nonpresent_pte: flags word of the child's entry, 0 for none. The parent's entry loses
+ * exclusiveness and write access.
+ */
 function copy_nonpresent_pte(k: Kernel, from: number, wp: boolean, vec: Int32Array): number {
   const {pt, pages, hooks} = k.mm;
   const word = pt.flags[from];

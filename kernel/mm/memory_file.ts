@@ -1,8 +1,10 @@
-// mm/memory.c: first accesses to file mappings, shared memory and special mappings (do_fault), and filemap_map_pages, 6.18.
+// mm/memory.c: first accesses to file mappings, shared memory and special mappings (do_fault), and
+// filemap_map_pages, 6.18.
 //
-// A read maps the cached pages around the address that are not mapped yet: a window of 16 pages that begins at a multiple of 16
-// (or at the VMA's start, if that comes later, and then reaches as many pages further), cut at the ends of the PTE table, the VMA and
-// the file; one rss record for all. A write to a private mapping copies the page at once (do_cow_fault).
+// A read maps the cached pages around the address that are not mapped yet: a window of 16 pages
+// that begins at a multiple of 16 (or at the VMA's start, if that comes later, and then reaches as
+// many pages further), cut at the ends of the PTE table, the VMA and the file; one rss record for
+// all. A write to a private mapping copies the page at once (do_cow_fault).
 
 import {setPte} from '../arch/x86/mm/pgtable.ts';
 import {PTE_SPECIAL, PTE_WRITE} from '../arch/x86/mm/pgtable_bits.ts';
@@ -15,12 +17,12 @@ import {alloc_anon_page, anon_vma_prepare} from './memory_anon.ts';
 import {NEED_HOOK, NEED_MEMORY, NEED_PTL, NEED_READ, NEED_SHMEM} from './memory_need.ts';
 import {
   dirtyPte,
+  PTE_MAPPED,
+  PTE_WRITTEN,
   pageWorkTicks,
   pte_alloc,
   pte_lock,
   pte_unlock,
-  PTE_MAPPED,
-  PTE_WRITTEN,
 } from './memory_pte.ts';
 import {compound_head} from './page.ts';
 import {folio_put} from './page_alloc.ts';
@@ -36,8 +38,8 @@ import {
   VM_FAULT_SIGBUS,
   type VmFault,
 } from './vm_fault.ts';
-import {VM_HIGH_UFFD_MINOR, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
 import {linear_page_index, type VmArea} from './vma.ts';
+import {VM_HIGH_UFFD_MINOR, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
 
 /** fault_around_bytes, in pages. */
 const FAULT_AROUND_PAGES = 16;
@@ -77,7 +79,10 @@ function do_read_fault(k: Kernel, t: Task, f: VmFault): number {
   return finish_fault(k, t, f, pfn, readPte(vma));
 }
 
-/** vm_page_prot of a read: shared memory without a file system behind it needs no notice of the first write. */
+/**
+ * vm_page_prot of a read: shared memory without a file system behind it needs no notice of the
+ * first write.
+ */
 function readPte(vma: VmArea): number {
   const writable = VM_SHARED | VM_WRITE;
   const direct = vma.ops === 'shmem' && (vma.flags & writable) === writable;
@@ -93,7 +98,10 @@ const NO_MEMORY = -100;
 
 const MAPPED = 1;
 
-/** do_fault_around: MAPPED when the page at the address was mapped, NEED_PTL, or 0 to go on with __do_fault. */
+/**
+ * do_fault_around: MAPPED when the page at the address was mapped, NEED_PTL, or 0 to go on with
+ * __do_fault.
+ */
 function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
   const {vma, vpn, slot} = f;
   const offset = slot & 511;
@@ -141,8 +149,9 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
 }
 
 /**
- * vm_ops->fault: the pfn of the page that belongs at the address, with no reference of its own (nothing takes it away before it is
- * mapped, as this runs through). 0: SIGBUS; negative: a NEED_ number or NO_MEMORY.
+ * vm_ops->fault: the pfn of the page that belongs at the address, with no reference of its own
+ * (nothing takes it away before it is mapped, as this runs through). 0: SIGBUS; negative: a NEED_
+ * number or NO_MEMORY.
  */
 function __do_fault(k: Kernel, t: Task, f: VmFault): number {
   const {vma} = f;

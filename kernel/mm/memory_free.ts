@@ -1,10 +1,11 @@
 // mm/memory.c: freeing page tables of VMAs that are gone (free_pgtables, free_pgd_range), 6.18.
 //
-// Neighbouring VMAs are taken together as long as the gap is at most 2 MB; a table goes when everything it spans lies between
-// the mappings that stay. Its frame is freed with the gather's next flush.
+// Neighbouring VMAs are taken together as long as the gap is at most 2 MB; a table goes when
+// everything it spans lies between the mappings that stay. Its frame is freed with the gather's
+// next flush.
 
-import {indexAt, LEVEL_PAGES, pteClear, type UserPgd, vpnOfSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Code} from '../../machine/engine.ts';
+import {indexAt, LEVEL_PAGES, pteClear, type UserPgd, vpnOfSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
@@ -15,8 +16,9 @@ import {unlinkVma} from './vma_ops.ts';
 const PMD_PAGES = 512;
 
 /**
- * free_pgtables for VMAs whose pages are gone, in ascending order: unlinks each from its rmap trees (under their locks) and frees the
- * tables that lie within [floor, ceiling), the hole between the mappings that stay.
+ * free_pgtables for VMAs whose pages are gone, in ascending order: unlinks each from its rmap trees
+ * (under their locks) and frees the tables that lie within [floor, ceiling), the hole between the
+ * mappings that stay.
  */
 export function* free_pgtables(
   k: Kernel,

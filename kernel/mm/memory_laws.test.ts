@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
 import type {Code} from '../../machine/engine.ts';
-import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import {PTE_KIND, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE} from '../arch/x86/mm/pgtable_bits.ts';
+import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import {CLONE_VM} from '../clone_flags.ts';
 import {sys_wait4} from '../exit.ts';
 import {sys_clone} from '../fork.ts';
@@ -12,8 +12,8 @@ import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
 import {
-  access,
   ANON_RW,
+  access,
   duplicate,
   mapAnon,
   mapFile,
@@ -42,7 +42,10 @@ function forEachPte(k: Kernel, mm: MmStruct, visit: (pfn: number, word: number) 
   }
 }
 
-/** Counters, mapcounts and references say what the page tables say; an exclusive page is mapped once, a shared one read-only. */
+/**
+ * Counters, mapcounts and references say what the page tables say; an exclusive page is mapped
+ * once, a shared one read-only.
+ */
 function checkAll(k: Kernel, mms: readonly MmStruct[]): void {
   const {pages} = k.mm;
   const mapped = new Map<number, number>();
@@ -173,6 +176,9 @@ test('threads that fault in the same pages on several CPUs agree on every page',
     assert.equal(classes.get('cow'), 300, version);
     assert.ok(k.tlb.counts.interrupts > 0, version);
     const ptl = k.locks.report().get('ptlock_ptr(ptdesc)');
-    assert.ok(ptl?.handoff.slice(1).some((n) => n > 0), version);
+    assert.ok(
+      ptl?.handoff.slice(1).some((n) => n > 0),
+      version,
+    );
   }
 });

@@ -1,5 +1,6 @@
-// What a fault that cannot be finished in one go must wait for. The plain half of the fault code returns these instead of
-// VM_FAULT_ bits; handle_mm_fault waits and tries again, as the kernel re-checks pte_same after everything that may sleep.
+// What a fault that cannot be finished in one go must wait for. The plain half of the fault code
+// returns these instead of VM_FAULT_ bits; handle_mm_fault waits and tries again, as the kernel
+// re-checks pte_same after everything that may sleep.
 
 /** Reclaim: allocate into f.prealloc. */
 export const NEED_MEMORY = -1;

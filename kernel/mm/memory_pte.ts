@@ -1,6 +1,7 @@
-// What faults, fork and unmap have in common at one PTE: page-table pages, page-table locks, the flags of a new entry.
+// What faults, fork and unmap have in common at one PTE: page-table pages, page-table locks, the
+// flags of a new entry.
 
-import {populateSlot, pteSlot, type PageTables} from '../arch/x86/mm/pgtable.ts';
+import {type PageTables, populateSlot, pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,
   PTE_PRESENT,
@@ -15,8 +16,8 @@ import type {Mm} from './mm_state.ts';
 import {alloc_folio, free_pages} from './page_alloc.ts';
 import {PG_table} from './page_flags.ts';
 import type {UserMm} from './user_mm.ts';
-import {VM_WRITE} from './vma_flags.ts';
 import type {VmArea} from './vma.ts';
+import {VM_WRITE} from './vma_flags.ts';
 
 /** A mapped page as x86's vm_page_prot makes it: accessed from the start. */
 export const PTE_MAPPED = PTE_PRESENT | PTE_YOUNG;
@@ -32,7 +33,10 @@ export function dirtyPte(vma: VmArea): number {
   return (vma.flags & VM_WRITE) === 0 ? PTE_MAPPED : PTE_MAPPED | PTE_WRITTEN;
 }
 
-/** __pte_alloc and the levels above: slot of the PTE with all tables in place, -1 when a huge entry is in the way. */
+/**
+ * __pte_alloc and the levels above: slot of the PTE with all tables in place, -1 when a huge entry
+ * is in the way.
+ */
 export function pte_alloc(k: Kernel, t: Task, user: UserMm, vpn: number): number {
   const slot = pteSlot(user.pgd, vpn);
   return slot >= 0 ? slot : tables_alloc(k, t, user, vpn, 0);
@@ -52,7 +56,10 @@ export function tables_alloc(k: Kernel, t: Task, user: UserMm, vpn: number, leve
   return slot;
 }
 
-/** Gives a new table its page frame. Page tables may use the reserves: they are not made to wait for reclaim. */
+/**
+ * Gives a new table its page frame. Page tables may use the reserves: they are not made to wait for
+ * reclaim.
+ */
 function backTable(k: Kernel, t: Task, mm: Mm, table: number): boolean {
   const pfn = alloc_folio(k, t, 0, k.machine.topology.nodeOf[t.cpu.id], 0, true);
   t.cpu.charge(mm.costs.pteAllocTicks, mm.fns.__pte_alloc);
@@ -70,7 +77,9 @@ export function free_table_page(k: Kernel, t: Task, pfn: number): void {
   free_pages(k, t, mm.zones[mm.pages.nodeOf(pfn)], pfn, 0);
 }
 
-/** pte_lockptr's lock. False: somebody holds it across waiting; spin (mm.ptl.spin) and look again. */
+/**
+ * pte_lockptr's lock. False: somebody holds it across waiting; spin (mm.ptl.spin) and look again.
+ */
 export function pte_lock(mm: Mm, t: Task, slot: number, fn: number): boolean {
   const table = slot >>> 9;
   if (mm.ptl.busy(table)) return false;
@@ -87,7 +96,10 @@ function tableNode(mm: Mm, pt: PageTables, table: number): number {
   return pfn === 0 ? 0 : mm.pages.nodeOf(pfn);
 }
 
-/** Ticks to clear or copy pages of 4 KiB on `node`: the base cost, and more for a remote node's memory. */
+/**
+ * Ticks to clear or copy pages of 4 KiB on `node`: the base cost, and more for a remote node's
+ * memory.
+ */
 export function pageWorkTicks(
   k: Kernel,
   t: Task,

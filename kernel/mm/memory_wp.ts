@@ -1,11 +1,14 @@
 // mm/memory.c: write faults on present, read-only PTEs (do_wp_page and wp_page_copy).
 //
-// An anonymous page that nobody else has is reused in place: since 5.19 because it is marked exclusive or has no other reference
-// (a reference in another CPU's LRU batch counts), 5.9 to 5.18 because its reference count is 1, before because it is mapped once.
-// Else it is copied. Order of the copy by generation (kernel.md B.6), S and E being the invalidation pair:
-//   G0  L clear flush IP set change_pte remove-rmap U        G1  S L clear flush change_pte set remove U E
-//   G2, G3 S L clear flush IR change_pte set remove U E(+IR)   G3b to G6 the same with only_end
-//   G7 IR comes out of the flush        G8 change_pte is gone
+// An anonymous page that nobody else has is reused in place: since 5.19 because it is marked
+// exclusive or has no other reference (a reference in another CPU's LRU batch counts), 5.9 to 5.18
+// because its reference count is 1, before because it is mapped once. Else it is copied. Order of
+// the copy by generation (kernel.md B.6), S and E being the invalidation pair:
+//   G0      L clear flush IP set change_pte remove-rmap U
+//   G1      S L clear flush change_pte set remove-rmap U E
+//   G2, G3  S L clear flush IR change_pte set remove-rmap U E(+IR); G3b to G6 the same with only_end
+//   G7      as G1, IR comes out of the flush
+//   G8      as G7 without change_pte
 
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
@@ -18,18 +21,18 @@ import {
 } from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {folio_add_lru_vma, lru_add_drain} from './folio_lru.ts';
 import {folio_mapcount} from './folio_counts.ts';
+import {folio_add_lru_vma, lru_add_drain} from './folio_lru.ts';
 import {alloc_anon_page, anon_vma_prepare} from './memory_anon.ts';
 import {fault_dirty_shared_page, mm_counter_file} from './memory_file.ts';
 import {NEED_COW, NEED_HOOK, NEED_MEMORY, NEED_PTL} from './memory_need.ts';
 import {
   dirtyPte,
+  PTE_DIRTIED,
+  PTE_MAPPED,
   pageWorkTicks,
   pte_lock,
   pte_unlock,
-  PTE_DIRTIED,
-  PTE_MAPPED,
 } from './memory_pte.ts';
 import {
   change_pte,
@@ -41,8 +44,8 @@ import {
   mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
-import {alloc_folio_slow, folio_put} from './page_alloc.ts';
 import {compound_head, folio_test_anon, folio_test_ksm, folio_test_large} from './page.ts';
+import {alloc_folio_slow, folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive, PG_locked, PG_lru, PG_swapcache, PG_uptodate} from './page_flags.ts';
 import {folio_add_new_anon_rmap, folio_move_anon_rmap, folio_remove_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES} from './rss.ts';
@@ -106,12 +109,16 @@ function mayReuse(k: Kernel, t: Task, f: VmFault, head: number, pfn: number): bo
   return true;
 }
 
-/** wp_can_reuse_anon_folio (5.19+): no reference but this mapping's, and the swap cache's if it lets go. */
+/**
+ * wp_can_reuse_anon_folio (5.19+): no reference but this mapping's, and the swap cache's if it lets
+ * go.
+ */
 function wp_can_reuse_anon_folio(k: Kernel, t: Task, f: VmFault, head: number): boolean {
   const {mm} = k;
   const {pages} = mm;
   if (folio_test_large(pages, head)) {
-    // __wp_can_reuse_large_anon_folio (6.15+): all mappings are this mm's, and nobody else refers to the folio.
+    // __wp_can_reuse_large_anon_folio (6.15+): all mappings are this mm's, and nobody else refers
+    // to the folio.
     return mm.hooks.wp_can_reuse_large?.(t, f, head) ?? false;
   }
   if (folio_test_ksm(pages, head) || pages.refcount.get(head) > 3) return false;
@@ -132,7 +139,10 @@ function wp_page_reuse(k: Kernel, _t: Task, f: VmFault): void {
   f.faultClass = FAULT_REUSE;
 }
 
-/** wp_page_copy, where nobody else has to be told: no notifier, no other CPU that may have the translation. */
+/**
+ * wp_page_copy, where nobody else has to be told: no notifier, no other CPU that may have the
+ * translation.
+ */
 function wp_page_copy(k: Kernel, t: Task, f: VmFault): number {
   const {mm} = k;
   const {slot, vpn, vma} = f;
@@ -197,7 +207,10 @@ function putOld(k: Kernel, t: Task, old: number): void {
   folio_put(k, t, head);
 }
 
-/** wp_page_copy with everything that may wait, in the order of the notifier's generation. Returns VM_FAULT_ bits. */
+/**
+ * wp_page_copy with everything that may wait, in the order of the notifier's generation. Returns
+ * VM_FAULT_ bits.
+ */
 export function* wp_page_copy_slow(k: Kernel, t: Task, f: VmFault): Code<number> {
   const {mm} = k;
   const {slot, vpn, vma} = f;

@@ -1,6 +1,7 @@
-// mm_take_all_locks (mm/vma.c, before 6.10 mm/mmap.c): every lock under which page tables of an mm can change, so that a notifier can be
-// linked when no invalidation is half way. mmap_lock is held for write; then, under mm_all_locks_mutex: all VMA locks (6.4+), the
-// i_mmap locks of all mapped files (hugetlbfs first), the locks of all anon_vma roots, each once.
+// mm_take_all_locks (mm/vma.c, before 6.10 mm/mmap.c): every lock under which page tables of an mm
+// can change, so that a notifier can be linked when no invalidation is half way. mmap_lock is held
+// for write; then, under mm_all_locks_mutex: all VMA locks (6.4+), the i_mmap locks of all mapped
+// files (hugetlbfs first), the locks of all anon_vma roots, each once.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';

@@ -1,27 +1,34 @@
-// The places where fault, fork and unmap hand a page-table entry to somebody else: swap, huge pages, NUMA, userfaultfd, KSM,
-// reclaim. Each owner installs its functions in kernel.mm.hooks when its module is made; what is null is not there, and
-// meeting such an entry is then a bug of ours. Plain functions run under the page-table lock and must not wait.
+// The places where fault, fork and unmap hand a page-table entry to somebody else: swap, huge
+// pages, NUMA, userfaultfd, KSM, reclaim. Each owner installs its functions in kernel.mm.hooks when
+// its module is made; what is null is not there, and meeting such an entry is then a bug of ours.
+// Plain functions run under the page-table lock and must not wait.
 
 import type {Code} from '../../machine/engine.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
+import type {ZapDetails} from './memory_zap.ts';
 import type {MmuGather} from './mmu_gather.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmFault} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
-import type {ZapDetails} from './memory_zap.ts';
 
 type FaultHook = (t: Task, vmf: VmFault) => Code<number>;
 
 /** Installed by the owners named in the comments. Fault hooks return VM_FAULT_ bits. */
 export interface MmHooks {
-  /** SWAP: entry of kind PTE_SWAP; vmf.slot is the PTE, vmf.word its flags when the fault looked. No PTL held. */
+  /**
+   * SWAP: entry of kind PTE_SWAP; vmf.slot is the PTE, vmf.word its flags when the fault looked. No
+   * PTL held.
+   */
   do_swap_page: FaultHook | null;
   /** SWAP: one more / one less PTE refers to the swap entries [entry, entry + n). Under the PTL. */
   swap_duplicate: ((entry: number, n: number) => void) | null;
   free_swap_and_cache: ((entry: number, n: number) => void) | null;
-  /** SWAP: swap cache: lets go of a folio that nothing else needs there; tries to free its slot; PTEs' swap references. */
+  /**
+   * SWAP: swap cache: lets go of a folio that nothing else needs there; tries to free its slot;
+   * PTEs' swap references.
+   */
   free_swap_cache: ((t: Task, head: number) => void) | null;
   folio_free_swap: ((t: Task, head: number) => void) | null;
   page_swapcount: ((head: number) => number) | null;
@@ -31,7 +38,10 @@ export interface MmHooks {
   try_to_free_pages:
     | ((t: Task, node: number, order: number, memcg: number) => Code<boolean>)
     | null;
-  /** SWAP: charge `n` pages to a memcg. False: over the limit, reclaim with memcg_reclaim and try again. */
+  /**
+   * SWAP: charge `n` pages to a memcg. False: over the limit, reclaim with memcg_reclaim and try
+   * again.
+   */
   try_charge: ((memcg: number, n: number) => boolean) | null;
   uncharge: ((memcg: number, n: number) => void) | null;
   memcg_reclaim: ((t: Task, memcg: number, n: number) => Code<boolean>) | null;
@@ -54,7 +64,10 @@ export interface MmHooks {
   /** BACKGROUND: userfaultfd; `reason` as VM_UFFD_MISSING, VM_UFFD_WP, ... */
   handle_userfault: ((t: Task, vmf: VmFault, reason: number) => Code<number>) | null;
 
-  /** HUGE: thp_vma_suitable: true when a fault at this empty PMD should try create_huge_pmd. Plain, hot. */
+  /**
+   * HUGE: thp_vma_suitable: true when a fault at this empty PMD should try create_huge_pmd. Plain,
+   * hot.
+   */
   wantsHugePmd: ((vma: VmArea, vpn: number) => boolean) | null;
   /** HUGE: order above 0 that an anonymous fault should try (mTHP), 0 for none. Plain, hot. */
   anonOrder: ((vma: VmArea, vpn: number) => number) | null;
@@ -63,7 +76,9 @@ export interface MmHooks {
   wp_huge_pmd: FaultHook | null;
   do_huge_pmd_numa_page: FaultHook | null;
   huge_pmd_set_accessed: ((t: Task, vmf: VmFault) => void) | null;
-  /** HUGE: copies one huge PMD/PUD (swap and migration entries too). False: split it and copy PTEs. */
+  /**
+   * HUGE: copies one huge PMD/PUD (swap and migration entries too). False: split it and copy PTEs.
+   */
   copy_huge_pmd:
     | ((
         t: Task,
@@ -75,14 +90,23 @@ export interface MmHooks {
         vpn: number,
       ) => boolean)
     | null;
-  /** HUGE: unmaps a huge entry that lies wholly in the range: rmap, rss, deposit, queueing the folio in `tlb`. */
+  /**
+   * HUGE: unmaps a huge entry that lies wholly in the range: rmap, rss, deposit, queueing the folio
+   * in `tlb`.
+   */
   zap_huge: ((t: Task, tlb: MmuGather, vma: VmArea, slot: number, vpn: number) => void) | null;
   /** HUGE: __split_huge_pmd, with its own notification. */
   split_huge: ((t: Task, vma: VmArea, slot: number, vpn: number) => Code) | null;
 
-  /** HUGE: may a write reuse a page of this large folio in place (__wp_can_reuse_large_anon_folio)? Under the PTL. */
+  /**
+   * HUGE: may a write reuse a page of this large folio in place (__wp_can_reuse_large_anon_folio)?
+   * Under the PTL.
+   */
   wp_can_reuse_large: ((t: Task, vmf: VmFault, head: number) => boolean) | null;
-  /** HUGE: a large folio is freed: off the deferred split list; pages of it were unmapped: onto that list. */
+  /**
+   * HUGE: a large folio is freed: off the deferred split list; pages of it were unmapped: onto that
+   * list.
+   */
   undo_large_folio: ((t: Task, head: number) => void) | null;
   deferred_split_folio: ((t: Task, head: number, partiallyMapped: boolean) => void) | null;
 

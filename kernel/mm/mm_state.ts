@@ -1,40 +1,43 @@
-// kernel.mm: the global state of memory management, as the static variables of mm/*.c are. Owns the arenas that all mms
-// share (page tables, struct pages, anon_vmas, files) and what goes with them; made with the first thing that needs it, so
-// that kernels which only fork empty processes do not pay for it.
+// kernel.mm: the global state of memory management, as the static variables of mm/*.c are. Owns the
+// arenas that all mms share (page tables, struct pages, anon_vmas, files) and what goes with them;
+// made with the first thing that needs it, so that kernels which only fork empty processes do not
+// pay for it.
 
-import type {AnonVma} from './anon_vma.ts';
-import {AnonVmas} from './anon_vma.ts';
-import {type AddressSpace, AddressSpaces} from './address_space.ts';
-import {scaledCosts} from '../costs.ts';
-import {COSTS_MM, type CostsMm} from './costs_mm.ts';
-import {ReadaheadMarks, UncachedRanges} from './filemap.ts';
-import {LruAddBatches} from './folio_lru.ts';
-import {type Lruvec, Lruvecs} from './lru.ts';
-import {PageLists} from './page_list.ts';
-import {PG_hugetlb, PG_reserved} from './page_flags.ts';
-import {makeZones, type Zone} from './zones.ts';
-import type {VmArea} from './vma.ts';
-import type {Task} from '../task.ts';
 import {PageTables, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
+import {scaledCosts} from '../costs.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
-import {Srcu} from '../srcu.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
 import type {MmStruct} from '../mm_types.ts';
+import {Srcu} from '../srcu.ts';
+import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
-import {LeafLocks} from './leaf_lock.ts';
+import {type AddressSpace, AddressSpaces} from './address_space.ts';
+import type {AnonVma} from './anon_vma.ts';
+import {AnonVmas} from './anon_vma.ts';
+import {COSTS_MM, type CostsMm} from './costs_mm.ts';
 import {type MmFns, mmFns} from './fault_fns.ts';
+import {ReadaheadMarks, UncachedRanges} from './filemap.ts';
+import {LruAddBatches} from './folio_lru.ts';
+import {LeafLocks} from './leaf_lock.ts';
+import {type Lruvec, Lruvecs} from './lru.ts';
 import {type MmHooks, noHooks} from './mm_hooks.ts';
 import {NotifierCounts} from './mmu_notifier.ts';
 import {type NotifierFacts, notifierFacts} from './mmu_notifier_facts.ts';
 import {Pages} from './page.ts';
+import {PG_hugetlb, PG_reserved} from './page_flags.ts';
+import {PageLists} from './page_list.ts';
 import type {MmProbe} from './probe.ts';
 import {UserMm} from './user_mm.ts';
 import {VmFault} from './vm_fault.ts';
+import type {VmArea} from './vma.ts';
 import type {RmapTrees} from './vma_space.ts';
 import {VmaSpace} from './vma_space.ts';
+import {makeZones, type Zone} from './zones.ts';
 
-/** When a page may be reused on a write fault: PG_anon_exclusive (5.19), page_count (5.9), mapcount. */
+/**
+ * When a page may be reused on a write fault: PG_anon_exclusive (5.19), page_count (5.9), mapcount.
+ */
 export type CowRule = 'exclusive' | 'refcount' | 'mapcount';
 
 /** Memory management of one kernel. */
@@ -121,7 +124,10 @@ export class Mm implements RmapTrees {
     return (this.pages.flags[head] & PG_hugetlb) !== 0;
   }
 
-  /** Node that a new page for this address should come from: the VMA's policy, else where the task runs. */
+  /**
+   * Node that a new page for this address should come from: the VMA's policy, else where the task
+   * runs.
+   */
   nodeFor(vma: VmArea, vpn: number, t: Task): number {
     if (vma.policy !== 0 && this.hooks.policyNode !== null)
       return this.hooks.policyNode(t, vma, vpn);

@@ -1,4 +1,5 @@
-// For tests of mm: a process on a whole kernel, mappings without the system calls around them, what the probe hears.
+// For tests of mm: a process on a whole kernel, mappings without the system calls around them, what
+// the probe hears.
 
 import type {Code} from '../../machine/engine.ts';
 import {userAccess, userAccessSlow} from '../arch/x86/mm/user_fault.ts';
@@ -14,8 +15,8 @@ import {unmap_vmas} from './memory_zap.ts';
 import {tlb_finish_mmu, tlb_gather_mmu, tlb_gather_mmu_fullmm} from './mmu_gather.ts';
 import type {MmProbe} from './probe.ts';
 import {FAULT_CLASS_NAMES, X86_PF_USER, X86_PF_WRITE} from './vm_fault.ts';
-import {VM_EXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, VM_WRITE} from './vma_flags.ts';
 import {anonProps, type VmArea} from './vma.ts';
+import {VM_EXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, VM_WRITE} from './vma_flags.ts';
 import {detachRange, detachVma, dupVma, insertVma} from './vma_ops.ts';
 
 const COUNTERS = ['FILE', 'ANON', 'SWAP', 'SHMEM'];

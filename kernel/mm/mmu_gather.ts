@@ -1,9 +1,11 @@
-// struct mmu_gather (mm/mmu_gather.c, asm-generic/tlb.h, 6.18): collects pages and page tables while PTEs are cleared, so that one
-// TLB flush serves many pages and nothing is reused before the flush.
+// struct mmu_gather (mm/mmu_gather.c, asm-generic/tlb.h, 6.18): collects pages and page tables
+// while PTEs are cleared, so that one TLB flush serves many pages and nothing is reused before the
+// flush.
 //
-// Room: a bundle of 8 in the struct and up to 19 batch pages of 510 entries, of each of which one stays free; a run of pages of one
-// large folio takes two entries. When it is full the zap loop stops, flushes and frees. While removals from the rmap are delayed
-// (dirty file pages) only the bundle and one batch page are used.
+// Room: a bundle of 8 in the struct and up to 19 batch pages of 510 entries, of each of which one
+// stays free; a run of pages of one large folio takes two entries. When it is full the zap loop
+// stops, flushes and frees. While removals from the rmap are delayed (dirty file pages) only the
+// bundle and one batch page are used.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -53,7 +55,10 @@ export class MmuGather {
     this.cleared = true;
   }
 
-  /** __tlb_remove_folio_pages: `refs` references of a folio go with the next flush. True: the gather is full, flush. */
+  /**
+   * __tlb_remove_folio_pages: `refs` references of a folio go with the next flush. True: the gather
+   * is full, flush.
+   */
   addFolio(head: number, refs: number): boolean {
     if (this.count + refs > this.pages.length) this.grow(refs);
     const {pages} = this;
@@ -146,7 +151,8 @@ export function* tlb_finish_mmu(k: Kernel, t: Task, tlb: MmuGather): Code {
   const user = tlb.mm.user!;
   t.cpu.charge(k.mm.costs.gatherTicks, k.mm.fns.tlb_finish_mmu);
   if (user.tlbFlushPending > 1) {
-    // mm_tlb_flush_nested: what the others have cleared and not flushed yet may be looked at; everything goes.
+    // mm_tlb_flush_nested: what the others have cleared and not flushed yet may be looked at;
+    // everything goes.
     tlb.fullmm = true;
     tlb.freedTables = true;
   }

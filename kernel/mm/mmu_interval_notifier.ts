@@ -1,9 +1,10 @@
-// mmu_interval_notifier (5.5+): invalidations of a range of an mm, with a sequence that tells a driver whether what it collected is still
-// true (kernel.md B.2, mm/mmu_notifier.c).
+// mmu_interval_notifier (5.5+): invalidations of a range of an mm, with a sequence that tells a
+// driver whether what it collected is still true (kernel.md B.2, mm/mmu_notifier.c).
 //
-// invalidate_seq is odd while at least one node has been hit by an invalidation that is still active; it becomes even when all active
-// ones have ended, whether they hit a node or not. A node remembers the sequence of the last invalidation that hit it. Nodes added or
-// removed while the tree is in use wait on the deferred list.
+// invalidate_seq is odd while at least one node has been hit by an invalidation that is still
+// active; it becomes even when all active ones have ended, whether they hit a node or not. A node
+// remembers the sequence of the last invalidation that hit it. Nodes added or removed while the
+// tree is in use wait on the deferred list.
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -17,7 +18,10 @@ import {EAGAIN, MMU_NOTIFY_RELEASE, MmuNotifierRange} from './mmu_notifier_types
 /** struct mmu_interval_notifier_ops. */
 export interface MmuIntervalNotifierOps {
   readonly name: string;
-  /** Under the driver's lock: set_seq, drop what the device has of the range. False only when not blockable. */
+  /**
+   * Under the driver's lock: set_seq, drop what the device has of the range. False only when not
+   * blockable.
+   */
   invalidate(n: MmuIntervalNotifier, t: Task, range: MmuNotifierRange, seq: number): Code<boolean>;
 }
 
@@ -157,7 +161,9 @@ export function mmu_interval_notifier_insert(
   mm.count++;
 }
 
-/** mmu_interval_notifier_remove: waits until no invalidation can see the node. Not from a callback. */
+/**
+ * mmu_interval_notifier_remove: waits until no invalidation can see the node. Not from a callback.
+ */
 export function* mmu_interval_notifier_remove(k: Kernel, t: Task, n: MmuIntervalNotifier): Code {
   const {mm} = n;
   assert(mm !== null, 'interval notifier removed twice');
@@ -170,7 +176,10 @@ export function* mmu_interval_notifier_remove(k: Kernel, t: Task, n: MmuInterval
   assert(mm.count > 0, `${k.facts.version}: interval notifier held the last reference of its mm`);
 }
 
-/** mmu_interval_read_begin: waits for an invalidation of this node to end. Returns the sequence for readRetry. */
+/**
+ * mmu_interval_read_begin: waits for an invalidation of this node to end. Returns the sequence for
+ * readRetry.
+ */
 export function* mmu_interval_read_begin(
   _k: Kernel,
   t: Task,

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Task} from '../task.ts';
-import {access, ANON_RW, duplicate, mapAnon, mapFile, runProcess, unmap} from './mm_testing.ts';
-import {mmu_notifier_release} from './mmu_notifier.ts';
+import {ANON_RW, access, duplicate, mapAnon, mapFile, runProcess, unmap} from './mm_testing.ts';
 import {
   MmuIntervalNotifier,
   mmu_interval_notifier_insert,
   mmu_interval_notifier_remove,
   mmu_interval_read_begin,
 } from './mmu_interval_notifier.ts';
+import {mmu_notifier_release} from './mmu_notifier.ts';
 import {mmu_notifier_register, mmu_notifier_unregister} from './mmu_notifier_register.ts';
 import {MmuNotifier, type MmuNotifierOps, type MmuNotifierRange} from './mmu_notifier_types.ts';
 
@@ -54,7 +54,10 @@ function recorder(name: string, said: string[], secondary = true): MmuNotifierOp
   };
 }
 
-/** What happens in the COW of one page: the consumer's callbacks, the CPU's flush, and whether a PTE is there at change_pte. */
+/**
+ * What happens in the COW of one page: the consumer's callbacks, the CPU's flush, and whether a PTE
+ * is there at change_pte.
+ */
 function cowHeard(version: string): string[] {
   const heard: string[] = [];
   runProcess(function* (k, t, log) {

@@ -1,21 +1,23 @@
-// mm/mmu_notifier.c: the core that tells secondary MMUs what happens to an address space (kernel.md B.0, B.1, B.5).
+// mm/mmu_notifier.c: the core that tells secondary MMUs what happens to an address space (kernel.md
+// B.0, B.1, B.5).
 //
-// Notifiers of an mm are called in reverse order of registration. start asks the interval notifiers first (mmu_interval_
-// notifier.ts installs itself in `interval`), then the list; end calls in the same order, interval side last. An mm that
-// nobody registered with costs a comparison. What is sent is counted by function, event and call site in kernel.mm.notifierCounts,
-// sent or not: `calls` are the places passed, `callbacks` what consumers got.
+// Notifiers of an mm are called in reverse order of registration. start asks the interval notifiers
+// first (mmu_interval_ notifier.ts installs itself in `interval`), then the list; end calls in the
+// same order, interval side last. An mm that nobody registered with costs a comparison. What is
+// sent is counted by function, event and call site in kernel.mm.notifierCounts, sent or not:
+// `calls` are the places passed, `callbacks` what consumers got.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
+import type {IntervalTree} from './mmu_interval_notifier.ts';
 import {
   EAGAIN,
   MMU_NOTIFY_NAMES,
   type MmuNotifier,
   type MmuNotifierRange,
 } from './mmu_notifier_types.ts';
-import type {IntervalTree} from './mmu_interval_notifier.ts';
 
 /** struct mmu_notifier_subscriptions: made with the first registration, kept until __mmdrop. */
 export class MmuNotifierSubscriptions {
@@ -60,12 +62,15 @@ export function mm_has_notifiers(mm: MmStruct): boolean {
   return subscriptions.list.length > 0 || subscriptions.interval !== null;
 }
 
-/** Counts and traces; true when there is nobody to call, so that callers need not enter a generator. */
+/**
+ * Counts and traces; true when there is nobody to call, so that callers need not enter a generator.
+ */
 export function invalidate_range_start(k: Kernel, t: Task, range: MmuNotifierRange): boolean {
   record(k, 'start', range);
   const {lockdep} = k.locks;
   if (lockdep !== null && k.mm.notifierFacts.lockdepMap) {
-    // __mmu_notifier_invalidate_range_start_map: whoever gets here might wait for what a callback waits for.
+    // __mmu_notifier_invalidate_range_start_map: whoever gets here might wait for what a callback
+    // waits for.
     lockdep.acquire(t, k.mm.notifierClass, k.mm.fns.mmu_notifier_register, PSEUDO);
     lockdep.release(t, k.mm.notifierClass);
   }
@@ -155,7 +160,9 @@ export function* callStart(k: Kernel, t: Task, range: MmuNotifierRange): Code<nu
   return failed;
 }
 
-/** The section in which callbacks run: SRCU since 3.7, before that RCU, in which nobody may sleep. */
+/**
+ * The section in which callbacks run: SRCU since 3.7, before that RCU, in which nobody may sleep.
+ */
 function readLock(k: Kernel, t: Task): number {
   if (k.mm.notifierFacts.sleeps) return k.mm.srcu.readLock();
   k.rcu.readLock(t);
@@ -167,7 +174,10 @@ function readUnlock(k: Kernel, t: Task, id: number): void {
   else k.rcu.readUnlock(t);
 }
 
-/** A callback may fail only with -EAGAIN and only when the range is not blockable. Returns what counts as the result. */
+/**
+ * A callback may fail only with -EAGAIN and only when the range is not blockable. Returns what
+ * counts as the result.
+ */
 function reportFailure(k: Kernel, n: MmuNotifier, range: MmuNotifierRange, result: number): number {
   if (range.blockable || result !== -EAGAIN) {
     const how = range.blockable ? 'blockable' : 'non-blockable';
@@ -197,7 +207,10 @@ function* callEnd(k: Kernel, t: Task, range: MmuNotifierRange, onlyEnd: boolean)
   readUnlock(k, t, id);
 }
 
-/** mmu_notifier_invalidate_range (3.19 to 6.5), arch_invalidate_secondary_tlbs (6.6+): plain, may be under a PTL. */
+/**
+ * mmu_notifier_invalidate_range (3.19 to 6.5), arch_invalidate_secondary_tlbs (6.6+): plain, may be
+ * under a PTL.
+ */
 export function invalidate_secondary_tlbs(
   k: Kernel,
   t: Task,
@@ -264,7 +277,9 @@ export function* mmu_notifier_synchronize(k: Kernel, t: Task): Code {
   else yield* k.rcu.synchronize(t);
 }
 
-/** mmu_notifier_release, first thing in exit_mmap: every notifier's release, then the list is empty. */
+/**
+ * mmu_notifier_release, first thing in exit_mmap: every notifier's release, then the list is empty.
+ */
 export function* mmu_notifier_release(k: Kernel, t: Task, mm: MmStruct): Code {
   const subscriptions = mm.user?.notifierSubscriptions ?? null;
   if (subscriptions === null || subscriptions.released) return;

@@ -1,8 +1,9 @@
 // mm/mmu_notifier.c: registering and unregistering (kernel.md B.0).
 //
-// A registration happens with every lock of the mm taken, so that no unpaired end can be seen; it holds mm_count. unregister runs
-// release when that has not happened, unlinks, and waits for a grace period: after it no callback is running. Since 5.4 a driver may
-// ask for "the one of this mm" (get/put): one registration per mm and ops, counted, freed after a grace period.
+// A registration happens with every lock of the mm taken, so that no unpaired end can be seen; it
+// holds mm_count. unregister runs release when that has not happened, unlinks, and waits for a
+// grace period: after it no callback is running. Since 5.4 a driver may ask for "the one of this
+// mm" (get/put): one registration per mm and ops, counted, freed after a grace period.
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -80,7 +81,10 @@ export function* mmu_notifier_unregister(k: Kernel, t: Task, n: MmuNotifier): Co
   yield* mmdrop(k, t, mm);
 }
 
-/** mmu_notifier_get (5.4+): the mm's notifier with these ops, made and registered when there is none. Null: it failed. */
+/**
+ * mmu_notifier_get (5.4+): the mm's notifier with these ops, made and registered when there is
+ * none. Null: it failed.
+ */
 export function* mmu_notifier_get(
   k: Kernel,
   t: Task,
@@ -97,7 +101,10 @@ export function* mmu_notifier_get(
   return (yield* mmu_notifier_register(k, t, mm, n)) === 0 ? n : null;
 }
 
-/** mmu_notifier_put: the last user unlinks it at once and frees it after a grace period, without waiting for that. */
+/**
+ * mmu_notifier_put: the last user unlinks it at once and frees it after a grace period, without
+ * waiting for that.
+ */
 export function* mmu_notifier_put(k: Kernel, t: Task, n: MmuNotifier): Code {
   assert(n.users > 0 && n.mm !== null, 'notifier put too often');
   if (--n.users > 0) return;

@@ -1,4 +1,5 @@
-// mmu_notifier: what a range, a notifier and its operations are (kernel.md B.0 to B.3). Callbacks are code of the consumer.
+// mmu_notifier: what a range, a notifier and its operations are (kernel.md B.0 to B.3). Callbacks
+// are code of the consumer.
 
 import type {Code} from '../../machine/engine.ts';
 import type {MmStruct} from '../mm_types.ts';
@@ -47,7 +48,10 @@ export class MmuNotifierRange {
   ) {}
 }
 
-/** struct mmu_notifier_ops. What is missing is not called. Which of them a kernel has, its generation says. */
+/**
+ * struct mmu_notifier_ops. What is missing is not called. Which of them a kernel has, its
+ * generation says.
+ */
 export interface MmuNotifierOps {
   readonly name: string;
   release?(n: MmuNotifier, t: Task): Code;
@@ -56,9 +60,15 @@ export interface MmuNotifierOps {
   invalidate_range_end?(n: MmuNotifier, t: Task, range: MmuNotifierRange): Code;
   /** Up to 4.12. */
   invalidate_page?(n: MmuNotifier, t: Task, vpn: number): Code;
-  /** invalidate_range (3.19 to 6.5), arch_invalidate_secondary_tlbs (6.6+): may be under a PTL, so it must not wait. */
+  /**
+   * invalidate_range (3.19 to 6.5), arch_invalidate_secondary_tlbs (6.6+): may be under a PTL, so
+   * it must not wait.
+   */
   invalidate_range?(n: MmuNotifier, t: Task, start: number, end: number): void;
-  /** Up to 6.9, under the PTL. `pfn` is what the page will be (or, before 3.7, is already) mapped to. */
+  /**
+   * Up to 6.9, under the PTL. `pfn` is what the page will be (or, before 3.7, is already) mapped
+   * to.
+   */
   change_pte?(n: MmuNotifier, t: Task, vpn: number, pfn: number): void;
   /** Under the PTL. True: the secondary MMU has used a page of the range. */
   clear_flush_young?(n: MmuNotifier, t: Task, start: number, end: number): boolean;

@@ -1,21 +1,23 @@
 // mm/page_alloc.c: pages for the rest of mm, out of per-CPU lists and the buddy allocator.
 //
-// alloc_folio is the fast path (get_page_from_freelist over the zonelist above the low watermark) as plain code; zone->lock
-// is taken once a batch. Below the low watermark kswapd is woken; below min everything goes through alloc_folio_slow, which
-// reclaims. folio_put is the other end: with the last reference a folio leaves the LRU, is uncharged and freed.
-// Not modelled: migrate types, ALLOC_HIGHATOMIC reserves, zone_reclaim_mode (0 by default).
+// alloc_folio is the fast path (get_page_from_freelist over the zonelist above the low watermark)
+// as plain code; zone->lock is taken once a batch. Below the low watermark kswapd is woken; below
+// min everything goes through alloc_folio_slow, which reclaims. folio_put is the other end: with
+// the last reference a folio leaves the LRU, is uncharged and freed. Not modelled: migrate types,
+// ALLOC_HIGHATOMIC reserves, zone_reclaim_mode (0 by default).
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {folio_order, prep_compound_page, dissolve_compound, clearMapping} from './page.ts';
+import {clearMapping, dissolve_compound, folio_order, prep_compound_page} from './page.ts';
 import {PG_head, PG_hugetlb, PG_lru, PG_swapbacked} from './page_flags.ts';
 import type {Zone} from './zones.ts';
 
 /**
- * alloc_folio without waiting: head pfn of 2^order pages with refcount 1, charged to `memcg`, content undefined; -1 when it
- * takes reclaim (go on with alloc_folio_slow), or, if `atomic`, 0 when the wanted zones are below min.
+ * alloc_folio without waiting: head pfn of 2^order pages with refcount 1, charged to `memcg`,
+ * content undefined; -1 when it takes reclaim (go on with alloc_folio_slow), or, if `atomic`, 0
+ * when the wanted zones are below min.
  */
 export function alloc_folio(
   k: Kernel,
@@ -37,7 +39,10 @@ export function alloc_folio(
   return atomic || hooks.try_to_free_pages === null ? 0 : -1;
 }
 
-/** First zone of the zonelist that stays above its watermark; low first, then min, as the slow path's first try has it. */
+/**
+ * First zone of the zonelist that stays above its watermark; low first, then min, as the slow
+ * path's first try has it.
+ */
 function get_page_from_freelist(
   k: Kernel,
   t: Task,
@@ -72,7 +77,9 @@ function get_page_from_freelist(
   return 0;
 }
 
-/** rmqueue: from the CPU's list, refilled when empty; large orders straight from the buddy lists. */
+/**
+ * rmqueue: from the CPU's list, refilled when empty; large orders straight from the buddy lists.
+ */
 export function rmqueue(k: Kernel, t: Task, zone: Zone, order: number): number {
   const {cpu} = t;
   const {mm} = k;
@@ -104,7 +111,10 @@ function prep_new_page(k: Kernel, pfn: number, order: number, memcg: number): nu
   return pfn;
 }
 
-/** __alloc_pages_slowpath and charging with reclaim. 0 when all failed; the OOM killer has then had its turn. */
+/**
+ * __alloc_pages_slowpath and charging with reclaim. 0 when all failed; the OOM killer has then had
+ * its turn.
+ */
 export function* alloc_folio_slow(
   k: Kernel,
   t: Task,
@@ -161,7 +171,10 @@ export function __folio_put(k: Kernel, t: Task, head: number): void {
   free_frozen_pages(k, t, head);
 }
 
-/** free_unref_folios for one folio that is on no LRU list: uncharge, prepare, give to the CPU's list. */
+/**
+ * free_unref_folios for one folio that is on no LRU list: uncharge, prepare, give to the CPU's
+ * list.
+ */
 export function free_frozen_pages(k: Kernel, t: Task, head: number): void {
   const {mm} = k;
   const {pages} = mm;
@@ -204,7 +217,10 @@ export function free_pages(k: Kernel, t: Task, zone: Zone, pfn: number, order: n
   mm.zoneLocks.unlock(cpu, zone.node);
 }
 
-/** drain_all_pages: gives every CPU's list back (reclaim and compaction ask for it; the IPIs' time is not charged). */
+/**
+ * drain_all_pages: gives every CPU's list back (reclaim and compaction ask for it; the IPIs' time
+ * is not charged).
+ */
 export function drain_all_pages(k: Kernel): void {
   const {cpuCount} = k.machine.topology;
   for (const zone of k.mm.zones) {

@@ -1,9 +1,10 @@
-// mm/rmap.c: who maps a page. Adding and removing mappings keeps mapcounts and the page's owner; walks go from a page to the
-// VMAs that may map it (anon_vma or i_mmap tree, in Linux's order). A walk's caller holds the anon_vma's or the mapping's rwsem.
-// PG_anon_exclusive exists since 5.19; before, its place is taken by counting (memory_wp.ts).
+// mm/rmap.c: who maps a page. Adding and removing mappings keeps mapcounts and the page's owner;
+// walks go from a page to the VMAs that may map it (anon_vma or i_mmap tree, in Linux's order). A
+// walk's caller holds the anon_vma's or the mapping's rwsem. PG_anon_exclusive exists since 5.19;
+// before, its place is taken by counting (memory_wp.ts).
 
 import {assert} from '../../machine/assert.ts';
-import {pteSlot, walkSlot, type UserPgd} from '../arch/x86/mm/pgtable.ts';
+import {pteSlot, type UserPgd, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {hasPfn, PTE_HUGE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -13,18 +14,18 @@ import {
   folio_nr_pages,
   folio_test_anon,
   folio_test_large,
-  mappingId,
-  mappingKind,
   MAPPING_ANON,
   MAPPING_FILE,
-  page_pgoff,
+  mappingId,
+  mappingKind,
   type Pages,
+  page_pgoff,
   setMapping,
   setMappingOwner,
 } from './page.ts';
 import {PG_anon_exclusive, PG_swapbacked} from './page_flags.ts';
 import type {UserMm} from './user_mm.ts';
-import {linear_page_index, vma_address, type VmArea} from './vma.ts';
+import {linear_page_index, type VmArea, vma_address} from './vma.ts';
 
 /** folio_add_new_anon_rmap for a folio of one page: exclusive to the VMA's anon_vma. */
 export function folio_add_new_anon_rmap(k: Kernel, pfn: number, vma: VmArea, vpn: number): void {
@@ -78,7 +79,10 @@ export function folio_add_file_rmap_pte(pages: Pages, head: number, pfn: number)
   addPteMapping(pages, head, pfn);
 }
 
-/** folio_remove_rmap_pte; a large folio that is now partly unmapped goes onto the deferred split list. */
+/**
+ * folio_remove_rmap_pte; a large folio that is now partly unmapped goes onto the deferred split
+ * list.
+ */
 export function folio_remove_rmap_pte(k: Kernel, t: Task, head: number, pfn: number): void {
   const {pages, hooks} = k.mm;
   const last = removePteMapping(pages, head, pfn);
@@ -93,12 +97,16 @@ export function folio_move_anon_rmap(pages: Pages, head: number, vma: VmArea): v
   if (vma.anonVma !== null) setMappingOwner(pages, head, MAPPING_ANON, vma.anonVma.id);
 }
 
-/** What a walk is at: the VMA, its mm, and the virtual page that maps the folio's first page within the VMA. */
+/**
+ * What a walk is at: the VMA, its mm, and the virtual page that maps the folio's first page within
+ * the VMA.
+ */
 export type RmapVisitor = (vma: VmArea, user: UserMm, vpn: number) => boolean;
 
 /**
- * rmap_walk: all VMAs that may map pages of the folio, with the address of its first page that lies in the VMA. `visit` returns false to
- * stop. VMAs are collected first, so that a visitor may change page tables; trees must not change meanwhile.
+ * rmap_walk: all VMAs that may map pages of the folio, with the address of its first page that lies
+ * in the VMA. `visit` returns false to stop. VMAs are collected first, so that a visitor may change
+ * page tables; trees must not change meanwhile.
  */
 export function rmap_walk(k: Kernel, head: number, visit: RmapVisitor): boolean {
   for (const {vma, user, vpn} of rmap_list(k, head)) if (!visit(vma, user, vpn)) return false;
@@ -154,8 +162,8 @@ function addPlace(k: Kernel, places: RmapPlace[], vma: VmArea, first: number, la
 }
 
 /**
- * page_vma_mapped_walk for one page: slot of the entry (PTE, or huge PMD/PUD) at `vpn` that holds a pfn of this folio, present or a
- * migration or device entry; -1 when the VMA does not map it there.
+ * page_vma_mapped_walk for one page: slot of the entry (PTE, or huge PMD/PUD) at `vpn` that holds a
+ * pfn of this folio, present or a migration or device entry; -1 when the VMA does not map it there.
  */
 export function page_mapped_slot(k: Kernel, pgd: UserPgd, vpn: number, head: number): number {
   const {pt, pages} = k.mm;

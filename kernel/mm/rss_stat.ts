@@ -1,5 +1,6 @@
-// mm_struct.rss_stat: pages of an mm by kind, and the tracepoint that says so after every change (6.2+: percpu_counter, the
-// traced value is the exact sum). Updates of one operation are batched where Linux batches them: zap and fork per page-table.
+// mm_struct.rss_stat: pages of an mm by kind, and the tracepoint that says so after every change
+// (6.2+: percpu_counter, the traced value is the exact sum). Updates of one operation are batched
+// where Linux batches them: zap and fork per page-table.
 
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';

@@ -1,12 +1,14 @@
-// The user half of mm_struct: everything about an address space that only user mappings need. Made on the first mapping
-// (Mm.userOf), so that an mm without one, as that of an idle process of a big machine, costs a null pointer.
+// The user half of mm_struct: everything about an address space that only user mappings need. Made
+// on the first mapping (Mm.userOf), so that an mm without one, as that of an idle process of a big
+// machine, costs a null pointer.
 //
-// Who writes what: VMAs and totals under mmap_lock for write (mmap.ts and its kind); page tables under their page-table
-// locks (memory*.ts); counters in rss.ts's way; `notifierSubscriptions` by mmu_notifier.ts; the slots of background daemons
-// by their own files. Addresses are virtual page numbers unless a name ends in `Address`.
+// Who writes what: VMAs and totals under mmap_lock for write (mmap.ts and its kind); page tables
+// under their page-table locks (memory*.ts); counters in rss.ts's way; `notifierSubscriptions` by
+// mmu_notifier.ts; the slots of background daemons by their own files. Addresses are virtual page
+// numbers unless a name ends in `Address`.
 
-import type {RwSemaphore} from '../locking/rwsem.ts';
 import type {UserPgd} from '../arch/x86/mm/pgtable.ts';
+import type {RwSemaphore} from '../locking/rwsem.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {MmuNotifierSubscriptions} from './mmu_notifier.ts';

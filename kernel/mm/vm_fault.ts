@@ -1,4 +1,5 @@
-// struct vm_fault and the numbers around it: flags of a fault, its result bits, and the classes that replays compare.
+// struct vm_fault and the numbers around it: flags of a fault, its result bits, and the classes
+// that replays compare.
 
 import type {Code} from '../../machine/engine.ts';
 import type {MmStruct} from '../mm_types.ts';

@@ -1,6 +1,7 @@
-// Per-VMA locks (6.4+): include/linux/mmap_lock.h, mm/mmap_lock.c. A VMA is write-locked while its lockSeq equals the mm's
-// lockSeq; giving up mmap_lock for write raises the latter and so unlocks all at once (vma_end_write_all). Readers count in
-// vma.lockReaders only while they may sleep: a fault that runs through needs no count, because nothing interrupts it here.
+// Per-VMA locks (6.4+): include/linux/mmap_lock.h, mm/mmap_lock.c. A VMA is write-locked while its
+// lockSeq equals the mm's lockSeq; giving up mmap_lock for write raises the latter and so unlocks
+// all at once (vma_end_write_all). Readers count in vma.lockReaders only while they may sleep: a
+// fault that runs through needs no count, because nothing interrupts it here.
 
 import type {Code, Waitable} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -10,7 +11,10 @@ import type {VmArea} from './vma.ts';
 
 const DRAINED: Waitable = {name: 'readers of a VMA'};
 
-/** lock_vma_under_rcu: true when the VMA may be read without mmap_lock. With `sleeps`, pair with vma_end_read. */
+/**
+ * lock_vma_under_rcu: true when the VMA may be read without mmap_lock. With `sleeps`, pair with
+ * vma_end_read.
+ */
 export function vma_start_read(k: Kernel, user: UserMm, vma: VmArea, sleeps: boolean): boolean {
   if (!k.mm.hasVmaLocks || vma.lockSeq === user.lockSeq || !vma.attached) return false;
   if (sleeps) vma.lockReaders++;

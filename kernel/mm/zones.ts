@@ -1,5 +1,6 @@
-// The memory of each node: one zone with its buddy lists, per-CPU lists, watermarks, and the order in which allocations of a
-// node fall back to others (build_zonelists: by distance, nearer first, ties from the own node round).
+// The memory of each node: one zone with its buddy lists, per-CPU lists, watermarks, and the order
+// in which allocations of a node fall back to others (build_zonelists: by distance, nearer first,
+// ties from the own node round).
 
 import type {Kernel} from '../kernel.ts';
 import {isBefore} from '../version.ts';
@@ -10,8 +11,8 @@ import {PerCpuPages} from './pcp.ts';
 import {
   minFreeKbytes,
   nodeWatermarks,
-  pcpSizes,
   type PcpGeneration,
+  pcpSizes,
   type Watermarks,
 } from './watermarks.ts';
 

@@ -1,22 +1,22 @@
-// arch/x86/mm/tlb.c: which CPUs have an mm loaded, and how the others are told that its translations changed.
+// arch/x86/mm/tlb.c: which CPUs have an mm loaded, and how the others are told that its
+// translations changed.
 //
-// mm_cpumask(mm) holds the CPUs that loaded the mm and have not been found to have left it. A CPU that runs a kernel
-// thread or idles keeps the last mm loaded lazily. What a flush does about lazy CPUs changed:
-//   - up to 4.19 they get the IPI too; the handler leaves the mm (init_mm is loaded, the bit in the mask goes);
-//   - since 4.20 (145f573b89a6, 97807813fe7e RECALLED) they are not interrupted; they compare mm->context.tlb_gen when
-//     they stop being lazy and flush then.
-// flush_tlb_mm of fork (dup_mmap) and of exit are full flushes. Kernel ranges go to every CPU, idle ones included, page by
-// page up to tlb_single_page_flush_ceiling pages, in full above.
-// With broadcast invalidation (AMD INVLPGB, 6.14 RECALLED) nobody is interrupted: the flushing CPU pays the instruction and
-// one TLBSYNC.
+// mm_cpumask(mm) holds the CPUs that loaded the mm and have not been found to have left it. A CPU
+// that runs a kernel thread or idles keeps the last mm loaded lazily. What a flush does about lazy
+// CPUs changed:
+//   - up to 4.19 they get the IPI too; the handler leaves the mm (init_mm is loaded, the bit in
+//     the mask goes);
+//   - since 4.20 (145f573b89a6, 97807813fe7e RECALLED) they are not interrupted; they compare
+//     mm->context.tlb_gen when they stop being lazy and flush then.
+// flush_tlb_mm of fork (dup_mmap) and of exit are full flushes. Kernel ranges go to every CPU, idle
+// ones included, page by page up to tlb_single_page_flush_ceiling pages, in full above. With
+// broadcast invalidation (AMD INVLPGB, 6.14 RECALLED) nobody is interrupted: the flushing CPU pays
+// the instruction and one TLBSYNC.
 
 import type {Cpu} from '../../../../machine/cpu.ts';
 import {CpuMask} from '../../../../machine/cpumask.ts';
 import type {Code} from '../../../../machine/engine.ts';
 import type {Kernel} from '../../../kernel.ts';
-import type {MmStruct} from '../../../mm_types.ts';
-import type {Task} from '../../../task.ts';
-import {isBefore} from '../../../version.ts';
 import {invalidate_secondary_tlbs} from '../../../mm/mmu_notifier.ts';
 import {
   type MmProbe,
@@ -25,6 +25,9 @@ import {
   TLB_REMOTE_SHOOTDOWN,
   TLB_REMOTE_WRONG_CPU,
 } from '../../../mm/probe.ts';
+import type {MmStruct} from '../../../mm_types.ts';
+import type {Task} from '../../../task.ts';
+import {isBefore} from '../../../version.ts';
 
 /** Pages up to which a range is flushed one by one (tlb_single_page_flush_ceiling). */
 export const TLB_SINGLE_PAGE_FLUSH_CEILING = 33;
@@ -85,7 +88,10 @@ export class CpuTlbState {
     return this.kernel.sched.dispatcher.rqs[cpu.id].loadedMm;
   }
 
-  /** switch_mm_irqs_off: `cpu` has just loaded `next` in place of `previous`. The load itself is the scheduler's. */
+  /**
+   * switch_mm_irqs_off: `cpu` has just loaded `next` in place of `previous`. The load itself is the
+   * scheduler's.
+   */
   mmLoaded(cpu: Cpu, previous: MmStruct | null, next: MmStruct): void {
     if (previous !== null) this.clearBit(cpu, previous);
     next.cpumask ??= new CpuMask(this.kernel.machine.topology.cpuCount);
@@ -94,7 +100,10 @@ export class CpuTlbState {
     this.touchMask(cpu, next);
   }
 
-  /** Loads swapper_pg_dir in place of an mm that is only held lazily. Its time is in the flush that found it. */
+  /**
+   * Loads swapper_pg_dir in place of an mm that is only held lazily. Its time is in the flush that
+   * found it.
+   */
   leave_mm(cpu: Cpu): void {
     const rq = this.kernel.sched.dispatcher.rqs[cpu.id];
     rq.loadedMm?.cpumask?.delete(cpu.id);
@@ -111,7 +120,10 @@ export class CpuTlbState {
     mm.cpumask = null;
   }
 
-  /** Flushes every user translation of `mm` on every CPU that may use them, and waits until that is done. */
+  /**
+   * Flushes every user translation of `mm` on every CPU that may use them, and waits until that is
+   * done.
+   */
   *flush_tlb_mm(t: Task, mm: MmStruct): Code {
     yield* this.flush_tlb_mm_range(t, mm, 0, Infinity, true);
   }
@@ -122,7 +134,10 @@ export class CpuTlbState {
     return cpumask === null || !cpumask.hasOther(cpu.id);
   }
 
-  /** flush_tlb_mm_range where isLocal: plain. `stride` is the size of the entries that were cleared, in pages. */
+  /**
+   * flush_tlb_mm_range where isLocal: plain. `stride` is the size of the entries that were cleared,
+   * in pages.
+   */
   flushLocal(
     t: Task,
     mm: MmStruct,
@@ -141,8 +156,9 @@ export class CpuTlbState {
   }
 
   /**
-   * flush_tlb_mm_range: flushes [start, end) on every CPU that may use it, page by page up to the ceiling, and waits until that is
-   * done. `end` Infinity: everything. When page tables were freed, CPUs that have the mm only lazily are interrupted too.
+   * flush_tlb_mm_range: flushes [start, end) on every CPU that may use it, page by page up to the
+   * ceiling, and waits until that is done. `end` Infinity: everything. When page tables were freed,
+   * CPUs that have the mm only lazily are interrupted too.
    */
   *flush_tlb_mm_range(
     t: Task,
@@ -181,7 +197,9 @@ export class CpuTlbState {
     t.preemptCount--;
   }
 
-  /** Flushes kernel translations of [startVpn, endVpn) on every CPU, and waits until that is done. */
+  /**
+   * Flushes kernel translations of [startVpn, endVpn) on every CPU, and waits until that is done.
+   */
   *flush_tlb_kernel_range(t: Task, startVpn: number, endVpn: number): Code {
     const {machine} = this.kernel;
     const {invlpgTicks, fullTlbFlushTicks} = machine.topology;

@@ -1,13 +1,13 @@
 // arch/x86/mm/fault.c: faults on user addresses (exc_page_fault, do_user_addr_fault), 6.18.
 //
-// Two halves, as in mm/memory.c. faultFast is plain: it works when the VMA can be had without waiting (its lock since 6.4, mmap_lock
-// before) and the fault needs nothing that sleeps; all of it then happens at one simulated time, and what it cost is charged
-// after. faultSlow is the whole function: VMA lock, then mmap_lock, growth of stacks, retries.
-// userAccess is the hardware in front: it looks at the page table, and only what the MMU refuses becomes a fault.
+// Two halves, as in mm/memory.c. faultFast is plain: it works when the VMA can be had without
+// waiting (its lock since 6.4, mmap_lock before) and the fault needs nothing that sleeps; all of it
+// then happens at one simulated time, and what it cost is charged after. faultSlow is the whole
+// function: VMA lock, then mmap_lock, growth of stacks, retries. userAccess is the hardware in
+// front: it looks at the page table, and only what the MMU refuses becomes a fault.
 
 import type {Code} from '../../../../machine/engine.ts';
 import type {Kernel} from '../../../kernel.ts';
-import type {MmStruct} from '../../../mm_types.ts';
 import {finish_mm_fault, is_fault_error, try_handle_mm_fault} from '../../../mm/memory.ts';
 import {anon_vma_prepare} from '../../../mm/memory_anon.ts';
 import type {UserMm} from '../../../mm/user_mm.ts';
@@ -31,18 +31,19 @@ import {
   X86_PF_USER,
   X86_PF_WRITE,
 } from '../../../mm/vm_fault.ts';
+import type {VmArea} from '../../../mm/vma.ts';
+import {VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_WRITE} from '../../../mm/vma_flags.ts';
 import {
   vma_end_read,
   vma_end_write_all,
   vma_start_read,
   vma_start_write,
 } from '../../../mm/vma_lock.ts';
-import {VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_WRITE} from '../../../mm/vma_flags.ts';
 import {expandDownwards} from '../../../mm/vma_ops.ts';
-import type {VmArea} from '../../../mm/vma.ts';
+import type {MmStruct} from '../../../mm_types.ts';
 import type {Task} from '../../../task.ts';
 import {hardwareWalk, pteSlot, walkSlot} from './pgtable.ts';
-import {PTE_HUGE, PTE_KIND, PTE_PROTNONE, PTE_PRESENT} from './pgtable_bits.ts';
+import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_PROTNONE} from './pgtable_bits.ts';
 
 /** faultFast cannot: go on with faultSlow. */
 const SLOW = -1;
@@ -52,9 +53,10 @@ const SLOW_CHARGED = -2;
 const RELEASE = -100;
 
 /**
- * A user (or, without X86_PF_USER, kernel) access to page `vpn` of t's mm as the hardware does it: a present entry with enough
- * rights is used (accessed, dirty), else a fault is taken. `errorCode`: the X86_PF_ bits of the access: WRITE, USER, INSTR.
- * Returns a FAULT_ class, FAULT_NONE without a fault. Negative: go on with userAccessSlow, giving it the value.
+ * A user (or, without X86_PF_USER, kernel) access to page `vpn` of t's mm as the hardware does it:
+ * a present entry with enough rights is used (accessed, dirty), else a fault is taken. `errorCode`:
+ * the X86_PF_ bits of the access: WRITE, USER, INSTR. Returns a FAULT_ class, FAULT_NONE without a
+ * fault. Negative: go on with userAccessSlow, giving it the value.
  */
 export function userAccess(k: Kernel, t: Task, vpn: number, errorCode: number): number {
   const {cpu} = t;
@@ -88,7 +90,10 @@ export function* userAccessSlow(
   return yield* faultSlow(k, t, vpn, errorCode, code);
 }
 
-/** exc_page_fault for user addresses, taken whatever the page table says. Negative: go on with faultSlow, giving it the value. */
+/**
+ * exc_page_fault for user addresses, taken whatever the page table says. Negative: go on with
+ * faultSlow, giving it the value.
+ */
 export function faultFast(k: Kernel, t: Task, vpn: number, errorCode: number): number {
   if (t.cpu.settle()) return SLOW;
   return faultSettled(k, t, vpn, errorCode);
@@ -123,7 +128,10 @@ function faultSettled(k: Kernel, t: Task, vpn: number, errorCode: number): numbe
 }
 const RETRY_AFTER_RELEASE = 99;
 
-/** vm_refcnt goes up and down: two locked operations on the VMA's line, which travels between the CPUs that fault in it. */
+/**
+ * vm_refcnt goes up and down: two locked operations on the VMA's line, which travels between the
+ * CPUs that fault in it.
+ */
 function vmaLockTicks(k: Kernel, t: Task, vma: VmArea): number {
   const {topology} = k.machine;
   const {id} = t.cpu;
@@ -141,7 +149,10 @@ function faultFlags(errorCode: number): number {
   return flags;
 }
 
-/** access_error: the VMA does not allow what was tried. X86_PF_PROT is derived from the page table, not taken from the caller. */
+/**
+ * access_error: the VMA does not allow what was tried. X86_PF_PROT is derived from the page table,
+ * not taken from the caller.
+ */
 function access_error(
   k: Kernel,
   user: UserMm,
@@ -172,8 +183,9 @@ function isNumaHint(k: Kernel, user: UserMm, vpn: number): boolean {
 }
 
 /**
- * do_user_addr_fault in full: per-VMA lock, else mmap_lock, stack growth, handle_mm_fault. `code` is what faultFast returned. Returns
- * a FAULT_ class; a signal for a bad access is the caller's to deliver.
+ * do_user_addr_fault in full: per-VMA lock, else mmap_lock, stack growth, handle_mm_fault. `code`
+ * is what faultFast returned. Returns a FAULT_ class; a signal for a bad access is the caller's to
+ * deliver.
  */
 export function* faultSlow(
   k: Kernel,
@@ -259,8 +271,9 @@ function outcome(f: VmFault, result: number): number {
 }
 
 /**
- * lock_mm_and_find_vma's second half: mmap_lock (held for read) is taken for write, the stack grows, and it is read-locked again.
- * Null: no stack there, or it may not grow; the lock is dropped then.
+ * lock_mm_and_find_vma's second half: mmap_lock (held for read) is taken for write, the stack
+ * grows, and it is read-locked again. Null: no stack there, or it may not grow; the lock is dropped
+ * then.
  */
 function* growStack(k: Kernel, t: Task, user: UserMm, vpn: number): Code<VmArea | null> {
   const {mmapLock} = user;
