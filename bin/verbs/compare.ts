@@ -28,7 +28,7 @@ export function compareVerb(program: Command, invocation: Invocation): void {
     .description('replay a trace under several designs and compare them, paired by seed')
     .requiredOption('--a <axis=choice>', 'the baseline (comma separates several axes)', collect, [])
     .requiredOption('--b <axis=choice>', 'a design to compare (repeatable)', collect, [])
-    .option('--seeds <n>', 'seeds per design', wholeNumber(1, 1000), 6);
+    .option('--seeds <n>', 'seeds per design', wholeNumber(1, 1000), 12);
   addReplayFlags(command, 'icelake-2s-64t')
     .option('--format <name>', 'table, mmtests, lkp, benchstat, will-it-scale, csv, markdown, json', 'table')
     .option('--all', 'also rows that are equal everywhere', false)

@@ -11,7 +11,7 @@ import {compareDesigns} from './compare.ts';
 const TRACE = 'workloads/samples/fork-storm.mmt.gz';
 const MACHINE = 'westmere-ex-8s-80c';
 const COPIES = 20;
-const SEEDS = 6;
+const SEEDS = 12;
 
 export function demoVerb(program: Command, invocation: Invocation): void {
   program
