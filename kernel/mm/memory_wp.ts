@@ -6,7 +6,7 @@
 // the copy by generation (kernel.md B.6), S and E being the invalidation pair:
 //   G0      L clear flush IP set change_pte remove-rmap U
 //   G1      S L clear flush change_pte set remove-rmap U E
-//   G2, G3  S L clear flush IR change_pte set remove-rmap U E(+IR); G3b to G6 the same with only_end
+//   G2, G3  S L clear flush IR change_pte set remove-rmap U E(+IR); G3b to G6 with only_end
 //   G7      as G1, IR comes out of the flush
 //   G8      as G7 without change_pte
 
