@@ -45,9 +45,10 @@ export function runScenario(
     const reports = new Map<string, RunReport>();
     for (const run of scenario.runs) {
       show(`${scenario.name} ${run.label} seed ${seed}`);
-      const {machine, kernel, design} = run;
+      const {machine, kernel, design, costsNs} = run;
       const options = {seed, audit: true, placement: 'free' as const};
-      reports.set(run.label, replayTrace(trace, {machine, kernel, design, options}));
+      const costs = costsNs === undefined ? {} : {costsNs};
+      reports.set(run.label, replayTrace(trace, {machine, kernel, design, options, ...costs}));
     }
     return scenario.runs
       .filter((run) => filter.label === undefined || run.label === filter.label)

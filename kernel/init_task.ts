@@ -43,6 +43,8 @@ function list(k: Kernel, spec: ProcessSpec, cpu: Cpu): Task {
   t.signal = new SignalStruct(t, k.locks.bulk('siglock', node), k.taskList.takeSlot());
   if (spec.parent !== undefined) addChild(spec.parent, t);
   k.taskList.add(t, t);
+  // It was there before the run began: nobody can meet it half linked.
+  k.machine.storeBuffers.fence(cpu.id, k.machine.engine.now);
   return t;
 }
 

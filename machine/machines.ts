@@ -7,7 +7,7 @@ import {basename, dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {assert} from './assert.ts';
 import {expandShorthand, parseShorthand, suggestShorthand} from './shorthand.ts';
-import {MachineError, parseMachineSpec} from './spec.ts';
+import {checkMachineSpec, MachineError, parseMachineSpec} from './spec.ts';
 import type {MachineSpec} from './spec_types.ts';
 import {Topology} from './topology.ts';
 
@@ -69,11 +69,20 @@ export function listMachines(): MachineListing[] {
 
 /**
  * The machine that `text` names: a shipped machine, a path (with `/` or ending in `.json`) or a shorthand such as
- * `8s18c2t@westmere-ex-8s-80c`. Throws MachineError.
+ * `8s18c2t@westmere-ex-8s-80c`; `costsNs` changes some of its costs. Throws MachineError.
  */
-export function loadMachine(text: string): Topology {
-  return new Topology(loadMachineSpec(text));
+export function loadMachine(text: string, costsNs: CostOverrides = {}): Topology {
+  const spec = loadMachineSpec(text);
+  const overrides = Object.entries(costsNs);
+  if (overrides.length === 0) return new Topology(spec);
+  const costs: Record<string, unknown> = {...spec.costsNs};
+  for (const [key, value] of overrides) costs[key] = {value, assumption: 'set for this run'};
+  const name = `${spec.name} ${overrides.map(([key, value]) => `${key}=${value}`).join(' ')}`;
+  return new Topology(checkMachineSpec({...spec, name, costsNs: costs}, name));
 }
+
+/** Costs in ns that a run changes, by the names of the machine file. */
+export type CostOverrides = Readonly<Record<string, number>>;
 
 /** As `loadMachine`, but what the file says instead of the machine built from it. */
 export function loadMachineSpec(text: string): MachineSpec {

@@ -2,7 +2,7 @@
 
 import type {LoadedTrace} from '../formats/reader.ts';
 import {kernelFacts} from '../kernel/design.ts';
-import {loadMachine} from '../machine/machines.ts';
+import {type CostOverrides, loadMachine} from '../machine/machines.ts';
 import type {RunReport} from '../results/run.ts';
 import {DEFAULT_OPTIONS, type ReplayOptions} from './options.ts';
 import {ReplayRun} from './replay_run.ts';
@@ -17,6 +17,8 @@ export interface ReplayRequest {
   readonly kernel: string;
   /** Overrides like `pgd=lockless-v2`. */
   readonly design: readonly string[];
+  /** Costs of the machine (ns) that this run changes. */
+  readonly costsNs?: CostOverrides;
   readonly options?: Partial<ReplayOptions>;
 }
 
@@ -38,7 +40,7 @@ function compiledOf(trace: LoadedTrace): CompiledTrace {
  */
 export function replayTrace(trace: LoadedTrace, request: ReplayRequest): RunReport {
   const options: ReplayOptions = {...DEFAULT_OPTIONS, ...request.options};
-  const topology = loadMachine(request.machine);
+  const topology = loadMachine(request.machine, request.costsNs);
   const facts = kernelFacts(request.kernel, request.design);
   const began = process.hrtime.bigint();
   const run = new ReplayRun(compiledOf(trace), topology, facts, options);

@@ -49,6 +49,7 @@ export class LockStats {
     this.contended = 0;
     this.waitTicks = 0;
     this.holdTicks = 0;
+    this.first = 0;
     this.handoff.fill(0);
     this.waits.clear();
   }

@@ -3,6 +3,7 @@
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {efi_map_region, efi_unmap_region} from '../../kernel/arch/x86/mm/efi.ts';
+import {kernel_access} from '../../kernel/arch/x86/mm/fault.ts';
 import {add_memory, remove_memory} from '../../kernel/arch/x86/mm/hotplug.ts';
 import {change_page_attr} from '../../kernel/arch/x86/mm/pageattr.ts';
 import {xen_mm_pin_all, xen_mm_unpin_all} from '../../kernel/arch/x86/xen/mmu.ts';
@@ -38,7 +39,9 @@ function* vfree(context: BindingContext, t: Task, i: number): Code<Outcome> {
 /** A recorded address of an area stands for the area; any other address is taken as it is. */
 function* vmalloc_touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const vpn = context.names.get(areaName(context, i)) ?? vpnArg(context.events, i, 0);
-  yield* context.kernel.vmalloc.access(t, vpn);
+  const {kernel} = context;
+  if (kernel.pageTables.isVmalloc(vpn)) yield* kernel.vmalloc.access(t, vpn);
+  else yield* kernel_access(kernel, t, vpn);
   return 'done';
 }
 

@@ -41,6 +41,15 @@ function died(kernel: Kernel, text: string): KernelBug {
   return new KernelBug(text);
 }
 
+/** Before its kernel half is copied, or once its mm is torn down, a PGD holds no frames that must survive a move. */
+function isInUse(kernel: Kernel, pgd: KernelPgd): boolean {
+  if ((pgd.mm?.users ?? 0) === 0) return false;
+  for (let i = 0; i < kernel.pageTables.layout.entries; i++) {
+    if (pgd.cells[pgd.base + i] !== 0) return true;
+  }
+  return false;
+}
+
 class PinAll implements PgdVisitor {
   readonly locksPageTable = false;
   visit(cpu: Cpu, pgd: KernelPgd): boolean {
@@ -73,7 +82,7 @@ export function* xen_mm_pin_all(kernel: Kernel, t: Task): Code {
   const {newest} = pageTables.pool;
   yield* pgd.walkAll(t, new PinAll(), fn);
   pageTables.pool.forEach((each) => {
-    if (each.pinned || each.sequence > newest) return;
+    if (each.pinned || each.sequence > newest || !isInUse(kernel, each)) return;
     checks.count('xen_unpinned_pgds');
     checks.finding(`xen: the PGD of mm ${each.mm?.id ?? 0} is not pinned at suspend`);
   });
