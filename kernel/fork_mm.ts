@@ -46,6 +46,7 @@ function allocate_mm(k: Kernel, t: Task): MmStruct {
 function* mm_init(k: Kernel, t: Task, mm: MmStruct): Code {
   t.cpu.charge(k.costs.mmInitTicks, k.fns.mm_init);
   yield* k.pgd.pgd_alloc(t, mm);
+  if (mm.pgd !== null) mm.pgd.allocated = true;
   k.mmCounts.pgdAllocs++;
   t.cpu.charge(k.costs.initNewContextTicks, k.fns.mm_init);
   if (k.mmCounters !== null) yield* k.mmCounters.init(t, mm);

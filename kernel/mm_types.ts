@@ -28,6 +28,8 @@ export interface Pgd {
   pinned: boolean;
   /** count-at-switch: number of kernel entries this PGD has seen. */
   kernelCount: number;
+  /** pgd_alloc has returned: from here on the user half may be filled. */
+  allocated: boolean;
 }
 
 /** An address space. */

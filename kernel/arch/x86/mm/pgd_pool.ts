@@ -22,6 +22,7 @@ export class KernelPgd implements Pgd {
   /** Xen: pinned by xen_mm_pin_all only for the time of a suspend (PageSavePinned). */
   savePinned = false;
   kernelCount = 0;
+  allocated = false;
   /** Tick at which the creator had done all it does to the kernel half, -1 before: then a missing entry is missed. */
   completedAt = -1;
   /** Entries counted as missed, and the index of the entry last reported as stale (pgd/check.ts). */

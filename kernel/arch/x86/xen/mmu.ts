@@ -41,13 +41,9 @@ function died(kernel: Kernel, text: string): KernelBug {
   return new KernelBug(text);
 }
 
-/** Before its kernel half is copied, or once its mm is torn down, a PGD holds no frames that must survive a move. */
-function isInUse(kernel: Kernel, pgd: KernelPgd): boolean {
-  if ((pgd.mm?.users ?? 0) === 0) return false;
-  for (let i = 0; i < kernel.pageTables.layout.entries; i++) {
-    if (pgd.cells[pgd.base + i] !== 0) return true;
-  }
-  return false;
+/** Before pgd_alloc returns, or once its mm is torn down, a PGD holds no frames that must survive a move. */
+function isInUse(pgd: KernelPgd): boolean {
+  return pgd.allocated && (pgd.mm?.users ?? 0) > 0;
 }
 
 class PinAll implements PgdVisitor {
@@ -82,7 +78,7 @@ export function* xen_mm_pin_all(kernel: Kernel, t: Task): Code {
   const {newest} = pageTables.pool;
   yield* pgd.walkAll(t, new PinAll(), fn);
   pageTables.pool.forEach((each) => {
-    if (each.pinned || each.sequence > newest || !isInUse(kernel, each)) return;
+    if (each.pinned || each.sequence > newest || !isInUse(each)) return;
     checks.count('xen_unpinned_pgds');
     checks.finding(`xen: the PGD of mm ${each.mm?.id ?? 0} is not pinned at suspend`);
   });
