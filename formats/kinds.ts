@@ -72,7 +72,13 @@ const OPERATIONS = [
   // Synthetic work
   [80, 'think', ['ns']], // user-mode computation
   [81, 'sleep', ['ns']], // the task is off the CPU for this long, waiting for nothing in the model
-  [82, 'lock_section', ['lock', 'hold_ns', 'lines', 'outside_ns']], // take a named spinlock, touch `lines` shared lines, drop it
+  // Take a named spinlock, write `lines` shared lines, hold it for hold_ns and write the lock's own line own_line_writes
+  // times meanwhile, drop it, write the first `outside_lines` of the shared lines again, work for outside_ns.
+  [
+    82,
+    'lock_section',
+    ['lock', 'hold_ns', 'lines', 'outside_ns', 'own_line_writes', 'outside_lines'],
+  ],
   [83, 'barrier', ['id', 'parties']], // all parties arrive before any leaves
   [84, 'sched_setaffinity', ['cpu']],
   [85, 'yield', []],

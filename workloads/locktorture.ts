@@ -22,11 +22,13 @@ const PARAMS = {
   acquisitions: number('count', 1000, 1, 100_000_000, 'acquisitions of each writer'),
   lines: number(
     'count',
-    1,
+    3,
     0,
     64,
-    'shared cache lines written under the lock (lock_is_write_held)',
+    'shared lines written under the lock: random state, lock_is_write_held, statistics',
   ),
+  outside_lines: number('count', 1, 0, 64, 'of these, written outside the lock too: random state'),
+  start_spread: number('ns', 20_000, 0, 1e9, 'writers start at random within this time'),
   hold: number('ns', 0, 0, 1e9, 'time under the lock besides the delay and the lines'),
   outside: number('ns', 50, 0, 1e9, 'work between acquisitions: torture_random, stutter_wait'),
   delays: choice(['kernel', 'none'], 'none: no delay under the lock'),
@@ -52,11 +54,13 @@ function writerScript(values: Values, index: number, start: Gate, seed: number):
     const random = new Stream(seed, 'locktorture', index);
     if (values.placement === 'pinned') yield self.pin();
     yield self.arrive(start);
+    yield self.think(random.below(values.start_spread + 1));
     for (let i = 0; i < values.acquisitions; i++) {
       if (random.below(JIFFY_ODDS) === 0) yield self.sleep(JIFFY_NS);
       const hold = holdNs(values, random);
-      const {lines, outside} = values;
-      yield self.op(KIND.lock_section, hold + outside, LOCK, hold, lines, outside);
+      const {lines, outside, outside_lines} = values;
+      const args = [LOCK, hold, lines, outside, 0, outside_lines];
+      yield self.op(KIND.lock_section, hold + outside, ...args);
     }
     yield self.exit();
   };

@@ -35,20 +35,34 @@ function namedLock(kernel: Kernel, id: number, lines: number): NamedLock {
   return named;
 }
 
-/** Takes the lock, writes `lines` lines of what it protects, holds it for `hold_ns` more, drops it; then works outside. */
+/** Writes lines that other CPUs write too, one after the other. */
+function* writeLines(t: Task, lines: readonly CacheLine[], count: number, fn: number): Code {
+  for (let n = 0; n < count; n++) {
+    if (t.cpu.settle()) yield;
+    t.cpu.stall(lines[n].write(t.cpu, t.cpu.machine.engine.now), fn);
+  }
+}
+
+/** A critical section of a named lock and the work after it; see the kind's comment in formats/kinds.ts. */
 function* lock_section({kernel, events}: BindingContext, t: Task, i: number): Code<Outcome> {
-  const {engine} = kernel.machine;
   const lines = argNumber(events, i, 2);
-  const {lock, data} = namedLock(kernel, argNumber(events, i, 0), lines);
+  const ownLineWrites = argNumber(events, i, 4);
+  const outsideLines = argNumber(events, i, 5);
+  const {lock, data} = namedLock(kernel, argNumber(events, i, 0), Math.max(lines, outsideLines));
   const fn = kernel.fn('lock_section');
   if (!lock.acquire(t, fn)) yield* lock.acquireSlow(t, fn);
-  for (let n = 0; n < lines; n++) {
+  if (lines > 0) yield* writeLines(t, data, lines, fn);
+  const pieceTicks = Math.round(nsToTicks(argNumber(events, i, 1)) / (ownLineWrites + 1));
+  for (let n = 0; n < ownLineWrites; n++) {
+    t.cpu.charge(pieceTicks, fn);
     if (t.cpu.settle()) yield;
-    t.cpu.stall(data[n].write(t.cpu, engine.now), fn);
+    t.cpu.stall(lock.line.write(t.cpu, kernel.machine.engine.now), fn);
   }
-  t.cpu.charge(nsToTicks(argNumber(events, i, 1)), fn);
+  t.cpu.charge(pieceTicks, fn);
   if (!lock.release(t)) yield* lock.releaseSlow(t);
-  t.cpu.charge(nsToTicks(argNumber(events, i, 3)), kernel.fn('outside_lock_section'));
+  const outsideFn = kernel.fn('outside_lock_section');
+  if (outsideLines > 0) yield* writeLines(t, data, outsideLines, outsideFn);
+  t.cpu.charge(nsToTicks(argNumber(events, i, 3)), outsideFn);
   return 'done';
 }
 
