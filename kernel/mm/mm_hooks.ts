@@ -99,6 +99,50 @@ export interface MmHooks {
   split_huge: ((t: Task, vma: VmArea, slot: number, vpn: number) => Code) | null;
 
   /**
+   * HUGE: change_huge_pmd: a huge entry that lies wholly in the range of change_protection (with
+   * other ranges: split_huge first). `protNone`: the VMA's new protection allows nothing (or NUMA
+   * hinting); `tryWritable`: write access may come back (MM_CP_TRY_CHANGE_WRITABLE). Returns the
+   * pages changed; what must be flushed is told to `tlb`. Plain, takes the PTL itself.
+   */
+  change_huge_pmd:
+    | ((
+        t: Task,
+        tlb: MmuGather,
+        vma: VmArea,
+        slot: number,
+        vpn: number,
+        protNone: boolean,
+        tryWritable: boolean,
+      ) => number)
+    | null;
+  /**
+   * HUGE: move_huge_pmd: mremap of 2 MB that both ranges have aligned; flushes. False: split it and
+   * move PTEs.
+   */
+  move_huge_pmd:
+    | ((t: Task, oldVma: VmArea, newVma: VmArea, oldVpn: number, newVpn: number) => Code<boolean>)
+    | null;
+  /** HUGE: the mm goes onto khugepaged's list: madvise(MADV_HUGEPAGE), brk and mmap merges. */
+  khugepaged_enter_vma: ((t: Task, vma: VmArea) => void) | null;
+  /** HUGE: dup_mmap, when the parent is on that list; exit_mmap, before page tables go. */
+  khugepaged_fork: ((t: Task, child: MmStruct, parent: MmStruct) => void) | null;
+  khugepaged_exit: ((t: Task, mm: MmStruct) => Code) | null;
+  /** HUGE: MADV_COLLAPSE of [start, end) under mmap_lock for read. Returns 0 or -errno. */
+  madvise_collapse: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
+
+  /**
+   * HUGE (ksm.ts): ksm_madvise: MADV_MERGEABLE (`merge`) or MADV_UNMERGEABLE of [start, end), which
+   * is `vma`'s part of the range; sets or clears VM_MERGEABLE on the VMA passed (split it first).
+   * Returns 0 or -errno.
+   */
+  ksm_madvise:
+    | ((t: Task, vma: VmArea, start: number, end: number, merge: boolean) => Code<number>)
+    | null;
+  /** dup_mmap of an mm that is mergeable; exit_mmap, before page tables go. */
+  ksm_fork: ((t: Task, child: MmStruct, parent: MmStruct) => void) | null;
+  ksm_exit: ((t: Task, mm: MmStruct) => Code) | null;
+
+  /**
    * HUGE: may a write reuse a page of this large folio in place (__wp_can_reuse_large_anon_folio)?
    * Under the PTL.
    */
@@ -125,6 +169,36 @@ export interface MmHooks {
         end: number,
         details: ZapDetails | null,
       ) => Code)
+    | null;
+  /** HUGE: mprotect of a hugetlbfs mapping, notifications included. Pages changed. */
+  hugetlb_change_protection:
+    | ((t: Task, vma: VmArea, start: number, end: number, cpFlags: number) => Code<number>)
+    | null;
+  /** HUGE: mremap of a hugetlbfs mapping: moves its entries, notifications included. */
+  move_hugetlb_page_tables:
+    | ((t: Task, from: VmArea, to: VmArea, start: number, newStart: number, n: number) => Code)
+    | null;
+  /** HUGE: madvise(MADV_COLLAPSE) of one VMA's part: 0 or -errno. khugepaged_enter_vma. */
+  madvise_collapse:
+    | ((t: Task, vma: VmArea, start: number, end: number) => Code<number>)
+    | null;
+  khugepaged_enter_vma: ((t: Task, vma: VmArea) => void) | null;
+  /**
+   * BACKGROUND: ksm_madvise without the flag: __ksm_enter when `on`, else unmerge_ksm_pages. 0 or
+   * -errno.
+   */
+  ksm_madvise:
+    | ((t: Task, vma: VmArea, start: number, end: number, on: boolean) => Code<number>)
+    | null;
+  /** SWAP: MADV_COLD and, with `pageout`, MADV_PAGEOUT. */
+  madvise_cold:
+    | ((t: Task, vma: VmArea, start: number, end: number, pageout: boolean) => Code<number>)
+    | null;
+  /** SWAP, filemap: MADV_WILLNEED brings pages in. */
+  madvise_willneed: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
+  /** BACKGROUND: MADV_REMOVE punches a hole into the file: pages [pgoff, pgoff + n). */
+  punch_hole:
+    | ((t: Task, mapping: AddressSpace, pgoff: number, n: number) => Code<number>)
     | null;
   /** HUGE: DAX and pfn mappings whose fault handler is not the page cache. */
   dax_fault: FaultHook | null;
@@ -161,6 +235,15 @@ export function noHooks(): MmHooks {
     copy_huge_pmd: null,
     zap_huge: null,
     split_huge: null,
+    change_huge_pmd: null,
+    move_huge_pmd: null,
+    khugepaged_enter_vma: null,
+    khugepaged_fork: null,
+    khugepaged_exit: null,
+    madvise_collapse: null,
+    ksm_madvise: null,
+    ksm_fork: null,
+    ksm_exit: null,
     wp_can_reuse_large: null,
     undo_large_folio: null,
     deferred_split_folio: null,
@@ -168,6 +251,14 @@ export function noHooks(): MmHooks {
     hugetlb_fault: null,
     copy_hugetlb_page_range: null,
     unmap_hugepage_range: null,
+    hugetlb_change_protection: null,
+    move_hugetlb_page_tables: null,
+    madvise_collapse: null,
+    khugepaged_enter_vma: null,
+    ksm_madvise: null,
+    madvise_cold: null,
+    madvise_willneed: null,
+    punch_hole: null,
     dax_fault: null,
   };
 }
