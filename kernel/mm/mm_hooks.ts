@@ -122,23 +122,10 @@ export interface MmHooks {
   move_huge_pmd:
     | ((t: Task, oldVma: VmArea, newVma: VmArea, oldVpn: number, newVpn: number) => Code<boolean>)
     | null;
-  /** HUGE: the mm goes onto khugepaged's list: madvise(MADV_HUGEPAGE), brk and mmap merges. */
-  khugepaged_enter_vma: ((t: Task, vma: VmArea) => void) | null;
   /** HUGE: dup_mmap, when the parent is on that list; exit_mmap, before page tables go. */
   khugepaged_fork: ((t: Task, child: MmStruct, parent: MmStruct) => void) | null;
   khugepaged_exit: ((t: Task, mm: MmStruct) => Code) | null;
-  /** HUGE: MADV_COLLAPSE of [start, end) under mmap_lock for read. Returns 0 or -errno. */
-  madvise_collapse: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
-
-  /**
-   * HUGE (ksm.ts): ksm_madvise: MADV_MERGEABLE (`merge`) or MADV_UNMERGEABLE of [start, end), which
-   * is `vma`'s part of the range; sets or clears VM_MERGEABLE on the VMA passed (split it first).
-   * Returns 0 or -errno.
-   */
-  ksm_madvise:
-    | ((t: Task, vma: VmArea, start: number, end: number, merge: boolean) => Code<number>)
-    | null;
-  /** dup_mmap of an mm that is mergeable; exit_mmap, before page tables go. */
+  /** HUGE (ksm.ts): dup_mmap of an mm that is mergeable; exit_mmap, before page tables go. */
   ksm_fork: ((t: Task, child: MmStruct, parent: MmStruct) => void) | null;
   ksm_exit: ((t: Task, mm: MmStruct) => Code) | null;
 
@@ -179,9 +166,7 @@ export interface MmHooks {
     | ((t: Task, from: VmArea, to: VmArea, start: number, newStart: number, n: number) => Code)
     | null;
   /** HUGE: madvise(MADV_COLLAPSE) of one VMA's part: 0 or -errno. khugepaged_enter_vma. */
-  madvise_collapse:
-    | ((t: Task, vma: VmArea, start: number, end: number) => Code<number>)
-    | null;
+  madvise_collapse: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
   khugepaged_enter_vma: ((t: Task, vma: VmArea) => void) | null;
   /**
    * BACKGROUND: ksm_madvise without the flag: __ksm_enter when `on`, else unmerge_ksm_pages. 0 or
@@ -197,9 +182,7 @@ export interface MmHooks {
   /** SWAP, filemap: MADV_WILLNEED brings pages in. */
   madvise_willneed: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
   /** BACKGROUND: MADV_REMOVE punches a hole into the file: pages [pgoff, pgoff + n). */
-  punch_hole:
-    | ((t: Task, mapping: AddressSpace, pgoff: number, n: number) => Code<number>)
-    | null;
+  punch_hole: ((t: Task, mapping: AddressSpace, pgoff: number, n: number) => Code<number>) | null;
   /** HUGE: DAX and pfn mappings whose fault handler is not the page cache. */
   dax_fault: FaultHook | null;
 }
@@ -237,11 +220,8 @@ export function noHooks(): MmHooks {
     split_huge: null,
     change_huge_pmd: null,
     move_huge_pmd: null,
-    khugepaged_enter_vma: null,
     khugepaged_fork: null,
     khugepaged_exit: null,
-    madvise_collapse: null,
-    ksm_madvise: null,
     ksm_fork: null,
     ksm_exit: null,
     wp_can_reuse_large: null,
