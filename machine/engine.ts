@@ -77,6 +77,8 @@ export class Engine {
   private stopping = false;
   /** Nobody advances in place beyond this tick. */
   private limit = Infinity;
+  /** Nobody else is due before this tick, as far as was looked; at most one past `limit`. */
+  quietBefore = 0;
   /** Events in the queue that were replaced or taken back: they are dropped when they come up. */
   private stale = 0;
 
@@ -111,6 +113,7 @@ export class Engine {
     if (replaces) this.dropStale();
     if (time === this.now && priority === PRIORITY.cpu) this.queue.pushNow(time, key, target.id);
     else this.queue.push(time, key, target.id);
+    if (time < this.quietBefore) this.quietBefore = time;
   }
 
   /** Takes back the pending event of `target`. */
@@ -134,7 +137,7 @@ export class Engine {
    */
   advance(ticks: number): boolean {
     const time = this.now + ticks;
-    if (this.queue.quietUntil(time) && time <= this.limit) {
+    if (time < this.quietBefore || this.isQuietBefore(time)) {
       this.now = time;
       return false;
     }
@@ -142,10 +145,16 @@ export class Engine {
     return true;
   }
 
+  /** Finds out anew until when nobody else is due. */
+  private isQuietBefore(time: number): boolean {
+    this.quietBefore = Math.min(this.queue.firstTime(), this.limit + 1);
+    return time < this.quietBefore;
+  }
+
   /** True when `advance(ticks)` would move the clock in place. */
   canAdvance(ticks: number): boolean {
     const time = this.now + ticks;
-    return this.queue.quietUntil(time) && time <= this.limit;
+    return time < this.quietBefore || this.isQuietBefore(time);
   }
 
   /** Makes a process that does nothing until it is woken. */
@@ -188,6 +197,7 @@ export class Engine {
   run(until: number = Infinity): number {
     this.stopping = false;
     this.limit = Math.min(until, this.bounds.maxTicks);
+    this.quietBefore = 0;
     const {queue, table, bounds} = this;
     while (!this.stopping) {
       const id = queue.pop();

@@ -34,9 +34,9 @@ export class EventQueue {
     return this.heapSize + this.ringCount - (this.vacant ? 1 : 0);
   }
 
-  /** True when no event is due at or before `time`: whoever runs now may run on until then. */
-  quietUntil(time: number): boolean {
-    return this.ringCount === 0 && this.heapTime() > time;
+  /** Time of the first event, Infinity when there is none: whoever runs now may run on until before it. */
+  firstTime(): number {
+    return this.ringCount > 0 ? this.ringTime : this.heapTime();
   }
 
   /** Time of the heap's first event: one of the top's children while the top is vacant. */

@@ -85,8 +85,12 @@ export abstract class SpinLock implements Waitable {
     t.preemptCount++;
     if (this.ctx.lockdep !== null) this.ctx.lockdep.acquireNested(t, this.classId, fn, subclass);
     const {cpu} = t;
-    if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
-    if (!this.idle && !this.becameFree()) return false;
+    const {engine} = this.ctx;
+    // A free lock while nobody else is due: the operation takes place at the CPU's own time, unsettled.
+    if (!this.idle || engine.now + cpu.pendingTicks >= engine.quietBefore) {
+      if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
+      if (!this.idle && !this.becameFree()) return false;
+    }
     this.takeFree(t, cpu);
     return true;
   }
@@ -135,7 +139,10 @@ export abstract class SpinLock implements Waitable {
   /** spin_unlock. False: the caller must go on with releaseSlow. */
   release(t: Task): boolean {
     const {cpu} = t;
-    if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
+    const {engine} = this.ctx;
+    if (this.contenders !== 0 || engine.now + cpu.pendingTicks >= engine.quietBefore) {
+      if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
+    }
     this.letGo(t, cpu);
     return true;
   }
@@ -196,7 +203,7 @@ export abstract class SpinLock implements Waitable {
   /** The locked operation that takes a free lock. */
   private takeFree(t: Task, cpu: Cpu): void {
     const {ctx} = this;
-    const {now} = ctx.engine;
+    const now = ctx.engine.now + cpu.pendingTicks;
     let ticks = this.line.rmw(cpu, now);
     if (ctx.storeTick > now || ctx.storeBuffers.pending !== 0) ticks += ctx.fenceTicks(cpu.id, now);
     cpu.stall(ticks, ctx.lockFn);
@@ -218,7 +225,7 @@ export abstract class SpinLock implements Waitable {
   private letGo(t: Task, cpu: Cpu): void {
     if (this.owner !== t) this.notHeld();
     const {ctx} = this;
-    const {now} = ctx.engine;
+    const now = ctx.engine.now + cpu.pendingTicks;
     this.stats.holdTicks += now - this.acquiredTick;
     t.preemptCount--;
     if (this.contenders !== 0 || ctx.storeBuffers.pending !== 0 || ctx.lockdep !== null) {
