@@ -3,8 +3,8 @@
 //
 // One number is fixed from outside: lmbench fork+exit on Linux 6.14, 178.2 us, and fork+execve, 549.4 us (hardware.md;
 // 4.95 GHz desktop part). The split of that time over functions is an assumption, made from the number of bytes and
-// objects each function touches. The user half of an mm (VMAs, page tables, COW faults) is not modelled yet: its share
-// of the 178 us is charged as three base costs, marked "user half", of a process with 30 VMAs and 350 mapped pages.
+// objects each function touches. The user half of an mm (VMAs, page tables, faults) has its own table, mm/costs_mm.ts; of the
+// 178 us it is the work for a process with 40 VMAs and 530 mapped pages (fork_testing.ts), also an assumption.
 // These do not scale with ghz: a machine file of a slower machine states its latencies, not its instruction rate.
 
 import {nsToTicks as ns} from '../machine/time.ts';
@@ -60,20 +60,16 @@ export const COSTS = {
   percpuCounterListTicks: ns(20),
   /** Summing one counter of one CPU at destruction (check_mm). */
   percpuCounterSumTicks: ns(2),
-  /** User half of dup_mmap: 30 VMAs at 850 ns, 350 PTEs at 76 ns (the latter from hardware.md). */
-  dupMmapBaseTicks: ns(52_100),
-  /** User half: COW faults after fork, parent (18) and child (32), at 770 ns. */
-  forkFaultsParentTicks: ns(13_900),
-  forkFaultsChildTicks: ns(24_600),
-  /** User half of exit_mmap: unmapping 350 pages, 30 VMAs, page tables. */
-  exitMmapBaseTicks: ns(53_400),
+  /** dup_mmap and exit_mmap without VMAs: the tree's root, uprobes, ksm, khugepaged, accounting. */
+  dupMmapTicks: ns(600),
+  exitMmapTicks: ns(400),
   mmReleaseTicks: ns(120),
 
   // --- exec
   /** Opening the file, bprm, credentials, binary format: kernel half. */
-  execBaseTicks: ns(28_000),
-  /** User half of exec: ELF mappings, argument pages, and the faults of the dynamic linker. */
-  execUserBaseTicks: ns(282_500),
+  execBaseTicks: ns(70_000),
+  /** load_elf_binary without mappings and faults: headers read, auxiliary vector. */
+  loadElfTicks: ns(12_000),
   beginNewExecTicks: ns(2_500),
 
   // --- exit and wait
@@ -96,8 +92,6 @@ export const COSTS = {
   zapThreadTicks: ns(90),
 
   // --- user half of an mm, until it is modelled
-  /** A minor fault of an anonymous page after the exception entry: allocation, zeroing, PTE. Assumption. */
-  minorFaultTicks: ns(450),
   /** mmap, munmap, mprotect, brk and their like on a small range: VMA and page-table work. Assumption. */
   mmSyscallTicks: ns(900),
 

@@ -6,38 +6,52 @@
 //
 // tsk->mm changes without tasklist_lock: it is a store-buffered cell of the task list. The task_lock section makes the
 // late init safe on x86: task_lock is a locked operation before, not after, the store; the walker takes the same task_lock.
-// The user half (argument pages, ELF mappings, faults of the dynamic linker) is a base cost with a warning.
+// The stack with its arguments is made here (mm/exec_mmap.ts). What load_elf_binary maps, and the faults that it takes,
+// come as operations of their own: a trace has one for each mapping.
 
 import type {Code} from '../machine/engine.ts';
 import {exit_to_user_mode} from './exit.ts';
 import {mm_release, release_task, zap_other_threads} from './exit_task.ts';
 import {mm_alloc, mmput} from './fork_mm.ts';
 import type {Kernel} from './kernel.ts';
+import {
+  acct_arg_size,
+  bprm_stack,
+  DEFAULT_STACK,
+  setup_arg_pages,
+  type StackPlan,
+} from './mm/exec_mmap.ts';
 import type {MmStruct} from './mm_types.ts';
 import type {Task} from './task.ts';
 import {replaceChild} from './task_tree.ts';
 
 const EAGAIN = 11;
-const WARNING =
-  'exec: file mappings and the faults of the new image are not modelled; load_elf_binary charges a base cost';
 
-/** execve(2): 0, or -EAGAIN when the group is already being killed. */
-export function* sys_execve(k: Kernel, t: Task, comm: string): Code<number> {
+/** execve(2): 0, or -EAGAIN when the group is already being killed. `stack` says where the new stack comes to lie. */
+export function* sys_execve(
+  k: Kernel,
+  t: Task,
+  comm: string,
+  stack: StackPlan = DEFAULT_STACK,
+): Code<number> {
   const {costs, fns} = k;
   t.cpu.charge(k.machine.topology.syscallEntryTicks, fns.syscall_entry);
   t.cpu.charge(costs.execBaseTicks, fns.do_execveat_common);
   const mm = yield* mm_alloc(k, t);
+  const vma = yield* bprm_stack(k, t, mm, stack);
   t.cpu.charge(costs.beginNewExecTicks, fns.begin_new_exec);
   if (!(yield* de_thread(k, t))) {
+    acct_arg_size(k, t, -stack.argPages);
     yield* mmput(k, t, mm);
     yield* exit_to_user_mode(k, t);
     return -EAGAIN;
   }
+  acct_arg_size(k, t, -stack.argPages);
   yield* exec_mmap(k, t, mm);
+  yield* setup_arg_pages(k, t, vma, stack);
   t.comm = comm;
   k.execs++;
-  k.checks.warn(WARNING);
-  t.cpu.charge(costs.execUserBaseTicks, fns.load_elf_binary);
+  t.cpu.charge(costs.loadElfTicks, fns.load_elf_binary);
   yield* exit_to_user_mode(k, t);
   return 0;
 }

@@ -7,7 +7,16 @@ import {sys_execve} from './exec.ts';
 import {do_exit, sys_wait4} from './exit.ts';
 import {kill_group} from './exit_task.ts';
 import {sys_clone} from './fork.ts';
-import {computing, forkStorm, runToEnd, testKernel} from './fork_testing.ts';
+import {
+  buildImage,
+  childWrites,
+  computing,
+  forkStorm,
+  parentWrites,
+  runToEnd,
+  startProgram,
+  testKernel,
+} from './fork_testing.ts';
 import {startProcess} from './init_task.ts';
 import type {Kernel} from './kernel.ts';
 import type {Task} from './task.ts';
@@ -49,12 +58,17 @@ test('lmbench fork+exit and fork+execve come out as the inputs they were set fro
   const us: number[] = [];
   const k = testKernel('icelake-2s-64t', '6.18');
   const latencies = function* (t: Task): Code {
+    yield* buildImage(k, t);
     for (let i = 0; i < 10; i++) {
       const began = k.machine.engine.now;
       const program = function* (c: Task): Code {
-        if (i >= 5) yield* sys_execve(k, c, 'hello');
+        yield* childWrites(k, c);
+        if (i < 5) return;
+        yield* sys_execve(k, c, 'hello');
+        yield* startProgram(k, c);
       };
       yield* sys_clone(k, t, {flags: 0, childTid: 200 + i, pinnedCpu: -1, program});
+      yield* parentWrites(k, t);
       yield* sys_wait4(k, t, -1, 0);
       us.push((k.machine.engine.now - began) / US);
     }

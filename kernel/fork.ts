@@ -36,9 +36,6 @@ export interface CloneArgs {
 export function* sys_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
   t.cpu.charge(k.machine.topology.syscallEntryTicks, k.fns.syscall_entry);
   const child = yield* kernel_clone(k, t, args);
-  if (child !== null && child.mm !== t.mm && t.mm !== null) {
-    yield* faultsAfterFork(k, t, k.costs.forkFaultsParentTicks);
-  }
   yield* exit_to_user_mode(k, t);
   return child;
 }
@@ -47,9 +44,8 @@ export function* sys_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | nul
 export function* kernel_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
   const child = yield* copy_process(k, t, args);
   if (child === null) return null;
-  const ownMm = child.mm !== null && child.mm !== t.mm;
   if ((args.flags & CLONE_VFORK) !== 0) child.vforkParent = t;
-  k.sched.startTask(child, task_main(k, child, childProgram(k, child, ownMm, args.program)));
+  k.sched.startTask(child, task_main(k, child, childProgram(k, child, args.program)));
   if ((args.flags & CLONE_VFORK) !== 0) yield* wait_for_vfork_done(k, t, child);
   return child;
 }
@@ -64,7 +60,10 @@ export function* copy_process(k: Kernel, t: Task, args: CloneArgs): Code<Task | 
   t.cpu.charge(costs.copyHooksTicks, fns.copy_process);
   chargeFilesAndSignals(k, t, args.flags);
   p.signal = copy_signal(k, t, p, args.flags);
-  yield* copy_mm(k, t, p, args.flags);
+  if (!(yield* copy_mm(k, t, p, args.flags))) {
+    yield* undoCopy(k, t, p);
+    return null;
+  }
   t.cpu.charge(costs.copyNamespacesTicks + costs.copyThreadTicks, fns.copy_process);
   yield* alloc_pid(k, t);
   t.cpu.charge(costs.cgroupForkTicks, fns.cgroup_fork);
@@ -120,18 +119,21 @@ function copy_signal(k: Kernel, t: Task, p: Task, flags: number): SignalStruct {
   return new SignalStruct(p, k.locks.bulk('siglock', p.node), k.taskList.takeSlot());
 }
 
-function* copy_mm(k: Kernel, t: Task, p: Task, flags: number): Code {
+/** False: no memory. */
+function* copy_mm(k: Kernel, t: Task, p: Task, flags: number): Code<boolean> {
   const oldmm = t.mm;
-  if (oldmm === null) return;
+  if (oldmm === null) return true;
   if ((flags & CLONE_VM) !== 0) {
     yield* mmget(k, t, oldmm);
     k.taskList.storeMm(t, p, oldmm);
   } else {
     const mm = yield* dup_mm(k, t, oldmm);
+    if (mm === null) return false;
     if (t.cpu.settle()) yield;
     k.taskList.storeMm(t, p, mm);
   }
   p.activeMm = p.mm;
+  return true;
 }
 
 /** Both the bitmap generation (to 4.14) and the idr generation take pidmap_lock with interrupts off. */
@@ -194,25 +196,11 @@ function* undoCopy(k: Kernel, t: Task, p: Task): Code {
   k.machine.lines.release(p.line);
 }
 
-function childProgram(
-  k: Kernel,
-  child: Task,
-  ownMm: boolean,
-  program: CloneArgs['program'],
-): () => Code<unknown> {
+function childProgram(k: Kernel, child: Task, program: CloneArgs['program']): () => Code<unknown> {
   return function* (): Code<unknown> {
     child.cpu.charge(k.costs.retFromForkTicks, k.fns.ret_from_fork);
-    if (ownMm) yield* faultsAfterFork(k, child, k.costs.forkFaultsChildTicks);
     return yield* program(child);
   };
-}
-
-/** COW faults of parent and child after fork, as one base cost; they read what lies beside pgd_lock. */
-function* faultsAfterFork(k: Kernel, t: Task, ticks: number): Code {
-  t.cpu.charge(ticks, k.fns.do_user_addr_fault);
-  if (t.cpu.settle()) yield;
-  const line = k.layout.line('pgd_lock_neighbour');
-  t.cpu.stall(line.read(t.cpu, k.machine.engine.now), k.fns.do_user_addr_fault);
 }
 
 /** Sleeps until the child has execed or exited (its mm_release), or this task is killed. */

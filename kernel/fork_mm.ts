@@ -5,19 +5,15 @@
 // Order of mm_init [4.1]: locks and counters, mm_alloc_pgd, init_new_context; [6.2+] then the percpu rss counters.
 // Order of __mmdrop: mm_free_pgd, destroy_context, [6.2+] check_mm and the counters, free_mm.
 //
-// The user half is not modelled: dup_mmap and exit_mmap charge the base cost of a small process and warn once each.
-// mmap_sem is not taken, so forks of threads of one process do not wait for each other here.
+// The user half is in mm/dup_mmap.ts and mm/exit_mmap.ts; an mm that never mapped anything has none (mm.user is null).
 
 import {assert} from '../machine/assert.ts';
 import type {Code} from '../machine/engine.ts';
 import type {Kernel} from './kernel.ts';
+import {dup_mmap} from './mm/dup_mmap.ts';
+import {exit_mmap} from './mm/exit_mmap.ts';
 import type {MmStruct} from './mm_types.ts';
 import type {Task} from './task.ts';
-
-const DUP_MMAP_WARNING =
-  'fork: VMAs, page tables and anon_vma/i_mmap locks are not modelled; dup_mmap charges a base cost';
-const EXIT_MMAP_WARNING =
-  'exit: unmapping and freeing of user pages is not modelled; exit_mmap charges a base cost';
 
 /** mm_alloc: a new mm with nothing in its user half, mm_users 1 and mm_count 1. */
 export function* mm_alloc(k: Kernel, t: Task): Code<MmStruct> {
@@ -26,12 +22,13 @@ export function* mm_alloc(k: Kernel, t: Task): Code<MmStruct> {
   return mm;
 }
 
-/** dup_mm: a copy of `oldmm` for a child that does not share it. */
-export function* dup_mm(k: Kernel, t: Task, oldmm: MmStruct): Code<MmStruct> {
+/** dup_mm: a copy of `oldmm` for a child that does not share it; null when there is no memory. */
+export function* dup_mm(k: Kernel, t: Task, oldmm: MmStruct): Code<MmStruct | null> {
   const mm = allocate_mm(k, t);
   yield* mm_init(k, t, mm);
-  yield* dup_mmap(k, t, oldmm);
-  return mm;
+  if ((yield* dup_mmap(k, t, mm, oldmm)) === 0) return mm;
+  yield* mmput(k, t, mm);
+  return null;
 }
 
 function allocate_mm(k: Kernel, t: Task): MmStruct {
@@ -50,13 +47,6 @@ function* mm_init(k: Kernel, t: Task, mm: MmStruct): Code {
   k.mmCounts.pgdAllocs++;
   t.cpu.charge(k.costs.initNewContextTicks, k.fns.mm_init);
   if (k.mmCounters !== null) yield* k.mmCounters.init(t, mm);
-}
-
-/** The child's page tables are a copy; the parent's have lost write access, which every CPU has to learn. */
-function* dup_mmap(k: Kernel, t: Task, oldmm: MmStruct): Code {
-  k.checks.warn(DUP_MMAP_WARNING);
-  t.cpu.charge(k.costs.dupMmapBaseTicks, k.fns.dup_mmap);
-  yield* k.tlb.flush_tlb_mm(t, oldmm);
 }
 
 /** A locked operation on mm_users or mm_count. */
@@ -90,12 +80,6 @@ export function* mmput(k: Kernel, t: Task, mm: MmStruct): Code {
   yield* mmdrop(k, t, mm);
 }
 
-function* exit_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
-  k.checks.warn(EXIT_MMAP_WARNING);
-  t.cpu.charge(k.costs.exitMmapBaseTicks, k.fns.exit_mmap);
-  yield* k.tlb.flush_tlb_mm(t, mm);
-}
-
 /** mmdrop: the last reference frees the PGD. */
 export function* mmdrop(k: Kernel, t: Task, mm: MmStruct): Code {
   yield* atomicOnMm(k, t, mm, k.fns.mmdrop);
@@ -107,6 +91,7 @@ export function* mmdrop(k: Kernel, t: Task, mm: MmStruct): Code {
   if (mm.pcpuSlot >= 0 && k.mmCounters !== null) yield* k.mmCounters.destroy(t, mm);
   t.cpu.charge(k.costs.freeMmTicks, k.fns.mmdrop);
   k.taskList.forgetMm(mm);
+  if (mm.user !== null) k.mm.forget(mm);
   k.machine.lines.release(mm.line);
   mm.line = -1;
   if (!mm.pageTableLock.isHeld) mm.pageTableLock.destroy();

@@ -56,6 +56,8 @@ export function lineGroups(design: Design): readonly LineGroup[] {
 export class Layout {
   private readonly groupOf = new Map<string, string>();
   private readonly lines = new Map<string, CacheLine>();
+  /** What every page fault reads in .data, perhaps beside pgd_lock. */
+  readonly faultLine: CacheLine;
 
   constructor(
     readonly machine: Machine,
@@ -64,6 +66,7 @@ export class Layout {
     for (const {variables} of lineGroups(design)) {
       for (const variable of variables) this.groupOf.set(variable, variables.join('+'));
     }
+    this.faultLine = this.line('pgd_lock_neighbour');
   }
 
   /** The line that `variable` is in; kernel data is on the machine's default home node. */

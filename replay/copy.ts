@@ -67,6 +67,7 @@ export class TraceCopy {
       copy: index,
       names: new Map(),
       files: run.files,
+      resume: 0,
       pidOf: (tid) => this.pidOf(tid),
       reapedPid: (op) => this.reapedPid(op),
     };
@@ -156,8 +157,8 @@ export class TraceCopy {
       files.reached(op);
       observer?.began(t, op);
       const quick = QUICK_BINDINGS[kind];
-      const outcome =
-        quick === undefined ? yield* this.carryOut(t, op, kind, i) : quick(this.context, t, i);
+      let outcome = quick === undefined ? null : quick(this.context, t, i);
+      outcome ??= yield* this.carryOut(t, op, kind, i);
       const ticks = engine.now + t.cpu.pendingTicks - began;
       recorder.record(kind, ticks, outcome);
       observer?.ended(t, op, ticks, outcome);

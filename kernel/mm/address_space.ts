@@ -26,6 +26,8 @@ export class AddressSpace {
   mmapWritable = 0;
   /** VMAs in the i_mmap tree. */
   nrMaps = 0;
+  /** No name and nobody has it open: the file goes with its last mapping. */
+  unlinked = false;
 
   constructor(
     /** What page->mapping holds; below 2^26. */

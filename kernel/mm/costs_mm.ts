@@ -13,7 +13,7 @@ import {nsToTicks as ns} from '../../machine/time.ts';
 export const COSTS_MM = {
   // --- faults
   /** do_user_addr_fault, finding the VMA and its lock, without the atomics. Split. */
-  faultBaseTicks: ns(55),
+  faultBaseTicks: ns(70),
   /** mmap_lock taken because the VMA's lock was not to be had, or did not exist. Split. */
   faultMmapLockTicks: ns(15),
   /** handle_mm_fault: walk of the page table and dispatch. Split. */
@@ -21,7 +21,7 @@ export const COSTS_MM = {
   /** Setting one PTE under its lock. Split. */
   setPteTicks: ns(6),
   /** rmap, counters and LRU batch of one new anonymous page. Split. */
-  newAnonTicks: ns(35),
+  newAnonTicks: ns(50),
   /** clear_page of 4 KiB, ERMS, destination not in cache: about 40 GB/s. Assumption. */
   clearPageTicks: ns(100),
   /** Copy of 4 KiB from cache to fresh memory. Assumption. */
@@ -37,7 +37,7 @@ export const COSTS_MM = {
   /** page_mkwrite of a disk file system: block reservation, journal. Assumption. */
   pageMkwriteTicks: ns(900),
   /** do_wp_page without the copy. Split. */
-  wpBaseTicks: ns(40),
+  wpBaseTicks: ns(80),
   /** __anon_vma_prepare: two slab objects and a tree insertion. Split. */
   anonVmaPrepareTicks: ns(210),
   /** A page table: the page comes from the allocator, this is clearing it and linking it. */
@@ -65,27 +65,63 @@ export const COSTS_MM = {
 
   // --- fork
   /** copy_page_range of one VMA and of one PTE table in it, without PTEs. Split. */
-  copyVmaTicks: ns(60),
+  copyVmaTicks: ns(90),
   copyTableTicks: ns(90),
   /**
    * One present PTE: struct page, refcount, mapcount. Split of the 76 ns a page that fork costs in
    * all.
    */
-  copyPteTicks: ns(24),
+  copyPteTicks: ns(40),
   copyOtherPteTicks: ns(8),
   scanPteTicks: ns(0.6),
 
+  /** vm_area_dup, maple tree store, accounting of one VMA. Split. */
+  dupVmaTicks: ns(520),
+  /** One anon_vma_chain: slab object and interval tree insertion. Split. */
+  anonVmaChainTicks: ns(130),
+  /** Entering one VMA in a file's i_mmap tree. Split. */
+  linkFileTicks: ns(70),
+
+  // --- mappings, without the page tables; measured sums are in docs/verification.md. Split.
+  mmapTicks: ns(330),
+  munmapTicks: ns(250),
+  brkTicks: ns(250),
+  /** vm_area_alloc and its place in the maple tree; growing a neighbour instead. */
+  newVmaTicks: ns(350),
+  vmaMergeTicks: ns(250),
+  splitVmaTicks: ns(450),
+  detachVmaTicks: ns(200),
+  freeVmaTicks: ns(200),
+  /** One page of a file that goes. */
+  truncatePageTicks: ns(40),
+
   // --- unmapping
-  unmapVmaTicks: ns(40),
+  unmapVmaTicks: ns(70),
   zapTableTicks: ns(70),
-  zapPteTicks: ns(16),
+  zapPteTicks: ns(26),
   zapOtherPteTicks: ns(10),
   /** free_pgtables: one VMA unlinked, one page table freed. Split. */
   unlinkVmaTicks: ns(80),
-  unlinkAnonNodeTicks: ns(60),
+  unlinkAnonNodeTicks: ns(100),
   freeTableTicks: ns(70),
   /** tlb_gather_mmu and tlb_finish_mmu without flush. */
   gatherTicks: ns(40),
+
+  // --- mprotect, mremap, madvise, mlock
+  /** System call work of each without VMAs and pages, locks apart. Assumption. */
+  protectBaseTicks: ns(120),
+  adviseBaseTicks: ns(90),
+  moveBaseTicks: ns(250),
+  /** One VMA given other properties, split or merged: two maple tree stores. Assumption. */
+  modifyVmaTicks: ns(350),
+  /** One PTE table looked at, one PTE changed (ptep_modify_prot: a locked exchange). Assumption. */
+  changeTableTicks: ns(60),
+  changePteTicks: ns(9),
+  /** One PTE moved to another table; a table moved as a whole. Assumption. */
+  movePteTicks: ns(14),
+  moveTableTicks: ns(120),
+  /** One marker or PTE looked at and rewritten by madvise or mlock. Assumption. */
+  advisePteTicks: ns(8),
 } as const;
 
 export type CostsMm = Readonly<Record<keyof typeof COSTS_MM, number>>;

@@ -50,23 +50,24 @@ export function* free_pgtables(
 function* unlinkLocked(k: Kernel, t: Task, vma: VmArea): Code {
   const {mm} = k;
   const {costs, fns} = mm;
-  const anonLock = vma.anonVma === null ? null : mm.anonVmaLock(vma.anonVma);
-  if (anonLock !== null && !anonLock.writeAcquire(t, fns.unlink_anon_vmas)) {
-    yield* anonLock.writeAcquireSlow(t, fns.unlink_anon_vmas);
+  if (vma.anonVma !== null) {
+    const lock = mm.anonVmaLock(vma.anonVma);
+    const fn = fns.unlink_anon_vmas;
+    if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
+    t.cpu.charge(vma.anonVmaChain.length * costs.unlinkAnonNodeTicks, fn);
+    mm.anon.unlink(vma);
+    if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
   }
-  const fileLock = vma.mapping === null || vma.iMmapNode === 0 ? null : mm.iMmapLock(vma.mapping);
-  t.cpu.charge(vma.anonVmaChain.length * costs.unlinkAnonNodeTicks, fns.unlink_anon_vmas);
-  if (fileLock === null) {
+  if (vma.mapping === null || vma.iMmapNode === 0) {
     unlinkVma(vma);
-  } else {
-    if (!fileLock.writeAcquire(t, fns.unlink_file_vma)) {
-      yield* fileLock.writeAcquireSlow(t, fns.unlink_file_vma);
-    }
-    t.cpu.charge(costs.unlinkVmaTicks, fns.unlink_file_vma);
-    unlinkVma(vma);
-    if (!fileLock.writeRelease(t)) yield* fileLock.writeReleaseSlow(t);
+    return;
   }
-  if (anonLock !== null && !anonLock.writeRelease(t)) yield* anonLock.writeReleaseSlow(t);
+  const lock = mm.iMmapLock(vma.mapping);
+  if (!lock.writeAcquire(t, fns.unlink_file_vma))
+    yield* lock.writeAcquireSlow(t, fns.unlink_file_vma);
+  t.cpu.charge(costs.unlinkVmaTicks, fns.unlink_file_vma);
+  unlinkVma(vma);
+  if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
 }
 
 /** free_pgd_range: frees the (empty) tables of [start, end) that lie within [floor, ceiling). */

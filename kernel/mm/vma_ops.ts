@@ -112,10 +112,10 @@ export function detachRange(space: VmaSpace, start: number, end: number): VmArea
 }
 
 /**
- * One VMA of dup_mmap: the child's copy, entered into the child's tree, the file's and the anon_vmas'. null for a VMA that
- * fork does not copy (VM_DONTCOPY). Locking is not inherited, nor is userfaultfd unless the context says so (`keepUffd`).
+ * One VMA of dup_mmap: the child's copy with its anon_vmas (the caller has their lock), which linkCopy then enters. null for a
+ * VMA that fork does not copy (VM_DONTCOPY). Locking is not inherited, nor is userfaultfd unless the context says so.
  */
-export function dupVma(parent: VmArea, child: VmaSpace, keepUffd: boolean): VmArea | null {
+export function copyVma(parent: VmArea, child: VmaSpace, keepUffd: boolean): VmArea | null {
   if ((parent.flags & VM_DONTCOPY) !== 0) return null;
   const vma = new VmArea(child, parent.start, parent.end, parent.pgoff, parent);
   vma.flags &= ~(VM_LOCKED | VM_LOCKONFAULT);
@@ -124,9 +124,20 @@ export function dupVma(parent: VmArea, child: VmaSpace, keepUffd: boolean): VmAr
     vma.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
   }
   if ((parent.flags & VM_WIPEONFORK) === 0) child.trees.anon.fork(vma, parent);
+  return vma;
+}
+
+/** Enters a copy into the file's tree (under i_mmap_rwsem) and the child's. */
+export function linkCopy(vma: VmArea, parent: VmArea): void {
   linkFile(vma, parent);
-  child.tree.insert(vma);
-  vm_stat_account(child, vma.flags, vma.pages);
+  vma.space.tree.insert(vma);
+  vm_stat_account(vma.space, vma.flags, vma.pages);
+}
+
+/** Both at once. */
+export function dupVma(parent: VmArea, child: VmaSpace, keepUffd: boolean): VmArea | null {
+  const vma = copyVma(parent, child, keepUffd);
+  if (vma !== null) linkCopy(vma, parent);
   return vma;
 }
 

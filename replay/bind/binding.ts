@@ -22,6 +22,8 @@ export interface BindingContext {
   readonly names: Map<string, number>;
   /** Files of the recording; every binding that maps a file by name gets it here. */
   readonly files: RecordedFiles;
+  /** What a quick binding that returned null leaves to the other half; read before anything else runs. */
+  resume: number;
   /** Simulated pid of a recorded one. */
   pidOf(recordedTid: number): number;
   /** Simulated pid of the child that a recorded wait4 returned, 0 when any child will do. */
@@ -31,8 +33,8 @@ export interface BindingContext {
 /** Carries out operation `op`, which is event `i`, for `t`. */
 export type Binding = (context: BindingContext, t: Task, i: number, op: number) => Code<Outcome>;
 
-/** Carries out event `i` without looking at anything that another CPU could change: charges time, never yields. */
-export type QuickBinding = (context: BindingContext, t: Task, i: number) => Outcome;
+/** The plain half of a binding: never yields. null: go on with the other half, which finds `context.resume`. */
+export type QuickBinding = (context: BindingContext, t: Task, i: number) => Outcome | null;
 
 /** Bindings by kind code. */
 export type BindingTable = readonly (readonly [kind: number, binding: Binding])[];

@@ -5,7 +5,7 @@ import type {Binding, QuickBinding} from './binding.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
 import {TASK_BINDINGS} from './tasks.ts';
-import {USER_MEMORY_BINDINGS} from './user_memory.ts';
+import {QUICK_USER_MEMORY_BINDINGS, USER_MEMORY_BINDINGS} from './user_memory.ts';
 
 function byKind<T>(...groups: readonly (readonly (readonly [number, T])[])[]): (T | undefined)[] {
   const table: (T | undefined)[] = new Array(KIND_LIMIT).fill(undefined);
@@ -18,7 +18,10 @@ export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   TASK_BINDINGS,
   KERNEL_MEMORY_BINDINGS,
   SYNTHETIC_BINDINGS,
+  USER_MEMORY_BINDINGS,
 );
 
-/** Bindings that only charge time; looked at first. */
-export const QUICK_BINDINGS: readonly (QuickBinding | undefined)[] = byKind(USER_MEMORY_BINDINGS);
+/** Plain bindings, looked at first. */
+export const QUICK_BINDINGS: readonly (QuickBinding | undefined)[] = byKind(
+  QUICK_USER_MEMORY_BINDINGS,
+);

@@ -114,6 +114,7 @@ function faultSettled(k: Kernel, t: Task, vpn: number, errorCode: number): numbe
   const {topology} = k.machine;
   cpu.charge(topology.pageFaultEntryTicks, state.fns.asm_exc_page_fault);
   cpu.charge(state.costs.faultBaseTicks, state.fns.do_user_addr_fault);
+  cpu.stall(k.layout.faultLine.read(cpu, k.machine.engine.now), state.fns.do_user_addr_fault);
   if (locked) cpu.stall(vmaLockTicks(k, t, vma), state.fns.lock_vma_under_rcu);
   const result = try_handle_mm_fault(k, t, f);
   const done = result === 0;
@@ -207,6 +208,8 @@ export function* faultSlow(
     t.cpu.charge(state.costs.faultBaseTicks, state.fns.do_user_addr_fault);
   }
   if (t.cpu.settle()) yield;
+  const read = k.layout.faultLine.read(t.cpu, k.machine.engine.now);
+  t.cpu.stall(read, state.fns.do_user_addr_fault);
   const faultClass = yield* do_user_addr_fault(k, t, mm, vpn, errorCode);
   state.probe?.fault(t, vpn, errorCode, faultClass);
   return faultClass;

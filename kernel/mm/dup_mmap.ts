@@ -1,0 +1,90 @@
+// kernel/fork.c and mm/mmap.c: dup_mmap, the child's copy of an address space, 6.18.
+//
+// The parent's mmap_lock is held for write throughout, the child's (nested) until its VMAs are in;
+// so threads that map or fork wait for each other here, and page faults of the parent's other
+// threads wait from the moment their VMA is copied (its lock, 6.4+). Per VMA: the copy, its
+// anon_vma with the chain of all ancestors under the family's lock, the file's i_mmap under its
+// lock, then the page tables. One TLB flush for the parent after all of them, because its private
+// pages have become read-only.
+
+import type {Code} from '../../machine/engine.ts';
+import type {Kernel} from '../kernel.ts';
+import type {MmStruct} from '../mm_types.ts';
+import type {Task} from '../task.ts';
+import {copy_page_range} from './memory_copy.ts';
+import {mmap_write_lock, mmap_write_unlock, NESTED} from './mmap_lock.ts';
+import {
+  MMF_DISABLE_THP,
+  MMF_HAS_UPROBES,
+  MMF_VM_HUGEPAGE,
+  MMF_VM_MERGEABLE,
+  MMF_VM_MERGE_ANY,
+  type UserMm,
+} from './user_mm.ts';
+import type {VmArea} from './vma.ts';
+import {vma_start_write} from './vma_lock.ts';
+import {copyVma, linkCopy} from './vma_ops.ts';
+
+/** mmf_init_flags: what a child inherits. */
+const MMF_INIT_MASK =
+  MMF_DISABLE_THP | MMF_VM_MERGE_ANY | MMF_VM_HUGEPAGE | MMF_VM_MERGEABLE | MMF_HAS_UPROBES;
+
+/** Fills `mm`, fresh from mm_init, with a copy of `oldmm`. 0, or -12 (ENOMEM). */
+export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Code<number> {
+  const fn = k.fns.dup_mmap;
+  t.cpu.charge(k.costs.dupMmapTicks, fn);
+  const from = oldmm.user;
+  if (from === null) {
+    yield* k.tlb.flush_tlb_mm(t, oldmm);
+    return 0;
+  }
+  const to = k.mm.userOf(mm);
+  yield* mmap_write_lock(t, from, fn);
+  yield* mmap_write_lock(t, to, fn, NESTED);
+  inherit(from, to);
+  let result = 0;
+  for (let vma = from.space.tree.first; vma !== null && result === 0; vma = vma.next) {
+    yield* vma_start_write(k, t, from, vma);
+    result = yield* dupOne(k, t, from, to, vma);
+  }
+  yield* mmap_write_unlock(t, to);
+  yield* k.tlb.flush_tlb_mm(t, oldmm);
+  yield* mmap_write_unlock(t, from);
+  return result;
+}
+
+function inherit(from: UserMm, to: UserMm): void {
+  to.flags = from.flags & MMF_INIT_MASK;
+  to.startBrkAddress = from.startBrkAddress;
+  to.brkAddress = from.brkAddress;
+  to.memcg = from.memcg;
+  to.hiwaterVm = from.hiwaterVm;
+  const {space} = to;
+  space.mmapBase = from.space.mmapBase;
+  space.taskSize = from.space.taskSize;
+  space.startBrk = from.space.startBrk;
+  space.brk = from.space.brk;
+  space.startStack = from.space.startStack;
+}
+
+function* dupOne(k: Kernel, t: Task, from: UserMm, to: UserMm, vma: VmArea): Code<number> {
+  const {mm} = k;
+  const fn = k.fns.dup_mmap;
+  t.cpu.charge(mm.costs.dupVmaTicks, fn);
+  const anonLock = vma.anonVma === null ? null : mm.anonVmaLock(vma.anonVma);
+  if (anonLock !== null) {
+    if (!anonLock.writeAcquire(t, fn)) yield* anonLock.writeAcquireSlow(t, fn);
+    t.cpu.charge((vma.anonVmaChain.length + 1) * mm.costs.anonVmaChainTicks, fn);
+  }
+  const copy = copyVma(vma, to.space, false);
+  if (anonLock !== null && !anonLock.writeRelease(t)) yield* anonLock.writeReleaseSlow(t);
+  if (copy === null) return 0;
+  const fileLock = vma.mapping === null ? null : mm.iMmapLock(vma.mapping);
+  if (fileLock !== null) {
+    if (!fileLock.writeAcquire(t, fn)) yield* fileLock.writeAcquireSlow(t, fn);
+    t.cpu.charge(mm.costs.linkFileTicks, fn);
+  }
+  linkCopy(copy, vma);
+  if (fileLock !== null && !fileLock.writeRelease(t)) yield* fileLock.writeReleaseSlow(t);
+  return yield* copy_page_range(k, t, to.mm, from.mm, copy, vma);
+}

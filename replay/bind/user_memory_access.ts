@@ -1,0 +1,83 @@
+// Bindings of access (one recorded page fault) and touch (a run of pages, in generated traces). The access is made as the
+// hardware makes it: what the page table allows is no fault. An uncontended minor fault is over in the quick half.
+
+import {argNumber} from '../../formats/columns.ts';
+import {KIND} from '../../formats/kinds.ts';
+import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts';
+import {FAULT_OOM, FAULT_SIGSEGV, X86_PF_USER, X86_PF_WRITE} from '../../kernel/mm/vm_fault.ts';
+import type {Task} from '../../kernel/task.ts';
+import type {Code} from '../../machine/engine.ts';
+import {
+  type BindingContext,
+  type BindingTable,
+  type Outcome,
+  type QuickBindingTable,
+  vpnArg,
+} from './binding.ts';
+
+const OUTSIDE =
+  'access: outside every mapping that the trace has; no page is mapped (SIGSEGV is not delivered)';
+
+/** What became of a fault. */
+function outcomeOf({kernel}: BindingContext, faultClass: number): Outcome {
+  if (faultClass === FAULT_OOM) return 'failed';
+  if (faultClass !== FAULT_SIGSEGV) return 'done';
+  kernel.checks.count('outside_vma');
+  kernel.checks.warn(OUTSIDE);
+  return 'failed';
+}
+
+/** A process of which no mapping is known: what it mapped before the trace began was never written down. */
+function unknownProcess(context: BindingContext, t: Task): Outcome {
+  const {topology} = context.kernel.machine;
+  t.cpu.charge(topology.pageFaultEntryTicks, context.kernel.fns.do_user_addr_fault);
+  return outcomeOf(context, FAULT_SIGSEGV);
+}
+
+function isUnknown(t: Task): boolean {
+  return t.mm === null || t.mm.user === null;
+}
+
+function quickAccess(context: BindingContext, t: Task, i: number): Outcome | null {
+  if (isUnknown(t)) return unknownProcess(context, t);
+  const {events, kernel} = context;
+  const errorCode = argNumber(events, i, 1) & ~PROTECTION;
+  const result = userAccess(kernel, t, vpnArg(events, i, 0), errorCode);
+  context.resume = result;
+  return result < 0 ? null : outcomeOf(context, result);
+}
+/** X86_PF_PROT says what the recorded page table held; here the model's own decides. */
+const PROTECTION = 1;
+
+function* access(context: BindingContext, t: Task, i: number): Code<Outcome> {
+  const {events, kernel, resume} = context;
+  const errorCode = argNumber(events, i, 1) & ~PROTECTION;
+  const vpn = vpnArg(events, i, 0);
+  return outcomeOf(context, yield* userAccessSlow(kernel, t, vpn, errorCode, resume));
+}
+
+function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
+  if (isUnknown(t)) return unknownProcess(context, t);
+  const {events, kernel} = context;
+  const start = vpnArg(events, i, 0);
+  const pages = argNumber(events, i, 1);
+  const stride = argNumber(events, i, 2);
+  const code = X86_PF_USER | (argNumber(events, i, 3) === 0 ? 0 : X86_PF_WRITE);
+  let outcome: Outcome = 'done';
+  for (let n = 0; n < pages; n++) {
+    const vpn = start + n * stride;
+    let result = userAccess(kernel, t, vpn, code);
+    if (result < 0) result = yield* userAccessSlow(kernel, t, vpn, code, result);
+    const one = outcomeOf(context, result);
+    if (one !== 'done') outcome = one;
+    if (t.sigkill) break;
+  }
+  return outcome;
+}
+
+export const ACCESS_BINDINGS: BindingTable = [
+  [KIND.access, access],
+  [KIND.touch, touch],
+];
+
+export const QUICK_ACCESS_BINDINGS: QuickBindingTable = [[KIND.access, quickAccess]];
