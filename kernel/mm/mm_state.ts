@@ -28,6 +28,8 @@ import {Pages} from './page.ts';
 import {PG_hugetlb, PG_reserved} from './page_flags.ts';
 import {PageLists} from './page_list.ts';
 import type {MmProbe} from './probe.ts';
+import {SwapState} from './swap_state.ts';
+import {install_reclaim} from './swapfile.ts';
 import {UserMm} from './user_mm.ts';
 import {VmFault} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
@@ -53,6 +55,7 @@ export class Mm implements RmapTrees {
   readonly uncached = new UncachedRanges();
   readonly readahead = new ReadaheadMarks();
   readonly costs: CostsMm;
+  readonly swap: SwapState;
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;
   /** mmu_notifier's srcu, one for all mms; mm_all_locks_mutex. */
@@ -112,6 +115,8 @@ export class Mm implements RmapTrees {
     const shares = isBefore(version, '5.9') ? 'mapcount' : 'refcount';
     this.cowRule = isBefore(version, '5.19') ? shares : 'exclusive';
     const {paging} = facts.design;
+    this.swap = new SwapState(kernel);
+    install_reclaim(kernel, this);
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
   }
 

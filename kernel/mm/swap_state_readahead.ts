@@ -1,0 +1,138 @@
+// mm/swap_state.c: which pages come in with the one that is wanted. On a device that does not turn
+// (4.14+) the neighbours in the VMA, by how well the last window did there; else the neighbours on
+// the device, an aligned block around the slot. A window is at most 1 << page_cluster pages; a
+// fault that follows no other gets its page alone.
+
+import type {Code} from '../../machine/engine.ts';
+import {pteSlot} from '../arch/x86/mm/pgtable.ts';
+import {PTE_KIND, PTE_SWAP} from '../arch/x86/mm/pgtable_bits.ts';
+import type {Kernel} from '../kernel.ts';
+import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
+import {folio_put} from './page_alloc.ts';
+import {PG_readahead} from './page_flags.ts';
+import {swap_read_folio} from './page_io.ts';
+import {swp_entry, swp_offset, swp_type} from './swap_map.ts';
+import {read_swap_cache_async} from './swap_state.ts';
+import type {UserMm} from './user_mm.ts';
+import type {VmArea} from './vma.ts';
+
+function byVma(k: Kernel): boolean {
+  return !isBefore(k.facts.version, '4.14');
+}
+
+/** swap_cache_get_folio's bookkeeping: a page that was read ahead is wanted now. */
+export function swap_readahead_hit(k: Kernel, head: number, vma: VmArea | null): void {
+  const {pages, swap} = k.mm;
+  swap.counts.cacheHits++;
+  if ((pages.flags[head] & PG_readahead) === 0) return;
+  pages.flags[head] &= ~PG_readahead;
+  swap.counts.readaheadHits++;
+  if (vma !== null && byVma(k)) k.mm.swap.readahead.of(vma).hits++;
+  else k.mm.swap.readahead.cluster.hits++;
+}
+
+/** __swapin_nr_pages: size of the next window. */
+export function swapin_nr_pages(
+  next: boolean,
+  hits: number,
+  maxPages: number,
+  lastPages: number,
+): number {
+  let pages = hits + 2;
+  if (pages === 2) {
+    if (!next) pages = 1;
+  } else {
+    let rounded = 4;
+    while (rounded < pages) rounded <<= 1;
+    pages = rounded;
+  }
+  return Math.max(Math.min(pages, maxPages), lastPages >> 1);
+}
+
+/**
+ * swapin_readahead: the folio of `entry`, with a reference; reading may still be under way (then it
+ * is locked). 0: no memory, or the entry is free. `vma` null: by slots only.
+ */
+export function* swapin_readahead(
+  k: Kernel,
+  t: Task,
+  entry: number,
+  user: UserMm | null,
+  vma: VmArea | null,
+  vpn: number,
+): Code<number> {
+  const entries =
+    vma !== null && user !== null && byVma(k)
+      ? vmaWindow(k, user, vma, vpn, entry)
+      : clusterWindow(k, entry);
+  for (const other of entries) {
+    if (other === entry) continue;
+    const neighbour = yield* readOne(k, t, other, false);
+    if (neighbour === 0) continue;
+    folio_put(k, t, neighbour);
+  }
+  return yield* readOne(k, t, entry, true);
+}
+
+function* readOne(k: Kernel, t: Task, entry: number, target: boolean): Code<number> {
+  const {pages, swap} = k.mm;
+  const {pfn, fresh} = yield* read_swap_cache_async(k, t, entry, target);
+  if (!fresh) return pfn;
+  const device = swap.devices[swp_type(entry)]!;
+  t.cpu.charge(k.mm.swap.costs.swapIoTicks, k.mm.swap.fns.swap_read_folio);
+  swap.counts.pswpin++;
+  if (!target) {
+    pages.flags[pfn] |= PG_readahead;
+    swap.counts.readahead++;
+  }
+  swap_read_folio(k, t.cpu, device, pfn, 1);
+  return pfn;
+}
+
+/** swap_vma_readahead: entries in the window around `vpn`, within the VMA and the page table. */
+function vmaWindow(k: Kernel, user: UserMm, vma: VmArea, vpn: number, entry: number): number[] {
+  const window = k.mm.swap.readahead.of(vma);
+  const most = 1 << k.mm.swap.pageCluster;
+  const previous = window.vpn;
+  const next = vpn === previous + 1 || vpn === previous - 1;
+  const size = most === 1 ? 1 : swapin_nr_pages(next, window.hits, most, window.size);
+  window.vpn = vpn;
+  window.size = size;
+  window.hits = 0;
+  if (size === 1) return [entry];
+  let from = vpn - ((size - 1) >> 1);
+  if (vpn === previous + 1) from = vpn;
+  else if (vpn === previous - 1) from = vpn - size + 1;
+  const table = vpn - (vpn % 512);
+  const first = Math.max(from, vma.start, table);
+  const end = Math.min(from + size, vma.end, table + 512);
+  const slot = pteSlot(user.pgd, first);
+  if (slot < 0) return [entry];
+  const {pt} = k.mm;
+  const found: number[] = [];
+  for (let i = 0; i < end - first; i++) {
+    if ((pt.flags[slot + i] & PTE_KIND) === PTE_SWAP) found.push(pt.entries[slot + i]);
+  }
+  return found;
+}
+
+/** swap_cluster_readahead: the used slots of an aligned block. */
+function clusterWindow(k: Kernel, entry: number): number[] {
+  const {cluster} = k.mm.swap.readahead;
+  const {swap} = k.mm;
+  const offset = swp_offset(entry);
+  const most = 1 << swap.pageCluster;
+  const next = offset === cluster.offset + 1 || offset === cluster.offset - 1;
+  const size = most === 1 ? 1 : swapin_nr_pages(next, cluster.hits, most, cluster.size);
+  cluster.offset = offset;
+  cluster.size = size;
+  cluster.hits = 0;
+  if (size === 1) return [entry];
+  const area = swap.areas.of(entry);
+  const first = Math.max(offset - (offset % size), 1);
+  const end = Math.min(offset - (offset % size) + size, area.slots);
+  const found: number[] = [];
+  for (let at = first; at < end; at++) if (area.inUse(at)) found.push(swp_entry(area.type, at));
+  return found;
+}
