@@ -17,7 +17,7 @@ import {create_huge_pmd, do_huge_pmd_numa_page, wp_huge_pmd} from './huge_memory
 import {move_huge_pmd} from './huge_memory_move.ts';
 import {change_huge_pmd} from './huge_memory_protect.ts';
 import {can_reuse_large_anon_folio} from './huge_memory_reuse.ts';
-import {__split_huge_pmd} from './huge_memory_split.ts';
+import {__split_huge_pmd, split_folio} from './huge_memory_split.ts';
 import {Khugepaged, khugepaged_enter_vma, khugepaged_exit, khugepaged_fork} from './khugepaged.ts';
 import {madvise_collapse} from './khugepaged_collapse.ts';
 import {pageWorkTicks} from './memory_pte.ts';
@@ -204,6 +204,7 @@ export function install_huge_memory(k: Kernel, settings: ThpSettings = THP_DEFAU
   hooks.deferred_split_folio = (_t, head, partiallyMapped) => {
     if (partiallyMapped) huge.deferredSplit.add(head);
   };
+  hooks.split_folio = (t, head, keep) => split_folio(huge, t, head, keep);
   hooks.undo_large_folio = (_t, head) => {
     huge.deferredSplit.delete(head);
   };

@@ -109,9 +109,9 @@ function splitLocked(huge: HugeMemory, t: Task, user: UserMm, slot: number): voi
 
 /**
  * split_folio of a large anonymous folio; the caller holds a reference (and, in Linux, its lock).
- * False when somebody else refers to it. Afterwards `head` and the others are folios of one page.
+ * False when somebody else refers to it. Afterwards all are folios of one page; the caller's reference is one to `keep`.
  */
-export function* split_folio(huge: HugeMemory, t: Task, head: number): Code<boolean> {
+export function* split_folio(huge: HugeMemory, t: Task, head: number, keep = head): Code<boolean> {
   const {k} = huge;
   const {mm} = k;
   const {pages} = mm;
@@ -126,7 +126,7 @@ export function* split_folio(huge: HugeMemory, t: Task, head: number): Code<bool
   const free = folio_mapcount(pages, head) === folio_ref_count(pages, head) - 1;
   if (free) {
     huge.counts.splitPage++;
-    splitPages(k, t, head);
+    splitPages(k, t, head, keep);
   }
   if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
   return free;
@@ -154,9 +154,9 @@ function* unmapFolio(huge: HugeMemory, t: Task, place: RmapPlace, head: number):
 
 /**
  * __split_folio_to_order, order 0: every page is a folio with its own references; those that nobody
- * maps are freed. The caller's reference stays with the head.
+ * maps are freed. The caller's reference stays with `kept`.
  */
-function splitPages(k: Kernel, t: Task, head: number): void {
+function splitPages(k: Kernel, t: Task, head: number, kept: number): void {
   const {mm} = k;
   const {pages} = mm;
   const nr = folio_nr_pages(pages, head);
@@ -178,9 +178,9 @@ function splitPages(k: Kernel, t: Task, head: number): void {
     if (memcg !== 0) pages.memcg[pfn] = memcg;
     if (wasOnLru && !pages.mapcount.isZero(pfn)) mm.lruvecs.ofFolio(pfn).addFolio(pfn);
   }
-  if (wasOnLru && pages.mapcount.isZero(head)) mm.lruvecs.ofFolio(head).addFolio(head);
+  if (wasOnLru && pages.mapcount.isZero(kept)) mm.lruvecs.ofFolio(kept).addFolio(kept);
   t.cpu.charge(nr * mm.costs.lruMoveTicks, mm.fns.folio_batch_move_lru);
-  for (let pfn = head + 1; pfn < head + nr; pfn++) folio_put(k, t, pfn);
+  for (let pfn = head; pfn < head + nr; pfn++) if (pfn !== kept) folio_put(k, t, pfn);
 }
 
 /**

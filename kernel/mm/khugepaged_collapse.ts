@@ -11,6 +11,7 @@
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, removeTable, slotAt} from '../arch/x86/mm/pgtable.ts';
 import {
+  PTE_DIRTY,
   PTE_HUGE,
   PTE_KIND,
   PTE_PRESENT,
@@ -311,6 +312,7 @@ function copyAndMap(
     if (pages.hasContent) pages.content[head + i] = empty ? 0 : pages.content[pfn];
     pteClear(pt, at);
     if (empty) {
+      if ((word & PTE_DIRTY) !== 0) mm.hooks.ksm_zap?.(user);
       add_mm_counter(k, t, user.mm, MM_ANONPAGES, 1);
       continue;
     }

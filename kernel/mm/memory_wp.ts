@@ -183,6 +183,8 @@ function accountCopy(k: Kernel, t: Task, f: VmFault): number {
     add_mm_counter(k, t, f.mm, mm_counter_file(k, old), -1);
     add_mm_counter(k, t, f.mm, MM_ANONPAGES, 1);
   } else if (old === 0) {
+    // ksm_might_unmap_zero_page.
+    if ((mm.pt.flags[f.slot] & PTE_DIRTY) !== 0) mm.hooks.ksm_zap?.(f.user);
     add_mm_counter(k, t, f.mm, MM_ANONPAGES, 1);
   }
   return old;

@@ -75,6 +75,9 @@ export class ZapLoop {
           continue;
         }
         full = tlb.addFolio(head, this.refs);
+      } else if ((word & PTE_DIRTY) !== 0 && entries[slot + i] === mm.zeroPfn) {
+        // ksm_might_unmap_zero_page.
+        mm.hooks.ksm_zap?.(tlb.mm.user!);
       }
       flags[slot + i] = 0;
       entries[slot + i] = 0;

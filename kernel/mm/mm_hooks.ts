@@ -59,8 +59,8 @@ export interface MmHooks {
   do_numa_page: FaultHook | null;
   /** BACKGROUND: node by the VMA's memory policy. Plain. */
   policyNode: ((t: Task, vma: VmArea, vpn: number) => number) | null;
-  /** BACKGROUND: KSM page: false if this PTE may not be reused or merged in place. */
-  ksm_zap: ((user: UserMm, vma: VmArea, pfn: number) => void) | null;
+  /** HUGE (ksm.ts): a PTE of KSM's page of zeros (special and dirty) is unmapped or copied. */
+  ksm_zap: ((user: UserMm) => void) | null;
   /** BACKGROUND: userfaultfd; `reason` as VM_UFFD_MISSING, VM_UFFD_WP, ... */
   handle_userfault: ((t: Task, vmf: VmFault, reason: number) => Code<number>) | null;
 
@@ -140,6 +140,11 @@ export interface MmHooks {
    */
   undo_large_folio: ((t: Task, head: number) => void) | null;
   deferred_split_folio: ((t: Task, head: number, partiallyMapped: boolean) => void) | null;
+  /**
+   * HUGE: split_folio of a large anonymous folio to single pages. The caller holds a reference,
+   * which goes with page `keep` of it. False: somebody else refers to it.
+   */
+  split_folio: ((t: Task, head: number, keep: number) => Code<boolean>) | null;
 
   /** HUGE: hugetlbfs mappings. */
   free_huge_folio: ((t: Task, head: number) => void) | null;
@@ -227,6 +232,7 @@ export function noHooks(): MmHooks {
     wp_can_reuse_large: null,
     undo_large_folio: null,
     deferred_split_folio: null,
+    split_folio: null,
     free_huge_folio: null,
     hugetlb_fault: null,
     copy_hugetlb_page_range: null,

@@ -107,6 +107,8 @@ function prep_new_page(k: Kernel, pfn: number, order: number, memcg: number): nu
   pages.flags[pfn] = 0;
   if (order > 0) prep_compound_page(pages, pfn, order);
   pages.refcount.set(pfn, 1);
+  // Whoever asked for it fills it: with zeros, unless he says otherwise.
+  if (pages.hasContent) pages.content.fill(0, pfn, pfn + (1 << order));
   if (memcg !== 0) pages.memcg[pfn] = memcg;
   return pfn;
 }
