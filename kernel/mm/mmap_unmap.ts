@@ -103,7 +103,6 @@ function* vms_clear_ptes(
 export function remove_vmas(k: Kernel, t: Task, vmas: readonly VmArea[]): void {
   t.cpu.charge(vmas.length * k.mm.costs.freeVmaTicks, k.mm.fns.remove_vma);
   for (const {mapping} of vmas) {
-    if (mapping?.unlinked && mapping.nrMaps === 0)
-      shmem_evict_inode(k, t, mapping);
+    if (mapping?.unlinked && mapping.nrMaps === 0) shmem_evict_inode(k, t, mapping);
   }
 }

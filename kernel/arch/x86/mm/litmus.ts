@@ -16,6 +16,8 @@ const START_TICKS = nsToTicks(2e6);
 /** By how much the walker's start is later than the end of the fork: where the two race, found by trying. */
 const OFFSET_TICKS = nsToTicks(80);
 const SPREAD_TICKS = nsToTicks(200);
+/** The walker computes from here on, so that the fork runs beside a busy thread for all of its time. */
+const AHEAD_TICKS = nsToTicks(5e3);
 /** An entry of the direct map that boot leaves empty. */
 const SLOT = 40;
 
@@ -46,7 +48,8 @@ export function litmusRound(design: string, seed: number, delayTicks: number): L
   const walker = function* (t: Task): Code {
     yield* until(kernel, t, START_TICKS / 2);
     yield* warmUp(kernel, t);
-    yield* until(kernel, t, START_TICKS + delayTicks);
+    yield* until(kernel, t, START_TICKS - AHEAD_TICKS);
+    yield* kernel.sched.userRun(t, AHEAD_TICKS + delayTicks);
     yield* kernel.pageTables.populateEntry(t, SLOT, 0);
     storeTick = kernel.machine.engine.now;
     const vpn = kernel.pageTables.entryStart(SLOT);
