@@ -8,7 +8,7 @@ import {startProcess} from '../init_task.ts';
 import type {Kernel} from '../kernel.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
-import {DEF_PRIORITY, ScanControl, shrink_node} from './vmscan.ts';
+import {DEF_PRIORITY, reclaim_throttle, ScanControl, shrink_node} from './vmscan.ts';
 
 const MAX_RECLAIM_RETRIES = 16;
 /** Thread ids that no trace has: below init's stand-in, going down by node. */
@@ -76,6 +76,8 @@ function* kswapd(k: Kernel, t: Task, node: number, thread: NodeThread): Code {
     }
     const freed = yield* balance_pgdat(k, t, node);
     thread.failures = freed > 0 ? 0 : thread.failures + 1;
+    // prepare_kswapd_sleep: it goes on until the node is balanced, or hopeless.
+    if (thread.failures < MAX_RECLAIM_RETRIES && !balanced(k, node)) continue;
     thread.running = false;
   }
 }
@@ -91,9 +93,11 @@ export function* balance_pgdat(k: Kernel, t: Task, node: number): Code<number> {
     sc.priority = priority;
     yield* shrink_node(k, t, node, sc);
     freed += sc.nrReclaimed;
+    // ZONE_RECLAIM_ACTIVE: what kswapd frees does not stay on its CPU's list.
+    zone.pcp.drain(t.cpu.id, zone.pcp.count[t.cpu.id]);
     // A pass that scanned enough for the goal may be repeated with the same effort.
     if (sc.nrScanned < goal || sc.nrReclaimed === 0) priority--;
-    if (sc.taken > 0 && sc.writeback === sc.taken) yield* k.sched.sleep(t, 1_000_000);
+    if (sc.taken > 0 && sc.writeback === sc.taken) yield* reclaim_throttle(k, t, 25);
     if (t.cpu.settle()) yield;
   }
   return freed;

@@ -1,6 +1,6 @@
 // mm/rmap.c, arch/x86/mm/tlb.c: try_to_unmap_flush: one flush for all entries that a reclaimer has
-// cleared since the last one (struct tlbflush_unmap_batch). It covers the CPUs of every mm noted, and
-// invalidates everything on them.
+// cleared since the last one (struct tlbflush_unmap_batch). It covers the CPUs of every mm noted,
+// and invalidates everything on them.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import {CpuMask} from '../../machine/cpumask.ts';

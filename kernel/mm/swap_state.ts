@@ -131,7 +131,7 @@ export class SwapState {
   }
 }
 
-/** folio_alloc_swap (add_to_swap): gives a locked, anonymous folio its slots. False: none are free. */
+/** folio_alloc_swap (add_to_swap): a locked anonymous folio gets its slots. False: none is free. */
 export function add_to_swap(k: Kernel, t: Task, head: number): boolean {
   const {pages, swap} = k.mm;
   const n = folio_nr_pages(pages, head);

@@ -1,7 +1,8 @@
 // mm/swapfile.c: swapon and swapoff, and what swap installs in kernel.mm.hooks.
 //
 // swapoff takes the area away from allocators, brings everything in (swapfile_unuse.ts) and frees
-// it. A signal makes it give up (EINTR), missing memory too (ENOMEM): then the area is in use again.
+// it. A signal makes it give up (EINTR), missing memory too (ENOMEM): then the area is in use
+// again.
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';

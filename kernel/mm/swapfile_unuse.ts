@@ -1,13 +1,13 @@
 // mm/swapfile.c: try_to_unuse, how swapoff brings an area's pages in (kernel.md E.2).
 //
-// Since 5.1: every mm of mmlist is walked once under mmap_lock; each entry of the area that is found
-// comes in with readahead and becomes present. Then folios that are only in the swap cache leave it;
-// all again until the area is empty.
-// To 5.0: slot by slot in the order of the area. The page is read, then all mms of mmlist are
-// searched, each from its first PTE to the first hit, beginning with the mm of the last hit, until
-// nobody refers to the slot. That is slots times PTEs.
-// Entries become present and old: SWAP -1 then ANON +1, no notification, no flush. An exclusive entry
-// gives an exclusive page, read-only as vm_page_prot says. Shared memory is never swapped out here.
+// Since 5.1: every mm of mmlist is walked once under mmap_lock; each entry of the area that is
+// found comes in with readahead and becomes present. Then folios that are only in the swap cache
+// leave it; all again until the area is empty. To 5.0: slot by slot in the order of the area. The
+// page is read, then all mms of mmlist are searched, each from its first PTE to the first hit,
+// beginning with the mm of the last hit, until nobody refers to the slot. That is slots times PTEs.
+// Entries become present and old: SWAP -1 then ANON +1, no notification, no flush. An exclusive
+// entry gives an exclusive page, read-only as vm_page_prot says. Shared memory is never swapped out
+// here.
 
 import type {Code} from '../../machine/engine.ts';
 import {setPte} from '../arch/x86/mm/pgtable.ts';
@@ -158,8 +158,8 @@ function* unuseSlot(
 }
 
 /**
- * unuse_mm under mmap_lock for read: every entry of the area (`only` 0), or the first PTE that holds
- * entry `only`. Returns the PTEs made present, or -ENOMEM.
+ * unuse_mm under mmap_lock for read: every entry of the area (`only` 0), or the first PTE that
+ * holds entry `only`. Returns the PTEs made present, or -ENOMEM.
  */
 function* unuse_mm(k: Kernel, t: Task, user: UserMm, area: SwapArea, only: number): Code<number> {
   const {swap} = k.mm;

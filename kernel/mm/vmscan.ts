@@ -1,11 +1,11 @@
 // mm/vmscan.c: reclaim with the classic pair of LRU lists (6.18 with lru_gen off; kernel.md E.3).
 //
-// One pass over a node or a cgroup's lists (shrink_lruvec) scans size >> priority pages of each kind
-// in rounds of 32, anonymous against file memory by what reclaiming each has cost; priority goes
-// from 12 to 0 until enough is freed. Callers: an allocation below the min watermark
-// (try_to_free_pages), a charge over a cgroup's limit (try_to_free_mem_cgroup_pages), kswapd.
-// Not modelled: shrink_slab, MGLRU, demotion, proportional stopping (a round that reaches its goal
-// ends there).
+// One pass over a node or a cgroup's lists (shrink_lruvec) scans size >> priority pages of each
+// kind in rounds of 32, anonymous against file memory by what reclaiming each has cost; priority
+// goes from 12 to 0 until enough is freed. Callers: an allocation below the min watermark
+// (try_to_free_pages), a charge over a cgroup's limit (try_to_free_mem_cgroup_pages), kswapd. Not
+// modelled: shrink_slab, MGLRU, demotion, proportional stopping (a round that reaches its goal ends
+// there).
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -18,6 +18,7 @@ import {
   LRU_INACTIVE_FILE,
   type Lruvec,
 } from './lru.ts';
+import {drain_all_pages} from './page_alloc.ts';
 import {shrink_active_list, shrink_inactive_list} from './vmscan_lists.ts';
 
 export const SWAP_CLUSTER_MAX = 32;
@@ -165,7 +166,7 @@ function* do_try_to_free_pages(
 }
 
 /** reclaim_throttle: until a write is over, at most so many jiffies (HZ/10 for writeback). */
-function* reclaim_throttle(k: Kernel, t: Task, jiffies: number): Code {
+export function* reclaim_throttle(k: Kernel, t: Task, jiffies: number): Code {
   const {swap} = k.mm;
   if (t.cpu.settle()) yield;
   if (swap.writebacks === 0) return;
@@ -178,7 +179,10 @@ function* reclaim_throttle(k: Kernel, t: Task, jiffies: number): Code {
 /** try_to_free_pages: direct reclaim for an allocation on `node`. False: nothing could be freed. */
 export function* try_to_free_pages(k: Kernel, t: Task, node: number): Code<boolean> {
   const sc = new ScanControl('direct', SWAP_CLUSTER_MAX, 0);
-  const freed = yield* do_try_to_free_pages(k, t, k.mm.zones[node].fallback, sc);
+  const zone = k.mm.zones[node];
+  const freed = yield* do_try_to_free_pages(k, t, zone.fallback, sc);
+  // __alloc_pages_direct_reclaim: what was freed may sit on the CPUs' lists.
+  if (freed > 0 && zone.free < zone.watermarks.min) drain_all_pages(k);
   return freed > 0;
 }
 
@@ -197,7 +201,7 @@ export function* try_to_free_mem_cgroup_pages(
   return freed;
 }
 
-/** try_charge_memcg's slow path: reclaims until `n` pages fit. False: out of memory in the cgroup. */
+/** try_charge_memcg's slow path: reclaims until n pages fit. False: the cgroup is out of memory. */
 export function* memcg_reclaim(k: Kernel, t: Task, memcg: number, n: number): Code<boolean> {
   const group = k.mm.swap.memcgs.of(memcg);
   for (let retries = MAX_RECLAIM_RETRIES; retries > 0; retries--) {

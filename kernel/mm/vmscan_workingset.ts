@@ -1,7 +1,7 @@
 // mm/workingset.c: how long a page had been gone when it came back. Reclaim leaves the clock of its
-// LRU (nonresident_age: evictions and activations) in the page's place; when the page returns before
-// as many others were reclaimed as the workingset is large, it was thrown out too early and goes to
-// the active list. The clock counts per node and cgroup, folded to 28 bits.
+// LRU (nonresident_age: evictions and activations) in the page's place; when the page returns
+// before as many others were reclaimed as the workingset is large, it was thrown out too early and
+// goes to the active list. The clock counts per node and cgroup, folded to 28 bits.
 
 import type {Kernel} from '../kernel.ts';
 import {

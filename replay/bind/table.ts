@@ -3,6 +3,7 @@
 import {KIND_LIMIT} from '../../formats/kinds.ts';
 import type {Binding, QuickBinding} from './binding.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
+import {SWAP_BINDINGS} from './swap.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
 import {TASK_BINDINGS} from './tasks.ts';
 import {QUICK_USER_MEMORY_BINDINGS, USER_MEMORY_BINDINGS} from './user_memory.ts';
@@ -17,6 +18,7 @@ function byKind<T>(...groups: readonly (readonly (readonly [number, T])[])[]): (
 export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   TASK_BINDINGS,
   KERNEL_MEMORY_BINDINGS,
+  SWAP_BINDINGS,
   SYNTHETIC_BINDINGS,
   USER_MEMORY_BINDINGS,
 );
