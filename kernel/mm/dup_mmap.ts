@@ -22,6 +22,7 @@ import {
   type UserMm,
 } from './user_mm.ts';
 import type {VmArea} from './vma.ts';
+import {VM_WIPEONFORK} from './vma_flags.ts';
 import {vma_start_write} from './vma_lock.ts';
 import {copyVma, linkCopy} from './vma_ops.ts';
 
@@ -86,5 +87,6 @@ function* dupOne(k: Kernel, t: Task, from: UserMm, to: UserMm, vma: VmArea): Cod
   }
   linkCopy(copy, vma);
   if (fileLock !== null && !fileLock.writeRelease(t)) yield* fileLock.writeReleaseSlow(t);
+  if ((copy.flags & VM_WIPEONFORK) !== 0) return 0;
   return yield* copy_page_range(k, t, to.mm, from.mm, copy, vma);
 }

@@ -81,7 +81,9 @@ test('three generations of mprotect on large, mostly empty mappings', () => {
       rows.push(`${left}${String(covered).padStart(15)}`);
     }
   }
-  const golden = new URL('./mprotect_generations.golden.txt', import.meta.url);
+  // Compiled tests run from dist/, the golden file lies in the source tree.
+  const here = import.meta.url.replace('/dist/kernel/', '/kernel/');
+  const golden = new URL('./mprotect_generations.golden.txt', here);
   assert.equal(`${rows.join('\n')}\n`, readFileSync(golden, 'utf8'));
 });
 
