@@ -6,7 +6,7 @@ import {PTE_HUGE, PTE_WRITE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_mapcount} from './folio_counts.ts';
-import {type HugeMemory, install_huge_memory} from './huge_memory.ts';
+import type {HugeMemory} from './huge_memory.ts';
 import {deferred_split_scan} from './huge_memory_split.ts';
 import {hpage_collapse_scan_pmd, madvise_collapse, SCAN_PMD_MAPPED} from './khugepaged_collapse.ts';
 import {zap_page_range_single} from './memory_zap.ts';
@@ -31,7 +31,7 @@ type Program = (huge: HugeMemory, t: Task, log: ProbeLog, vma: VmArea) => Code<u
 /** A process with `areas` aligned 2 MB of MADV_HUGEPAGE memory at BASE. */
 function run(areas: number, program: Program, version = '6.18'): Kernel {
   return runProcess(function* (k, t, log) {
-    const huge = install_huge_memory(k);
+    const huge = k.mm.huge!;
     const vma = mapAnon(k, t.mm!, BASE, areas * 512);
     vma.flags |= VM_HUGEPAGE;
     log.take();

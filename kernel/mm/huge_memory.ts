@@ -21,6 +21,7 @@ import {__split_huge_pmd, split_folio} from './huge_memory_split.ts';
 import {Khugepaged, khugepaged_enter_vma, khugepaged_exit, khugepaged_fork} from './khugepaged.ts';
 import {madvise_collapse} from './khugepaged_collapse.ts';
 import {pageWorkTicks} from './memory_pte.ts';
+import type {Mm} from './mm_state.ts';
 import {alloc_folio, folio_put, free_pages} from './page_alloc.ts';
 import {PG_table} from './page_flags.ts';
 import {MMF_DISABLE_THP, MMF_HUGE_ZERO_FOLIO, type UserMm} from './user_mm.ts';
@@ -80,10 +81,9 @@ export class HugeMemory {
   hugeZeroUsers = 0;
   private readonly frames: number[] = [];
 
-  constructor(
-    readonly k: Kernel,
-    public settings: ThpSettings,
-  ) {
+  settings: ThpSettings = THP_DEFAULTS;
+
+  constructor(readonly k: Kernel) {
     this.khugepaged = new Khugepaged(this);
     this.fnFault = k.fn('do_huge_pmd_anonymous_page');
     this.fnSplit = k.fn('__split_huge_pmd');
@@ -178,17 +178,18 @@ export function suitable(vma: VmArea, vpn: number, pages: number): boolean {
   return first >= vma.start && first + pages <= vma.end;
 }
 
-/** Makes THP part of a kernel: installs its hooks. Once per kernel; khugepaged is started apart. */
-export function install_huge_memory(k: Kernel, settings: ThpSettings = THP_DEFAULTS): HugeMemory {
-  const huge = new HugeMemory(k, settings);
-  const {hooks} = k.mm;
+/** Makes THP part of a kernel: installs its hooks. khugepaged is started apart. */
+export function install_huge_memory(k: Kernel, mm: Mm): HugeMemory {
+  const huge = new HugeMemory(k);
+  const {hooks} = mm;
   hooks.wantsHugePmd = (vma, vpn) => {
     if (vma_is_anonymous(vma)) return suitable(vma, vpn, HPAGE_PMD_NR) && huge.allowed(vma);
     return vma.ops === 'dax' && suitable(vma, vpn, HPAGE_PMD_NR);
   };
-  if (settings.anonOrder > 0) {
-    hooks.anonOrder = (vma) => (huge.allowed(vma) ? settings.anonOrder : 0);
-  }
+  hooks.anonOrder = (vma) => {
+    const {anonOrder} = huge.settings;
+    return anonOrder > 0 && huge.allowed(vma) ? anonOrder : 0;
+  };
   hooks.create_huge_pmd = (t, f) => create_huge_pmd(huge, t, f);
   hooks.wp_huge_pmd = (t, f) => wp_huge_pmd(huge, t, f);
   hooks.do_huge_pmd_numa_page = (t, f) => do_huge_pmd_numa_page(huge, t, f);

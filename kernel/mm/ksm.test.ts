@@ -5,8 +5,7 @@ import type {Code} from '../../machine/engine.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {install_huge_memory} from './huge_memory.ts';
-import {install_ksm, type Ksm, ksm_do_scan} from './ksm.ts';
+import {type Ksm, ksm_do_scan} from './ksm.ts';
 import {
   access,
   duplicate,
@@ -27,7 +26,7 @@ type Program = (ksm: Ksm, t: Task, log: ProbeLog, vma: VmArea) => Code<unknown>;
 /** A process with `contents.length` written pages of these contents in mergeable memory. */
 function run(contents: readonly number[], program: Program, version = '6.18'): Kernel {
   return runProcess(function* (k, t, log) {
-    const ksm = install_ksm(k);
+    const ksm = k.mm.ksm!;
     const vma = mapAnon(k, t.mm!, BASE, Math.max(contents.length, 1));
     vma.flags |= VM_MERGEABLE;
     yield* k.mm.hooks.ksm_madvise!(t, vma, vma.start, vma.end, true);
@@ -196,8 +195,8 @@ test('before 6.11 the stable tree comes before the checksum: one scan is enough 
 
 test('a huge page is split for merging', () => {
   runProcess(function* (k, t) {
-    const huge = install_huge_memory(k);
-    const ksm = install_ksm(k);
+    const huge = k.mm.huge!;
+    const ksm = k.mm.ksm!;
     const vma = mapAnon(k, t.mm!, BASE, 512);
     vma.flags |= VM_MERGEABLE | VM_HUGEPAGE;
     yield* k.mm.hooks.ksm_madvise!(t, vma, vma.start, vma.end, true);

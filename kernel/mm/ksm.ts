@@ -26,7 +26,8 @@ import {
   unmerge_ksm_pages,
 } from './ksm_merge.ts';
 import {KsmTrees, RmapItem, type StableNode} from './ksm_tree.ts';
-import {compound_head, folio_test_ksm, MAPPING_KSM, setMappingOwner} from './page.ts';
+import type {Mm} from './mm_state.ts';
+import {compound_head, folio_test_ksm, MAPPING_KSM, type Pages, setMappingOwner} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {MMF_VM_MERGEABLE, type UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
@@ -91,8 +92,11 @@ export class Ksm {
   scanning = false;
   private idle = false;
 
-  constructor(readonly k: Kernel) {
-    this.trees = new KsmTrees(k.mm.pages);
+  constructor(
+    readonly k: Kernel,
+    pages: Pages,
+  ) {
+    this.trees = new KsmTrees(pages);
     this.mutex = new Mutex(k, 'ksm_thread_mutex');
     this.costs = scaledCosts(COSTS_KSM, k.machine.topology.kernelWork);
     this.fn = k.fn('ksm_scan_thread');
@@ -121,13 +125,13 @@ export class Ksm {
   }
 }
 
-/** Makes KSM part of a kernel: installs its hooks. Once per kernel; ksmd is started apart. */
-export function install_ksm(k: Kernel): Ksm {
-  const ksm = new Ksm(k);
-  const {hooks} = k.mm;
+/** Makes KSM part of a kernel: installs its hooks. ksmd is started apart. */
+export function install_ksm(k: Kernel, mm: Mm): Ksm {
+  const ksm = new Ksm(k, mm.pages);
+  const {hooks} = mm;
   hooks.ksm_madvise = (t, vma, start, end, on) => ksm_madvise(ksm, t, vma, start, end, on);
   hooks.ksm_fork = (_t, child, parent) => {
-    if (parent.user?.ksmSlot !== null) ksm_enter(ksm, k.mm.userOf(child));
+    if ((parent.user?.ksmSlot ?? null) !== null) ksm_enter(ksm, mm.userOf(child));
   };
   hooks.ksm_exit = (t, mm) => ksm_exit(ksm, t, mm);
   hooks.ksm_zap = (user) => {

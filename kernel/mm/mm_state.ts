@@ -19,6 +19,8 @@ import {COSTS_MM, type CostsMm} from './costs_mm.ts';
 import {type MmFns, mmFns} from './fault_fns.ts';
 import {ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
+import {type HugeMemory, install_huge_memory} from './huge_memory.ts';
+import {install_ksm, type Ksm} from './ksm.ts';
 import {LeafLocks} from './leaf_lock.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
 import {type MmHooks, noHooks} from './mm_hooks.ts';
@@ -75,6 +77,9 @@ export class Mm implements RmapTrees {
   /** Per-VMA locks exist (6.4+). */
   readonly hasVmaLocks: boolean;
   readonly cowRule: CowRule;
+  /** Transparent huge pages (2.6.38+) and KSM (2.6.32+); their daemons are started apart. */
+  readonly huge: HugeMemory | null;
+  readonly ksm: Ksm | null;
   /** filemap_map_pages exists (3.15+). */
   readonly faultAround: boolean;
   /** FAULT_ class of the last handle_mm_fault. */
@@ -117,6 +122,8 @@ export class Mm implements RmapTrees {
     const {paging} = facts.design;
     this.swap = new SwapState(kernel);
     install_reclaim(kernel, this);
+    this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
+    this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
   }
 
