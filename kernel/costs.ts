@@ -91,10 +91,6 @@ export const COSTS = {
   /** Sending a fatal signal to one thread under siglock. */
   zapThreadTicks: ns(90),
 
-  // --- user half of an mm, until it is modelled
-  /** mmap, munmap, mprotect, brk and their like on a small range: VMA and page-table work. Assumption. */
-  mmSyscallTicks: ns(900),
-
   // --- walks
   /** One step of for_each_process when the lines are here. */
   walkStepTicks: ns(2),
