@@ -10,7 +10,12 @@ const name = process.argv[2] ?? '';
 const task = await benchNamed(name);
 if (task === undefined) throw new Error(`no benchmark ${name}`);
 const {perCall} = task;
-const bench = new Bench({time: MEASURE_MS, warmupTime: WARMUP_MS, iterations: 3, warmupIterations: 1});
+const bench = new Bench({
+  time: MEASURE_MS,
+  warmupTime: WARMUP_MS,
+  iterations: 3,
+  warmupIterations: 1,
+});
 bench.add(name, () => task.fn());
 await bench.run();
 const result = bench.tasks[0].result;

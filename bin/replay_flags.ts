@@ -18,6 +18,7 @@ export interface ReplayFlags {
   order: ReplayOptions['order'];
   time: string;
   copies: number;
+  until?: number;
   placement: ReplayOptions['placement'];
   ipi: ReplayOptions['ipi'];
   maxEvents: number;
@@ -50,9 +51,17 @@ export function addReplayFlags(command: Command, machine: string): Command {
     .option('--kernel <version>', 'kernel version that picks the design', '4.1')
     .option('--design <axis=choice>', 'override one axis (repeatable)', collect, [])
     .option('--seed <n>', 'seed of everything random', wholeNumber(0), d.seed)
-    .addOption(new Option('--order <order>', 'order of operations').choices(ORDERS).default(d.order))
+    .addOption(
+      new Option('--order <order>', 'order of operations').choices(ORDERS).default(d.order),
+    )
     .option('--time <mode>', 'asap, timed, scaled=X or think', d.time)
-    .option('--copies <n>', 'instances of the recorded process tree', wholeNumber(1, 4096), d.copies)
+    .option(
+      '--copies <n>',
+      'instances of the recorded process tree',
+      wholeNumber(1, 4096),
+      d.copies,
+    )
+    .option('--until <ms>', 'replay only this much of the recording', wholeNumber(1))
     .addOption(
       new Option('--placement <how>', 'where tasks start').choices(PLACEMENTS).default(d.placement),
     )
@@ -70,6 +79,7 @@ export function replayOptions(flags: ReplayFlags): ReplayOptions {
     order: flags.order,
     ...parseTimeMode(flags.time),
     copies: flags.copies,
+    untilNs: flags.until === undefined ? Infinity : flags.until * 1e6,
     placement: flags.placement,
     ipi: flags.ipi,
     maxEvents: flags.maxEvents,

@@ -26,6 +26,8 @@ export const GOALS: Readonly<Record<string, {floor: number; target: number}>> = 
   'engine: engine: 1,000 processes, one FIFO resource': {floor: 2.5e6, target: 4.5e6},
   'locking: uncontended lock + unlock': {floor: 50e6, target: 100e6},
   'decode: trace decode, streaming': {floor: 4e6, target: 15e6},
+  'mm: page-table touch, sequential': {floor: 1e9 / 6, target: 1e9 / 4},
+  'mm: page-table touch, random': {floor: 1e9 / 60, target: 1e9 / 45},
   'replay: fork storm': {floor: 0.5e6, target: 1e6},
 };
 

@@ -34,6 +34,8 @@ export interface ReplayOptions {
   /** Divisor of recorded times for `scaled`: 2 is twice as fast. */
   readonly scale: number;
   readonly copies: number;
+  /** Only what the recording holds up to this long after its first event, ns. */
+  readonly untilNs: number;
   readonly placement: Placement;
   readonly ipi: 'event' | 'closed';
   /** Bounds of the run; hitting one is an error that names its flag. */
@@ -50,6 +52,7 @@ export const DEFAULT_OPTIONS: ReplayOptions = {
   time: 'think',
   scale: 1,
   copies: 1,
+  untilNs: Infinity,
   placement: 'scatter',
   ipi: 'closed',
   maxEvents: 2e9,

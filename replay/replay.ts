@@ -22,15 +22,14 @@ export interface ReplayRequest {
   readonly options?: Partial<ReplayOptions>;
 }
 
-const compiledTraces = new WeakMap<LoadedTrace, CompiledTrace>();
+const compiledTraces = new WeakMap<LoadedTrace, {untilNs: number; compiled: CompiledTrace}>();
 
 /** The compiled form of a trace; made once, replayed many times. */
-function compiledOf(trace: LoadedTrace): CompiledTrace {
-  let compiled = compiledTraces.get(trace);
-  if (compiled === undefined) {
-    compiled = compileTrace(trace);
-    compiledTraces.set(trace, compiled);
-  }
+function compiledOf(trace: LoadedTrace, untilNs: number): CompiledTrace {
+  const known = compiledTraces.get(trace);
+  if (known !== undefined && known.untilNs === untilNs) return known.compiled;
+  const compiled = compileTrace(trace, untilNs);
+  compiledTraces.set(trace, {untilNs, compiled});
   return compiled;
 }
 
@@ -43,7 +42,7 @@ export function replayTrace(trace: LoadedTrace, request: ReplayRequest): RunRepo
   const topology = loadMachine(request.machine, request.costsNs);
   const facts = kernelFacts(request.kernel, request.design);
   const began = process.hrtime.bigint();
-  const run = new ReplayRun(compiledOf(trace), topology, facts, options);
+  const run = new ReplayRun(compiledOf(trace, options.untilNs), topology, facts, options);
   run.execute();
   const wallS = Number(process.hrtime.bigint() - began) / 1e9;
   return reportOf(run, wallS);

@@ -98,9 +98,11 @@ export function timeOrder(events: EventColumns): Int32Array | null {
   return order.sort((a, b) => events.timeNs[a] - events.timeNs[b] || a - b);
 }
 
-/** Splits a trace into tracks. Cost: one pass over the events. */
-export function compileTrace(trace: LoadedTrace): CompiledTrace {
-  return new Compiler(trace).compile();
+/**
+ * Splits a trace into tracks; `untilNs` cuts it that long after its first event. Cost: one pass over the events.
+ */
+export function compileTrace(trace: LoadedTrace, untilNs = Infinity): CompiledTrace {
+  return new Compiler(trace, untilNs).compile();
 }
 
 class Compiler {
@@ -125,7 +127,10 @@ class Compiler {
   private recordedCpus = 1;
   private firstNs = 0;
 
-  constructor(private readonly trace: LoadedTrace) {
+  constructor(
+    private readonly trace: LoadedTrace,
+    private readonly untilNs: number,
+  ) {
     this.events = trace.events;
     this.generated = trace.header.source === 'generated';
     let ops = 0;
@@ -149,6 +154,7 @@ class Compiler {
     for (let n = 0; n < events.count; n++) {
       const i = order === null ? n : order[n];
       if (n === 0) this.firstNs = events.timeNs[i];
+      if (events.timeNs[i] - this.firstNs > this.untilNs) break;
       lastNs = events.timeNs[i];
       if (events.cpu[i] + 1 > this.recordedCpus) this.recordedCpus = events.cpu[i] + 1;
       if (events.kind[i] < FIRST_ANSWER) this.operation(i);

@@ -33,7 +33,10 @@ export function benchVerb(program: Command, invocation: Invocation): void {
     .action(async (flags: {only: string; check: boolean; json: boolean}) => {
       const names = (await benchNames()).filter((name) => name.includes(flags.only));
       if (names.length === 0) {
-        throw new UserError(`no benchmark contains "${flags.only}"; run without --only to see all`, EXIT.usage);
+        throw new UserError(
+          `no benchmark contains "${flags.only}"; run without --only to see all`,
+          EXIT.usage,
+        );
       }
       const progress = new Progress(invocation.err);
       const results = names.map((name) => {
@@ -41,7 +44,9 @@ export function benchVerb(program: Command, invocation: Invocation): void {
         return runChild(name);
       });
       progress.clear();
-      const missed = results.filter((result) => result.ops_per_s < (GOALS[result.name]?.floor ?? 0));
+      const missed = results.filter(
+        (result) => result.ops_per_s < (GOALS[result.name]?.floor ?? 0),
+      );
       if (flags.check && missed.length > 0) invocation.exitCode = EXIT.failed;
       invocation.out.write(flags.json ? json(results) : draw(results));
     });

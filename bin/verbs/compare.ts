@@ -10,7 +10,13 @@ import {saveRuns} from '../../results/store.ts';
 import type {RunReport} from '../../results/run.ts';
 import type {Invocation} from '../main.ts';
 import {Progress} from '../progress.ts';
-import {addReplayFlags, collect, replayOptions, type ReplayFlags, wholeNumber} from '../replay_flags.ts';
+import {
+  addReplayFlags,
+  collect,
+  replayOptions,
+  type ReplayFlags,
+  wholeNumber,
+} from '../replay_flags.ts';
 
 export interface CompareFlags extends ReplayFlags {
   a: string[];
@@ -30,7 +36,11 @@ export function compareVerb(program: Command, invocation: Invocation): void {
     .requiredOption('--b <axis=choice>', 'a design to compare (repeatable)', collect, [])
     .option('--seeds <n>', 'seeds per design', wholeNumber(1, 1000), 12);
   addReplayFlags(command, 'icelake-2s-64t')
-    .option('--format <name>', 'table, mmtests, lkp, benchstat, will-it-scale, csv, markdown, json', 'table')
+    .option(
+      '--format <name>',
+      'table, mmtests, lkp, benchstat, will-it-scale, csv, markdown, json',
+      'table',
+    )
     .option('--all', 'also rows that are equal everywhere', false)
     .option('--save <file>', 'keep every run as JSON lines')
     .option('--json', 'same as --format json', false)
@@ -40,7 +50,11 @@ export function compareVerb(program: Command, invocation: Invocation): void {
 }
 
 /** Runs every design under every seed and draws the comparison. */
-export function compareDesigns(trace: LoadedTrace, flags: CompareFlags, invocation: Invocation): string {
+export function compareDesigns(
+  trace: LoadedTrace,
+  flags: CompareFlags,
+  invocation: Invocation,
+): string {
   const draw = formatNamed(flags.json ? 'json' : flags.format);
   const progress = new Progress(invocation.err);
   const designs = [...flags.a, ...flags.b];
@@ -60,7 +74,11 @@ export function compareDesigns(trace: LoadedTrace, flags: CompareFlags, invocati
     return {label: design, runs};
   });
   progress.clear();
-  if (flags.save !== undefined) saveRuns(flags.save, inputs.flatMap((input) => input.runs));
+  if (flags.save !== undefined)
+    saveRuns(
+      flags.save,
+      inputs.flatMap((input) => input.runs),
+    );
   const color = colourWanted(process.env, invocation.out.isTerminal);
   return draw(compareRuns(inputs), {color, all: flags.all});
 }

@@ -53,7 +53,11 @@ function draw(trace: LoadedTrace): string {
     `workload  ${header.workload.name} ${workload.join(' ')}`,
     `events    ${info['events']} over ${(Number(info['duration_ns']) / 1e9).toFixed(6)} s, ${info['tasks']} tasks, ${info['lost']} lost`,
   ];
-  const table = new Table({head: ['stream', 'event', 'count'], style: {head: [], border: []}, colAligns: ['left', 'left', 'right']});
+  const table = new Table({
+    head: ['stream', 'event', 'count'],
+    style: {head: [], border: []},
+    colAligns: ['left', 'left', 'right'],
+  });
   for (const stream of ['operations', 'answers', 'unmodelled']) {
     const counts = Object.entries(info[stream] as Record<string, number>);
     counts.sort((a, b) => b[1] - a[1]);

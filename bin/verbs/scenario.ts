@@ -20,7 +20,9 @@ interface RunFlags {
 }
 
 export function scenarioVerb(program: Command, invocation: Invocation): void {
-  const scenario = program.command('scenario').description('bugs and fixes of the mailing lists, reproduced');
+  const scenario = program
+    .command('scenario')
+    .description('bugs and fixes of the mailing lists, reproduced');
   scenario
     .command('list')
     .description('the scenarios and where they come from')
@@ -33,7 +35,9 @@ export function scenarioVerb(program: Command, invocation: Invocation): void {
     .option('--design <label>', 'only the design with this label')
     .option('--seed <n>', 'only this seed', wholeNumber(0))
     .option('--json', 'print JSON', false)
-    .action((name: string | undefined, flags: RunFlags) => run(chosen(name, flags.all), flags, invocation));
+    .action((name: string | undefined, flags: RunFlags) =>
+      run(chosen(name, flags.all), flags, invocation),
+    );
 }
 
 function chosen(name: string | undefined, all: boolean): Scenario[] {
@@ -51,9 +55,12 @@ function run(scenarios: readonly Scenario[], flags: RunFlags, invocation: Invoca
     ...(flags.design === undefined ? {} : {label: flags.design}),
     ...(flags.seed === undefined ? {} : {seed: flags.seed}),
   };
-  const results = scenarios.flatMap((one) => runScenario(one, filter, (text) => progress.show(text)));
+  const results = scenarios.flatMap((one) =>
+    runScenario(one, filter, (text) => progress.show(text)),
+  );
   progress.clear();
-  if (results.length === 0) throw new UserError('scenario run: no design has that label', EXIT.usage);
+  if (results.length === 0)
+    throw new UserError('scenario run: no design has that label', EXIT.usage);
   if (results.some((result) => !result.ok)) invocation.exitCode = EXIT.failed;
   invocation.out.write(
     flags.json ? `${JSON.stringify({schema: SCENARIO_SCHEMA, results}, null, 1)}\n` : draw(results),
@@ -69,7 +76,15 @@ function draw(results: readonly ScenarioResult[]): string {
     const [first] = group;
     const found = [...new Set(group.map((result) => result.found))].join('/');
     const ok = group.every((result) => result.ok) ? 'ok' : 'NOT OK';
-    table.push([first.scenario, first.label, first.kernel, first.expected, found, group.length, ok]);
+    table.push([
+      first.scenario,
+      first.label,
+      first.kernel,
+      first.expected,
+      found,
+      group.length,
+      ok,
+    ]);
   }
   const bad = results.filter((result) => !result.ok);
   const caught = results.filter((result) => result.ok && result.found === 'caught');
@@ -101,6 +116,9 @@ function listing(asJson: boolean): string {
   }));
   if (asJson) return `${JSON.stringify({schema: 'mmreplay.scenarios/1', scenarios}, null, 1)}\n`;
   return scenarios
-    .map((one) => `${one.name}: ${one.summary}\n  ${one.designs.map((d) => `${d.label} ${d.expected}`).join(', ')}\n`)
+    .map(
+      (one) =>
+        `${one.name}: ${one.summary}\n  ${one.designs.map((d) => `${d.label} ${d.expected}`).join(', ')}\n`,
+    )
     .join('');
 }

@@ -12,7 +12,13 @@ import {workloadByName} from '../../workloads/registry.ts';
 import {expandSweep} from '../../workloads/workload.ts';
 import type {Invocation} from '../main.ts';
 import {Progress} from '../progress.ts';
-import {addReplayFlags, collect, replayOptions, type ReplayFlags, wholeNumber} from '../replay_flags.ts';
+import {
+  addReplayFlags,
+  collect,
+  replayOptions,
+  type ReplayFlags,
+  wholeNumber,
+} from '../replay_flags.ts';
 import {workloadTrace} from '../workload_trace.ts';
 
 interface Flags extends ReplayFlags {
@@ -45,7 +51,9 @@ export function sweepVerb(program: Command, invocation: Invocation): void {
 
 /** The one parameter that has several values. */
 function variedParam(rows: readonly Params[]): string {
-  const names = Object.keys(rows[0]).filter((name) => rows.some((row) => row[name] !== rows[0][name]));
+  const names = Object.keys(rows[0]).filter((name) =>
+    rows.some((row) => row[name] !== rows[0][name]),
+  );
   if (names.length === 1) return names[0];
   throw new UserError(
     `sweep: ${names.length} parameters vary (${names.join(', ') || 'none'}); give several values to exactly one, like workers=1,2,4..144`,
@@ -53,13 +61,21 @@ function variedParam(rows: readonly Params[]): string {
   );
 }
 
-function runAll(name: string, rows: readonly Params[], x: string, flags: Flags, {err}: Invocation): SweepInput[] {
+function runAll(
+  name: string,
+  rows: readonly Params[],
+  x: string,
+  flags: Flags,
+  {err}: Invocation,
+): SweepInput[] {
   const workload = workloadByName(name);
   const progress = new Progress(err);
   const designs = flags.compare.length > 0 ? flags.compare : [''];
   const inputs: SweepInput[] = [];
   for (const row of rows) {
-    const traces = Array.from({length: flags.seeds}, (_, n) => workloadTrace(workload, row, flags.seed + n));
+    const traces = Array.from({length: flags.seeds}, (_, n) =>
+      workloadTrace(workload, row, flags.seed + n),
+    );
     for (const design of designs) {
       progress.show(`${x}=${row[x]} ${design}`);
       const overrides = design === '' ? flags.design : [...flags.design, ...design.split(',')];
