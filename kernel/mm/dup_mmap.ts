@@ -43,6 +43,8 @@ export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Co
   yield* mmap_write_lock(t, from, fn);
   yield* mmap_write_lock(t, to, fn, NESTED);
   inherit(from, to);
+  k.mm.hooks.ksm_fork?.(t, mm, oldmm);
+  k.mm.hooks.khugepaged_fork?.(t, mm, oldmm);
   let result = 0;
   for (let vma = from.space.tree.first; vma !== null && result === 0; vma = vma.next) {
     yield* vma_start_write(k, t, from, vma);

@@ -26,6 +26,9 @@ export function* exit_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
     yield* k.tlb.flush_tlb_mm(t, mm);
     return;
   }
+  const {ksm_exit, khugepaged_exit} = k.mm.hooks;
+  if (ksm_exit !== null) yield* ksm_exit(t, mm);
+  if (khugepaged_exit !== null) yield* khugepaged_exit(t, mm);
   yield* mmu_notifier_release(k, t, mm);
   yield* mmap_read_lock(t, user, fn);
   const vmas: VmArea[] = [];
