@@ -40,9 +40,9 @@ function wordsOf(command: string): string[] {
 
 /** A regular expression that the output must match. */
 function patternOf(expected: readonly string[]): RegExp {
-  const escape = (line: string): string => line.trimEnd().replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  const quoted = (line: string): string => line.trimEnd().replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const parts = expected.map((line) =>
-    line.trim() === '...' ? '(?:.*\\n)*?' : `${escape(line)} *\\n`,
+    line.trim() === '...' ? '(?:.*\\n)*?' : `${quoted(line)} *\\n`,
   );
   return new RegExp(`^${parts.join('')}$`);
 }

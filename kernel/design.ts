@@ -21,7 +21,14 @@ export const AXES = {
   notifier: ['G0', 'G1', 'G2', 'G2b', 'G3', 'G3b', 'G4', 'G5', 'G5b', 'G6', 'G7', 'G8'],
   mprotect: ['per-call', 'per-pud', 'per-p4d'],
   'kvm-mmu': ['shadow', 'tdp'],
-  odp: ['v1-clamp', 'take-all-locks', 'private-counters', 'active-ranges-pool', 'active-ranges-stack', 'interval'],
+  odp: [
+    'v1-clamp',
+    'take-all-locks',
+    'private-counters',
+    'active-ranges-pool',
+    'active-ranges-stack',
+    'interval',
+  ],
   tlb: ['ipi', 'broadcast'],
 } as const;
 
@@ -64,9 +71,27 @@ const ROWS: readonly Row[] = [
   ['4.13', {...OLD, notifier: 'G3', mprotect: 'per-pud'}, true, true, false],
   ['4.15', {...OLD, notifier: 'G3b', mprotect: 'per-pud'}, true, true, false],
   // 4.19 as PTT ran it, 4.19.88: the stable backport of 3f8fd02b1bf1 syncs in the allocation path (kernel/mm/vmalloc.ts).
-  ['4.19', {...OLD, notifier: 'G4', mprotect: 'per-pud', 'vmalloc-sync': 'alloc'}, true, true, false],
-  ['5.4', {...OLD, notifier: 'G5b', mprotect: 'per-pud', 'vmalloc-sync': 'purge'}, true, true, false],
-  ['5.5', {notifier: 'G6', mprotect: 'per-pud', 'kvm-mmu': 'shadow', 'vmalloc-sync': 'purge'}, true, true, false],
+  [
+    '4.19',
+    {...OLD, notifier: 'G4', mprotect: 'per-pud', 'vmalloc-sync': 'alloc'},
+    true,
+    true,
+    false,
+  ],
+  [
+    '5.4',
+    {...OLD, notifier: 'G5b', mprotect: 'per-pud', 'vmalloc-sync': 'purge'},
+    true,
+    true,
+    false,
+  ],
+  [
+    '5.5',
+    {notifier: 'G6', mprotect: 'per-pud', 'kvm-mmu': 'shadow', 'vmalloc-sync': 'purge'},
+    true,
+    true,
+    false,
+  ],
   ['6.6', {pgd: 'preallocated', notifier: 'G7', mprotect: 'per-pud'}, true, false, false],
   ['6.12', {pgd: 'preallocated'}, true, false, false],
   ['6.18', {pgd: 'preallocated'}, true, false, false],
@@ -89,7 +114,9 @@ export class DesignError extends Error {
 export function kernelFacts(version: string, overrides: readonly string[] = []): KernelFacts {
   const facts = KERNELS.get(version);
   if (facts === undefined) {
-    throw new DesignError(`kernel ${version}: unknown; choose one of ${[...KERNELS.keys()].join(', ')}`);
+    throw new DesignError(
+      `kernel ${version}: unknown; choose one of ${[...KERNELS.keys()].join(', ')}`,
+    );
   }
   const design: Record<string, string> = {...facts.design};
   for (const override of overrides) {

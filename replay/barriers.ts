@@ -20,7 +20,10 @@ export class Barriers {
 
   *wait(t: Task, id: number, parties: number): Code {
     let barrier = this.byId.get(id);
-    if (barrier === undefined) this.byId.set(id, (barrier = new Barrier(id)));
+    if (barrier === undefined) {
+      barrier = new Barrier(id);
+      this.byId.set(id, barrier);
+    }
     if (barrier.arrived.length + 1 >= parties) {
       barrier.generation++;
       for (const task of barrier.arrived.splice(0)) this.kernel.sched.wake(task);

@@ -81,7 +81,10 @@ export class CacheEvidence {
     chosen: Map<string, Map<number, number>>,
   ): void {
     let marks = chosen.get(file);
-    if (marks === undefined) chosen.set(file, (marks = new Map()));
+    if (marks === undefined) {
+      marks = new Map();
+      chosen.set(file, marks);
+    }
     const until = (page: number): number =>
       thereFrom.get(keyOf(file, page)) ?? Number.POSITIVE_INFINITY;
     const rank = (page: number): number => {

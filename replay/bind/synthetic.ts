@@ -23,7 +23,10 @@ const lockTables = new WeakMap<Kernel, Map<number, NamedLock>>();
 
 function namedLock(kernel: Kernel, id: number, lines: number): NamedLock {
   let table = lockTables.get(kernel);
-  if (table === undefined) lockTables.set(kernel, (table = new Map()));
+  if (table === undefined) {
+    table = new Map();
+    lockTables.set(kernel, table);
+  }
   let named = table.get(id);
   if (named === undefined) {
     named = {lock: kernel.locks.spinlock(`trace_lock_${id}`), data: []};
