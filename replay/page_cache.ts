@@ -28,9 +28,12 @@ export class CacheEvidence {
   private readonly windows: FaultWindow[] = [];
   /** First operation in which a page faulted on its own, by file and page. */
   private readonly alone: Map<string, number>;
+  /** Pages that were mapped when something was done with them. */
+  private readonly mapped: {readonly op: number; readonly file: string; readonly page: number}[];
 
   constructor(before: CacheEvidence | null = null) {
     this.alone = new Map(before?.alone);
+    this.mapped = [...(before?.mapped ?? [])];
   }
 
   /** A read fault of both kernels on a page of `file`. */
@@ -42,6 +45,11 @@ export class CacheEvidence {
   faultedAlone(op: number, file: string, page: number): void {
     const key = keyOf(file, page);
     this.alone.set(key, Math.min(op, this.alone.get(key) ?? op));
+  }
+
+  /** A fault found `page` mapped: the last window with it before operation `op` has mapped it. */
+  wasMapped(op: number, file: string, page: number): void {
+    this.mapped.push({op, file, page});
   }
 
   /** The marks that explain the windows best. */
@@ -71,7 +79,20 @@ export class CacheEvidence {
       if (absent === 0) for (const page of pages) note(keyOf(file, page), op);
     }
     for (const [key, op] of this.alone) note(key, op);
+    for (const {op, file, page} of this.mapped) {
+      const window = this.lastWindow(op, file, page);
+      if (window !== null) note(keyOf(file, page), window.op);
+    }
     return first;
+  }
+
+  private lastWindow(op: number, file: string, page: number): FaultWindow | null {
+    let last: FaultWindow | null = null;
+    for (const window of this.windows) {
+      if (window.op >= op) break;
+      if (window.file === file && window.pages.includes(page)) last = window;
+    }
+    return last;
   }
 
   private choose(

@@ -176,6 +176,11 @@ class Reader {
     const {events, compiled} = this;
     const track = compiled.opTrack[op];
     const task = this.taskOf(events.tid[i]);
+    if (events.kind[i] === KIND.map && task.faultOp >= 0 && task.callOp < 0) {
+      // The recorder's record of a stack that grew in this fault.
+      task.recordsInFault++;
+      return;
+    }
     this.endFault(task);
     if (task.track !== track) this.resetTask(task, track);
     task.op = op;

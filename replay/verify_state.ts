@@ -9,7 +9,7 @@ import {KIND, KIND_BY_CODE} from '../formats/kinds.ts';
 import type {Kernel} from '../kernel/kernel.ts';
 import type {MmProbe} from '../kernel/mm/probe.ts';
 import {MM_FILEPAGES} from '../kernel/mm/rss.ts';
-import {X86_PF_WRITE} from '../kernel/mm/vm_fault.ts';
+import {X86_PF_PROT, X86_PF_WRITE} from '../kernel/mm/vm_fault.ts';
 import type {MmStruct} from '../kernel/mm_types.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Cpu} from '../machine/cpu.ts';
@@ -122,7 +122,9 @@ export class StateGrader implements ReplayObserver, MmProbe {
     const vpn = vpnArg(events, i, 0);
     const user = t.mm?.user ?? null;
     this.op.present = user !== null && isMapped(this.kernel, user, vpn);
-    if ((argNumber(events, i, 1) & X86_PF_WRITE) === 0) this.windows.began(t, vpn);
+    const errorCode = argNumber(events, i, 1);
+    if ((errorCode & X86_PF_WRITE) === 0) this.windows.began(t, vpn);
+    else this.windows.wrote(t, vpn, op, (errorCode & X86_PF_PROT) !== 0, this.cache);
   }
 
   ended(t: Task, op: number, _ticks: number, outcome: Outcome): void {

@@ -54,6 +54,23 @@ export class WindowWatch {
     }
   }
 
+  /**
+   * A write to `vpn` begins, which found the page mapped in the recording or not. Where it is otherwise here, fault-around
+   * did something else before.
+   */
+  wrote(t: Task, vpn: number, op: number, recordedMapped: boolean, evidence: CacheEvidence): void {
+    const user = t.mm?.user ?? null;
+    const vma = user?.space.tree.lookup(vpn) ?? null;
+    if (user === null || vma === null || vma.mapping === null || vma.mapping.host !== 'file')
+      return;
+    const mapped = isMapped(this.kernel, user, vpn);
+    if (mapped === recordedMapped) return;
+    const file = this.nameOf(vma.mapping.id);
+    const page = vma.pgoff + vpn - vma.start;
+    if (mapped) evidence.faultedAlone(op, file, page);
+    else evidence.wasMapped(op, file, page);
+  }
+
   /** It is over. `recorded`: pages that the recorded kernel mapped; `faulted`: this one took a fault too. */
   ended(op: number, recorded: number, faulted: boolean, evidence: CacheEvidence): void {
     const {page, file} = this;

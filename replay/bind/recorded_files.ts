@@ -6,6 +6,9 @@ import type {AddressSpace} from '../../kernel/mm/address_space.ts';
 import {PG_readahead} from '../../kernel/mm/page_flags.ts';
 import type {CacheMarks} from '../page_cache.ts';
 
+/** Files of tmpfs without a disk behind them: System V shared memory, POSIX shared memory, memfd. */
+const SHMEM_NAMES = /^\/(SYSV[0-9a-f]{8}|dev\/shm\/|memfd:)/;
+
 /** Files by recorded name. */
 export class RecordedFiles {
   private readonly byName = new Map<string, AddressSpace>();
@@ -33,7 +36,8 @@ export class RecordedFiles {
   named(name: string, sizePages: number): AddressSpace {
     let mapping = this.byName.get(name);
     if (mapping === undefined) {
-      mapping = this.kernel.mm.files.create('file', sizePages);
+      const host = SHMEM_NAMES.test(name) ? 'shmem' : 'file';
+      mapping = this.kernel.mm.files.create(host, sizePages);
       this.byName.set(name, mapping);
       this.names.set(mapping.id, name);
       for (const page of this.marks.get(name)?.keys() ?? []) {
