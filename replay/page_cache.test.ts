@@ -1,44 +1,75 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {CacheEvidence, markCount, sameMarks, type CacheMarks} from './page_cache.ts';
+import {
+  CacheEvidence,
+  markCount,
+  sameMarks,
+  type CacheMarks,
+  type FaultWindow,
+} from './page_cache.ts';
 
 const EVER = Number.POSITIVE_INFINITY;
 
+/** The window of pages 0 to 15 of a long mapping. */
+function window(op: number, pages: number[], absent: number, first = 0): FaultWindow {
+  return {op, file: 'lib', pages, absent, first, end: first + 16, low: 0, high: 0x1000};
+}
+
 function marksOf(evidence: CacheEvidence): [number, number][] {
-  return [...(evidence.marks().get('lib') ?? [])].sort((a, b) => a[0] - b[0]);
+  return [...(evidence.marks().pages.get('lib') ?? [])].sort((a, b) => a[0] - b[0]);
 }
 
 test('a page is found where two short windows overlap', () => {
   const evidence = new CacheEvidence();
-  evidence.window({op: 1, file: 'lib', pages: [1, 2, 3, 4], absent: 1});
-  evidence.window({op: 2, file: 'lib', pages: [4, 5, 6], absent: 1});
+  evidence.window(window(1, [1, 2, 3, 4], 1));
+  evidence.window(window(2, [4, 5, 6], 1));
   assert.deepEqual(marksOf(evidence), [[4, EVER]]);
 });
 
 test('pages of a full window are there from then on, and may be missing before', () => {
   const evidence = new CacheEvidence();
-  evidence.window({op: 1, file: 'lib', pages: [1, 2], absent: 0});
-  evidence.window({op: 2, file: 'lib', pages: [1, 2, 3], absent: 1});
-  evidence.window({op: 7, file: 'lib', pages: [3, 4], absent: 0});
+  evidence.window(window(1, [1, 2], 0));
+  evidence.window(window(2, [1, 2, 3], 1));
+  evidence.window(window(7, [3, 4], 0));
   assert.deepEqual(marksOf(evidence), [[3, 7]]);
 });
 
 test('a page that faulted alone was the missing one', () => {
   const evidence = new CacheEvidence();
-  evidence.window({op: 1, file: 'lib', pages: [1, 2, 3, 4], absent: 1});
+  evidence.window(window(1, [1, 2, 3, 4], 1));
   evidence.faultedAlone(5, 'lib', 2);
   assert.deepEqual(marksOf(evidence), [[2, 5]]);
 });
 
 test('full windows need no marks', () => {
   const evidence = new CacheEvidence();
-  evidence.window({op: 1, file: 'lib', pages: [1, 2, 3, 4], absent: 0});
-  assert.equal(markCount(evidence.marks()), 0);
+  evidence.window(window(1, [1, 2, 3, 4], 0));
+  assert.equal(markCount(evidence.marks().pages), 0);
 });
 
 test('marks are compared by page and end', () => {
-  const a: CacheMarks = new Map([['lib', new Map([[3, 9]])]]);
-  assert.equal(sameMarks(a, new Map([['lib', new Map([[3, 9]])]])), true);
-  assert.equal(sameMarks(a, new Map([['lib', new Map([[3, 8]])]])), false);
-  assert.equal(sameMarks(a, new Map([['lib', new Map([[4, 9]])]])), false);
+  const mark = (page: number, until: number): CacheMarks => ({
+    pages: new Map([['lib', new Map([[page, until]])]]),
+    folios: new Map(),
+  });
+  assert.equal(sameMarks(mark(3, 9), mark(3, 9)), true);
+  assert.equal(sameMarks(mark(3, 9), mark(3, 8)), false);
+  assert.equal(sameMarks(mark(3, 9), mark(4, 9)), false);
+});
+
+test('more than a window full is explained by the smallest folio over its end', () => {
+  const evidence = new CacheEvidence();
+  evidence.window(window(1, [], -2, 0x566));
+  assert.deepEqual([...(evidence.marks().folios.get('lib') ?? [])], [[0x574, 2]]);
+  const start = new CacheEvidence();
+  start.window(window(1, [], -3, 0x563));
+  assert.deepEqual([...(start.marks().folios.get('lib') ?? [])], [[0x560, 2]]);
+});
+
+test('a page that was written without a read first was not mapped around', () => {
+  const evidence = new CacheEvidence();
+  evidence.window(window(1, [1, 2, 3], 1));
+  evidence.wasMapped(4, 'lib', 3);
+  evidence.faultedAlone(5, 'lib', 1);
+  assert.deepEqual(marksOf(evidence), [[1, 5]]);
 });

@@ -6,12 +6,22 @@
 // window that gave 15 pages instead of 16 holds one that could not. Which one is found by putting many windows together: pages of a
 // window that gave all it had were there from then on; a page that faulted on its own, although its neighbours had been mapped around it,
 // was not there before. A page that was there stays there.
+// A window that gave more than 16 pages touched a large folio that reaches out of it (6.18 maps folios whole): the smallest
+// naturally aligned one that explains the number is taken.
 //
 // The evidence is collected by a replay in which everything is cached, marks are derived from it, and the replay is repeated
 // with them, until nothing changes. Reports say how many pages were marked.
 
-/** By file: pages that fault-around passes over, each until the operation of that number, or a fault on the page itself. */
-export type CacheMarks = ReadonlyMap<string, ReadonlyMap<number, number>>;
+/** What is inferred of the page cache, by name of the file. */
+export interface CacheMarks {
+  /** Pages that fault-around passes over, each until the operation of that number, or a fault on the page itself. */
+  readonly pages: ReadonlyMap<string, ReadonlyMap<number, number>>;
+  /** Large folios: first page and order. */
+  readonly folios: ReadonlyMap<string, ReadonlyMap<number, number>>;
+}
+
+/** Nothing is known: every page is cached on its own. */
+export const NO_MARKS: CacheMarks = {pages: new Map(), folios: new Map()};
 
 /** One recorded read fault beside the simulated one. */
 export interface FaultWindow {
@@ -19,9 +29,16 @@ export interface FaultWindow {
   readonly file: string;
   /** Pages of the window, besides the faulting one, that were not mapped before it. */
   readonly pages: readonly number[];
-  /** How many of them the recorded kernel did not map. */
+  /** How many of them the recorded kernel did not map; negative when it mapped others besides. */
   readonly absent: number;
+  /** Pages of the file that the window spans, and that a large folio in it could reach: [first, end) within [low, high). */
+  readonly first: number;
+  readonly end: number;
+  readonly low: number;
+  readonly high: number;
 }
+
+const MAX_FOLIO_ORDER = 9;
 
 /** What one replay showed, and the pages that faulted on their own in those before it. */
 export class CacheEvidence {
@@ -31,14 +48,46 @@ export class CacheEvidence {
   /** Pages that were mapped when something was done with them. */
   private readonly mapped: {readonly op: number; readonly file: string; readonly page: number}[];
 
+  private readonly folios: Map<string, Map<number, number>>;
+
   constructor(before: CacheEvidence | null = null) {
     this.alone = new Map(before?.alone);
     this.mapped = [...(before?.mapped ?? [])];
+    this.folios = new Map(
+      [...(before?.folios ?? [])].map(([file, folios]) => [file, new Map(folios)]),
+    );
   }
 
   /** A read fault of both kernels on a page of `file`. */
   window(window: FaultWindow): void {
     if (window.absent >= 0) this.windows.push(window);
+    else this.findFolios(window);
+  }
+
+  /** The smallest folios over the ends of the window that hold as many pages outside as the kernel mapped besides. */
+  private findFolios(window: FaultWindow): void {
+    const {file, first, end, absent} = window;
+    for (let sum = 1; sum <= 2 * MAX_FOLIO_ORDER; sum++) {
+      for (
+        let order = Math.max(0, sum - MAX_FOLIO_ORDER);
+        order <= Math.min(sum, MAX_FOLIO_ORDER);
+        order++
+      ) {
+        const before = outside(window, first, sum - order);
+        const after = outside(window, end, order);
+        if (before < 0 || after < 0 || before + after !== -absent) continue;
+        if (before > 0) this.folio(file, first, sum - order);
+        if (after > 0) this.folio(file, end, order);
+        return;
+      }
+    }
+  }
+
+  private folio(file: string, border: number, order: number): void {
+    const size = 2 ** order;
+    const folios = this.folios.get(file) ?? new Map<number, number>();
+    folios.set((Math.ceil(border / size) - 1) * size, order);
+    this.folios.set(file, folios);
   }
 
   /** The recorded kernel faulted on `page`, which another fault could have mapped. */
@@ -66,7 +115,7 @@ export class CacheEvidence {
     }
     const chosen = new Map<string, Map<number, number>>();
     for (const window of short) this.choose(window, thereFrom, votes, chosen);
-    return chosen;
+    return {pages: chosen, folios: this.folios};
   }
 
   /** The first operation that shows a page to be there: a window that gave all it had, or a fault on the page. */
@@ -123,19 +172,38 @@ function keyOf(file: string, page: number): string {
   return `${page} ${file}`;
 }
 
-/** Number of pages marked. */
-export function markCount(marks: CacheMarks): number {
+/**
+ * Pages outside the window that a folio of this order over its border (its first page, or the one past its last) holds; 0
+ * for order 0, -1 when there cannot be such a folio.
+ */
+function outside({first, end, low, high}: FaultWindow, border: number, order: number): number {
+  if (order === 0) return 0;
+  const size = 2 ** order;
+  const start = (Math.ceil(border / size) - 1) * size;
+  const stop = start + size;
+  if (start >= border || stop <= border || start < low || stop > high) return -1;
+  if (border === first && stop > end) return -1;
+  if (border === end && start < first) return -1;
+  return border === end ? stop - border : border - start;
+}
+
+/** Number of pages, or folios, marked. */
+export function markCount(marks: CacheMarks['pages']): number {
   let count = 0;
   for (const pages of marks.values()) count += pages.size;
   return count;
 }
 
-/** True when both mark the same pages until the same operations. */
+/** True when both say the same. */
 export function sameMarks(a: CacheMarks, b: CacheMarks): boolean {
+  return sameNumbers(a.pages, b.pages) && sameNumbers(a.folios, b.folios);
+}
+
+function sameNumbers(a: CacheMarks['pages'], b: CacheMarks['pages']): boolean {
   if (markCount(a) !== markCount(b)) return false;
   for (const [file, pages] of a) {
     const other = b.get(file);
-    for (const [page, until] of pages) if (other?.get(page) !== until) return false;
+    for (const [page, value] of pages) if (other?.get(page) !== value) return false;
   }
   return true;
 }

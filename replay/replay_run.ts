@@ -15,7 +15,7 @@ import {RecordedFiles} from './bind/recorded_files.ts';
 import {dependenciesOf, type Dependencies} from './dependencies.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayOptions} from './options.ts';
-import type {CacheMarks} from './page_cache.ts';
+import {type CacheMarks, NO_MARKS} from './page_cache.ts';
 import {Placer} from './placement.ts';
 import {OpRecorder} from './recorder.ts';
 import {StartGate} from './start_gate.ts';
@@ -63,7 +63,7 @@ export class ReplayRun {
     topology: Topology,
     facts: KernelFacts,
     readonly options: ReplayOptions,
-    marks: CacheMarks = new Map(),
+    marks: CacheMarks = NO_MARKS,
   ) {
     const bounds = {
       maxEvents: options.maxEvents,

@@ -11,7 +11,7 @@ import {kernelFacts} from '../kernel/design.ts';
 import {loadMachine} from '../machine/machines.ts';
 import {VERIFY_SCHEMA, type CountPair, type VerifyReport} from '../results/verify.ts';
 import {DEFAULT_OPTIONS, type Order, type ReplayOptions, type TimeMode} from './options.ts';
-import {type CacheEvidence, markCount, sameMarks, type CacheMarks} from './page_cache.ts';
+import {type CacheEvidence, type CacheMarks, markCount, NO_MARKS, sameMarks} from './page_cache.ts';
 import {ReplayRun} from './replay_run.ts';
 import {reportOf} from './report.ts';
 import {compileTrace, type CompiledTrace} from './tracks.ts';
@@ -87,8 +87,9 @@ export function verifyTrace(
     faults: faultsPart(grader),
     rss: rssPart(grader, recorded),
     inferred: {
-      file_pages: markCount(marks),
-      files: [...marks.values()].filter((pages) => pages.size > 0).length,
+      file_pages: markCount(marks.pages),
+      files: [...marks.pages.values()].filter((pages) => pages.size > 0).length,
+      large_folios: markCount(marks.folios),
       replays,
     },
     durations: gradeDurations(
@@ -125,7 +126,7 @@ function gradeStates(
   options: VerifyOptions,
   time: TimeMode,
 ): GradedStates {
-  let marks: CacheMarks = new Map();
+  let marks = NO_MARKS;
   let best: GradedStates | null = null;
   let cache: CacheEvidence | null = null;
   for (let replays = 1; ; replays++) {

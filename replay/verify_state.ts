@@ -236,7 +236,11 @@ export class StateGrader implements ReplayObserver, MmProbe {
       const sample = this.recorded.samples[n];
       if (sample.life === fault.life && sample.member === MM_FILEPAGES) recorded += sample.change;
     }
-    this.windows.ended(op, recorded, this.op.faults > 0, this.cache);
+    const key = fault.life.index * 4 + MM_FILEPAGES;
+    const mm = this.mmOfLife[fault.life.index];
+    const now = (mm === undefined ? undefined : this.values.get(mm))?.[MM_FILEPAGES] ?? 0;
+    const simulated = now - (this.op.before.get(key) ?? now);
+    this.windows.ended(op, recorded, simulated, this.op.faults > 0, this.cache);
   }
 
   private extraFaults(op: number): void {

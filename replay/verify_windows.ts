@@ -28,6 +28,9 @@ export class WindowWatch {
   /** The window has more than the faulting page. */
   private wide = false;
   private readonly pages: number[] = [];
+  private readonly vpns: number[] = [];
+  private user: UserMm | null = null;
+  private span = {first: 0, end: 0, low: 0, high: 0};
 
   constructor(
     private readonly kernel: Kernel,
@@ -38,6 +41,7 @@ export class WindowWatch {
   began(t: Task, vpn: number): void {
     this.page = -1;
     this.pages.length = 0;
+    this.vpns.length = 0;
     const user = t.mm?.user ?? null;
     const vma = user?.space.tree.lookup(vpn) ?? null;
     if (user === null || vma === null || vma.mapping === null || vma.mapping.host !== 'file')
@@ -51,7 +55,16 @@ export class WindowWatch {
     for (let at = from; at < end; at++) {
       if (isMapped(this.kernel, user, at)) continue;
       this.pages.push(vma.pgoff + at - vma.start);
+      this.vpns.push(at);
     }
+    const page = (at: number): number => vma.pgoff + at - vma.start;
+    this.user = user;
+    this.span = {
+      first: page(from),
+      end: page(end),
+      low: page(Math.max(table, vma.start)),
+      high: page(Math.min(table + TABLE_PAGES, vma.end)),
+    };
   }
 
   /**
@@ -71,10 +84,16 @@ export class WindowWatch {
     else evidence.wasMapped(op, file, page);
   }
 
-  /** It is over. `recorded`: pages that the recorded kernel mapped; `faulted`: this one took a fault too. */
-  ended(op: number, recorded: number, faulted: boolean, evidence: CacheEvidence): void {
-    const {page, file} = this;
-    if (page < 0 || recorded < 0) return;
+  /** It is over. `recorded`, `simulated`: pages that each kernel mapped; `faulted`: this one took a fault too. */
+  ended(
+    op: number,
+    recorded: number,
+    simulated: number,
+    faulted: boolean,
+    evidence: CacheEvidence,
+  ): void {
+    const {page, file, user, span, kernel} = this;
+    if (page < 0 || recorded < 0 || user === null) return;
     if (!faulted) {
       if (recorded > 0) evidence.faultedAlone(op, file, page);
       return;
@@ -82,6 +101,7 @@ export class WindowWatch {
     // The faulting page is mapped in any case; a fault that mapped nothing else may be one that faulted alone.
     if (recorded === 1 && this.wide) evidence.faultedAlone(op, file, page);
     const pages = this.pages.filter((at) => at !== page);
-    evidence.window({op, file, pages, absent: pages.length + 1 - recorded});
+    const passed = this.vpns.filter((vpn) => !isMapped(kernel, user, vpn)).length;
+    evidence.window({op, file, pages, absent: simulated + passed - recorded, ...span});
   }
 }

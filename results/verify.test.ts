@@ -33,7 +33,7 @@ function report(): VerifyReport {
       records: {recorded: 2000, simulated: 1990, matched: 1985},
       before_trace: 95,
     },
-    inferred: {file_pages: 3, files: 2, replays: 2},
+    inferred: {file_pages: 3, files: 2, large_folios: 1, replays: 2},
     durations: {
       fork: {
         count: 50,

@@ -97,10 +97,14 @@ export interface VerifyReport {
     readonly records: CountPair & {readonly matched: number};
     readonly before_trace: number;
   };
-  /** Inputs that no recording states, taken from its answers: file pages that fault-around passed over; replays it took. */
+  /**
+   * Inputs that no recording states, taken from its answers: file pages that fault-around passed over, in how many files;
+   * large folios of files; replays it took.
+   */
   readonly inferred: {
     readonly file_pages: number;
     readonly files: number;
+    readonly large_folios: number;
     readonly replays: number;
   };
   readonly durations: Readonly<Record<string, DurationReport>>;

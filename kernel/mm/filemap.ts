@@ -11,7 +11,7 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
 import {folio_add_lru} from './folio_lru.ts';
-import {MAPPING_FILE, setMapping} from './page.ts';
+import {MAPPING_FILE, prep_compound_page, setMapping} from './page.ts';
 import {alloc_folio, alloc_folio_slow, folio_put} from './page_alloc.ts';
 import {PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
 
@@ -71,6 +71,23 @@ export class ReadaheadMarks {
   }
 }
 
+/** Large folios that files have in the page cache when the run begins, naturally aligned as all are. */
+export class LargeFolios {
+  private readonly byFile = new Map<number, Map<number, number>>();
+
+  /** The 2^order pages from `index` on, a multiple of 2^order, are one folio. */
+  mark(mapping: AddressSpace, index: number, order: number): void {
+    let folios = this.byFile.get(mapping.id);
+    if (folios === undefined) this.byFile.set(mapping.id, (folios = new Map()));
+    for (let page = index; page < index + 2 ** order; page++) folios.set(page, order);
+  }
+
+  /** Order of the folio that holds page `index`. */
+  orderOf(mapping: AddressSpace, index: number): number {
+    return this.byFile.get(mapping.id)?.get(index) ?? 0;
+  }
+}
+
 /**
  * pfn of the cached page at `index`, 0 when it is not in memory or past the end of the file. Plain
  * and free of cost.
@@ -90,15 +107,18 @@ function cachedBefore(k: Kernel, t: Task, mapping: AddressSpace, index: number):
   const {mm} = k;
   const {pages} = mm;
   const {fallback} = mm.zones[k.machine.topology.nodeOf[t.cpu.id]];
+  const order = mm.largeFolios.orderOf(mapping, index);
+  const first = index - (index % 2 ** order);
   for (const node of fallback) {
-    const pfn = mm.zones[node].buddy.alloc(0);
-    if (pfn === 0) continue;
-    pages.flags[pfn] = PG_uptodate | (mm.readahead.has(mapping, index) ? PG_readahead : 0);
-    pages.refcount.set(pfn, 1);
-    setMapping(pages, pfn, MAPPING_FILE, mapping.id, index);
-    mm.files.addPage(mapping, index, pfn);
-    mm.lruvecs.of(node, 0).addFolio(pfn);
-    return pfn;
+    const head = mm.zones[node].buddy.alloc(order);
+    if (head === 0) continue;
+    if (order > 0) prep_compound_page(pages, head, order);
+    pages.flags[head] |= PG_uptodate | (mm.readahead.has(mapping, index) ? PG_readahead : 0);
+    pages.refcount.set(head, 2 ** order);
+    setMapping(pages, head, MAPPING_FILE, mapping.id, first);
+    for (let n = 0; n < 2 ** order; n++) mm.files.addPage(mapping, first + n, head + n);
+    mm.lruvecs.of(node, 0).addFolio(head);
+    return head + index - first;
   }
   return 0;
 }

@@ -184,3 +184,23 @@ test('a pinned page is copied for the child, and unshared when it is pinned afte
     assert.equal(k.mm.anon.used, 0);
   });
 });
+
+test('a large folio that reaches out of the window is mapped whole since 6.18', () => {
+  const mapped = (version: string): string[] => {
+    let lines: string[] = [];
+    runProcess(function* (k, t, log) {
+      const file = k.mm.files.create('file', 64);
+      k.mm.largeFolios.mark(file, 12, 2);
+      k.mm.largeFolios.mark(file, 24, 3);
+      mapFile(k, t.mm!, BASE + 6, 40, file, 4);
+      yield* access(k, t, BASE + 8, false);
+      // Pages 4 to 19 of the file are the window; the folio of 12 to 15 lies in it.
+      yield* access(k, t, BASE + 27, false);
+      // Pages 20 to 29 of the window are new, and the folio of 24 to 31 reaches two pages further.
+      lines = log.take().filter((line) => line.startsWith('FILE'));
+    }, version);
+    return lines;
+  };
+  assert.deepEqual(mapped('6.12'), ['FILE 16', 'FILE 26']);
+  assert.deepEqual(mapped('6.18'), ['FILE 16', 'FILE 28']);
+});

@@ -24,7 +24,7 @@ import {
   pte_lock,
   pte_unlock,
 } from './memory_pte.ts';
-import {compound_head} from './page.ts';
+import {compound_head, folio_order} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_dirty, PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
 import {folio_add_new_anon_rmap} from './rmap.ts';
@@ -120,24 +120,36 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
   let found = false;
   const word = readPte(vma);
   t.cpu.charge(costs.mapPagesBaseTicks, fns.filemap_map_pages);
-  let at = slot - offset + from;
+  /** Slot of page 0 of the file. */
+  const base = slot - offset + from - first;
   let member = MM_FILEPAGES;
-  for (let index = first; index < end; index++, at++) {
+  for (let index = first; index < end; ) {
     const pfn = filemap_get_page(k, t, mapping, index);
-    if (pfn === 0) continue;
+    if (pfn === 0) {
+      index++;
+      continue;
+    }
     if (!locked) {
       pte_lock(mm, t, slot, fns.filemap_map_pages);
       member = mm_counter_file(k, pfn);
       locked = true;
     }
-    if (pt.flags[at] !== 0) continue;
     const head = compound_head(pages, pfn);
+    const start = index - (pfn - head);
+    const stop = start + 2 ** folio_order(pages, head);
+    const begin = index;
+    index = stop;
     if ((pages.flags[head] & PG_readahead) !== 0) continue;
-    pages.refcount.increment(head);
-    addPteMapping(pages, head, pfn);
-    setPte(pt, at, pfn, word);
-    mapped++;
-    if (at === slot) found = true;
+    const whole = stop - start > 1 && wholeFolioFits(k, f, start, stop);
+    const last = whole ? stop : Math.min(stop, end);
+    for (let page = whole ? start : begin; page < last; page++) {
+      if (pt.flags[base + page] !== 0) continue;
+      pages.refcount.increment(head);
+      addPteMapping(pages, head, head + page - start);
+      setPte(pt, base + page, head + page - start, word);
+      mapped++;
+      if (base + page === slot) found = true;
+    }
   }
   if (!locked) return 0;
   t.cpu.charge(mapped * costs.mapPageTicks, fns.filemap_map_pages);
@@ -146,6 +158,19 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
   if (!found) return 0;
   f.faultClass = FAULT_MINOR_FILE;
   return MAPPED;
+}
+
+/**
+ * True when a fault at f.vpn maps the whole folio that holds pages [start, stop) of the file (6.18): it must lie within
+ * the VMA, the PTE table and the file.
+ */
+function wholeFolioFits(k: Kernel, f: VmFault, start: number, stop: number): boolean {
+  const {vma, vpn, slot} = f;
+  const index = linear_page_index(vma, vpn);
+  if (!k.mm.mapsWholeFolios || start < vma.pgoff || stop > vma.pgoff + vma.pages) return false;
+  if (vma.mapping!.host === 'file' && stop > vma.mapping!.sizePages) return false;
+  const offset = slot & 511;
+  return offset + start - index >= 0 && offset + stop - index <= 512;
 }
 
 /**
@@ -178,23 +203,44 @@ function __do_fault(k: Kernel, t: Task, f: VmFault): number {
   return fresh === 0 ? NO_MEMORY : fresh;
 }
 
-/** finish_fault: maps one page with `word`; a page that somebody mapped meanwhile stays. */
+/**
+ * finish_fault: maps the page with `word`, or the whole large folio around it where nothing of it is mapped yet (6.18); a
+ * page that somebody mapped meanwhile stays.
+ */
 function finish_fault(k: Kernel, t: Task, f: VmFault, pfn: number, word: number): number {
   const {mm} = k;
   const {slot} = f;
   if (!pte_lock(mm, t, slot, mm.fns.filemap_fault)) return NEED_PTL;
-  const {pages, pt} = mm;
-  t.cpu.charge(mm.costs.setPteTicks + mm.costs.mapPageTicks, mm.fns.filemap_fault);
+  const {pages, pt, costs} = mm;
   if (pt.flags[slot] === 0) {
     const head = compound_head(pages, pfn);
-    pages.refcount.increment(head);
-    addPteMapping(pages, head, pfn);
-    setPte(pt, slot, pfn, word);
-    add_mm_counter(k, t, f.mm, mm_counter_file(k, pfn), 1);
+    const count = 2 ** folio_order(pages, head);
+    const from = count === 1 ? slot : wholeFolioSlot(k, f, pfn - head, count);
+    const first = from < 0 ? slot : from;
+    const mapped = from < 0 ? 1 : count;
+    for (let at = first; at < first + mapped; at++) {
+      pages.refcount.increment(head);
+      addPteMapping(pages, head, pfn + at - slot);
+      setPte(pt, at, pfn + at - slot, word);
+    }
+    t.cpu.charge(costs.setPteTicks + mapped * costs.mapPageTicks, mm.fns.filemap_fault);
+    add_mm_counter(k, t, f.mm, mm_counter_file(k, pfn), mapped);
     f.faultClass = FAULT_MINOR_FILE;
   }
   pte_unlock(mm, t, slot);
   return 0;
+}
+
+/** Slot of the folio's first page, when all `count` of it may be mapped; `into` pages of it lie before the fault. -1: no. */
+function wholeFolioSlot(k: Kernel, f: VmFault, into: number, count: number): number {
+  const {vma, vpn, slot} = f;
+  if (vma.mapping === null || vma.uffd !== 0) return -1;
+  const start = linear_page_index(vma, vpn) - into;
+  if (!wholeFolioFits(k, f, start, start + count)) return -1;
+  const {flags} = k.mm.pt;
+  const first = slot - into;
+  for (let at = first; at < first + count; at++) if (flags[at] !== 0) return -1;
+  return first;
 }
 
 /** do_cow_fault: a private mapping is written before it was read. */

@@ -17,7 +17,7 @@ import type {AnonVma} from './anon_vma.ts';
 import {AnonVmas} from './anon_vma.ts';
 import {COSTS_MM, type CostsMm} from './costs_mm.ts';
 import {type MmFns, mmFns} from './fault_fns.ts';
-import {ReadaheadMarks, UncachedRanges} from './filemap.ts';
+import {LargeFolios, ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
 import {type HugeMemory, install_huge_memory} from './huge_memory.ts';
 import {install_ksm, type Ksm} from './ksm.ts';
@@ -56,6 +56,9 @@ export class Mm implements RmapTrees {
   readonly files = new AddressSpaces();
   readonly uncached = new UncachedRanges();
   readonly readahead = new ReadaheadMarks();
+  readonly largeFolios = new LargeFolios();
+  /** Fault-around and finish_fault map whole large folios of files (6.18). */
+  readonly mapsWholeFolios: boolean;
   readonly costs: CostsMm;
   readonly swap: SwapState;
   readonly hooks: MmHooks = noHooks();
@@ -116,6 +119,7 @@ export class Mm implements RmapTrees {
     this.zoneLocks = new LeafLocks(kernel, 'zone->lock', machine.topology.nodeCount);
     this.lruLocks = new LeafLocks(kernel, 'lruvec->lru_lock', machine.topology.nodeCount);
     this.hasVmaLocks = !isBefore(version, '6.4');
+    this.mapsWholeFolios = !isBefore(facts.version, '6.18');
     this.faultAround = !isBefore(version, '3.15');
     const shares = isBefore(version, '5.9') ? 'mapcount' : 'refcount';
     this.cowRule = isBefore(version, '5.19') ? shares : 'exclusive';

@@ -22,7 +22,7 @@ export class RecordedFiles {
     /** Pages that fault-around passes over (page_cache.ts). */
     private readonly marks: CacheMarks,
   ) {
-    for (const [file, pages] of marks) {
+    for (const [file, pages] of marks.pages) {
       for (const [page, op] of pages)
         if (op < Number.POSITIVE_INFINITY) this.ends.push({op, file, page});
     }
@@ -40,8 +40,11 @@ export class RecordedFiles {
       mapping = this.kernel.mm.files.create(host, sizePages);
       this.byName.set(name, mapping);
       this.names.set(mapping.id, name);
-      for (const page of this.marks.get(name)?.keys() ?? []) {
+      for (const page of this.marks.pages.get(name)?.keys() ?? []) {
         this.kernel.mm.readahead.mark(mapping, page);
+      }
+      for (const [page, order] of this.marks.folios.get(name) ?? []) {
+        this.kernel.mm.largeFolios.mark(mapping, page, order);
       }
     }
     if (mapping.sizePages < sizePages) mapping.sizePages = sizePages;

@@ -48,7 +48,7 @@ function agreement(report: VerifyReport, flag: (text: string, good: boolean) => 
     `           ${formatCount(rss.changes_exact)} changes exact; records: ${formatCount(records.recorded)} ` +
       `recorded, ${formatCount(records.simulated)} here, ${formatCount(records.matched)} match`,
     `inferred   ${formatCount(inferred.file_pages)} pages of ${formatCount(inferred.files)} files that fault-around ` +
-      `passed over, in ${formatCount(inferred.replays)} replays`,
+      `passed over, ${formatCount(inferred.large_folios)} large folios, in ${formatCount(inferred.replays)} replays`,
     `not graded ${formatCount(faults.before_trace)} faults and ${formatCount(rss.before_trace)} records of ` +
       'address spaces older than the recording',
   ].join('\n');
