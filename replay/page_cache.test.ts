@@ -59,7 +59,8 @@ test('marks are compared by page and end', () => {
 
 test('more than a window full is explained by the smallest folio over its end', () => {
   const evidence = new CacheEvidence();
-  evidence.window(window(1, [], -2, 0x566));
+  // The mapping begins with the window: what was mapped besides lies behind it.
+  evidence.window({...window(1, [], -2, 0x566), low: 0x566});
   assert.deepEqual([...(evidence.marks().folios.get('lib') ?? [])], [[0x574, 2]]);
   const start = new CacheEvidence();
   start.window(window(1, [], -3, 0x563));
