@@ -165,7 +165,7 @@ test('vmalloc-growth: more than the vmalloc area holds is refused', () => {
 });
 
 test('open1: one thread takes what was published for one thread', () => {
-  const words = ['tasks=1', 'iterations=10', 'lines=0'];
+  const words = ['tasks=1', 'iterations=10'];
   const sections = eventsOf(decode(generate(workloadByName('open1'), words))).filter(
     (event) => event.name === 'lock_section',
   );

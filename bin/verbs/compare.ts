@@ -4,6 +4,7 @@ import type {Command} from 'commander';
 import {loadTrace, type LoadedTrace} from '../../formats/reader.ts';
 import {replayTrace} from '../../replay/replay.ts';
 import {compareRuns, type Input} from '../../results/compare.ts';
+import type {Comparison} from '../../results/comparison.ts';
 import {formatNamed} from '../../results/draw/formats.ts';
 import {colourWanted} from '../../results/draw/options.ts';
 import {saveRuns} from '../../results/store.ts';
@@ -25,6 +26,7 @@ export interface CompareFlags extends ReplayFlags {
   format: string;
   json: boolean;
   all: boolean;
+  only: string;
   save?: string;
 }
 
@@ -42,6 +44,7 @@ export function compareVerb(program: Command, invocation: Invocation): void {
       'table',
     )
     .option('--all', 'also rows that are equal everywhere', false)
+    .option('--only <text>', 'only mechanism rows whose name contains this', '')
     .option('--save <file>', 'keep every run as JSON lines')
     .option('--json', 'same as --format json', false)
     .action((path: string, flags: CompareFlags) => {
@@ -80,5 +83,15 @@ export function compareDesigns(
       inputs.flatMap((input) => input.runs),
     );
   const color = colourWanted(process.env, invocation.out.isTerminal);
-  return draw(compareRuns(inputs), {color, all: flags.all});
+  return draw(mechanismRows(compareRuns(inputs), flags.only), {color, all: flags.all});
+}
+
+/** The comparison with only those mechanism rows whose name contains `text`. */
+function mechanismRows(comparison: Comparison, text: string): Comparison {
+  const tables = comparison.tables.map((table) =>
+    table.name === 'headline'
+      ? table
+      : {...table, rows: table.rows.filter((row) => row.metric.includes(text))},
+  );
+  return {...comparison, tables};
 }
