@@ -3,8 +3,8 @@
 // A recorded call lasts from its first event to sys_exit, the faults inside it included; here that is the sum of the
 // operations from the call to the last one inside it. Recorded times contain the recorder: every tracepoint that fires costs
 // about a microsecond, more than a page fault itself. So the same cost is added to the simulated side, for the number of
-// tracepoints that fired in the recording; the model alone is given too. Medians are given beside means because a recorded
-// mean is moved by single interruptions of the guest.
+// tracepoints that fired in the recording; the model alone is given too. Medians are compared, because a recorded mean is
+// moved by single interruptions of the guest; means are given beside them.
 
 import type {Task} from '../kernel/task.ts';
 import {ticksToNs} from '../machine/time.ts';
@@ -79,16 +79,15 @@ function report(pairs: readonly Pair[], recordCostNs: number): DurationReport {
   const corrected = median(pairs.map((pair) => pair.recordedNs - pair.records * recordCostNs));
   return {
     count: pairs.length,
-    recorded_ns: mean(recorded),
-    simulated_ns: mean(traced),
-    ratio: mean(traced) / mean(recorded),
-    recorded_median_ns: median(recorded),
-    simulated_median_ns: median(traced),
-    median_ratio: median(traced) / median(recorded),
+    recorded_ns: median(recorded),
+    simulated_ns: median(traced),
+    ratio: median(traced) / median(recorded),
+    recorded_mean_ns: mean(recorded),
+    simulated_mean_ns: mean(traced),
+    mean_ratio: mean(traced) / mean(recorded),
     records: mean(pairs.map((pair) => pair.records)),
-    untraced_ns: mean(untraced),
-    untraced_median_ns: median(untraced),
-    raw_ratio: mean(untraced) / mean(recorded),
+    untraced_ns: median(untraced),
+    raw_ratio: median(untraced) / median(recorded),
     corrected_ratio: corrected > 0 ? median(untraced) / corrected : null,
   };
 }

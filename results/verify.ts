@@ -5,27 +5,28 @@
 export const VERIFY_SCHEMA = 'mmreplay.verify/1';
 
 /**
- * Recorded against simulated times of one kind of call or fault. A recorded time contains the recorder's work, so `simulated_ns`
- * and the ratios of means and medians are the model's time plus `records` times `record_cost_ns`; `untraced` is the model alone.
+ * Recorded against simulated times of one kind of call or fault, as medians over the same operations: a recorded mean is moved
+ * by single interruptions of the guest. A recorded time contains the recorder's work, so `simulated_ns` is the model's time
+ * plus `records` times `record_cost_ns`; `untraced_ns` is the model alone.
  */
 export interface DurationReport {
   readonly count: number;
-  /** Means over the same operations; time runnable but not running is taken off the recorded ones. */
+  /** Without time runnable but not running. */
   readonly recorded_ns: number;
   readonly simulated_ns: number;
   /** simulated_ns / recorded_ns. */
   readonly ratio: number;
-  readonly recorded_median_ns: number;
-  readonly simulated_median_ns: number;
-  readonly median_ratio: number;
+  /** The same for means. */
+  readonly recorded_mean_ns: number;
+  readonly simulated_mean_ns: number;
+  readonly mean_ratio: number;
   /** Tracepoints that fired per operation, mean. */
   readonly records: number;
-  /** Mean and median of the model alone. */
+  /** Median of the model alone. */
   readonly untraced_ns: number;
-  readonly untraced_median_ns: number;
   /** untraced_ns / recorded_ns: the recorder on one side only. */
   readonly raw_ratio: number;
-  /** Model alone against recorded without the recorder's share, of medians; null when nothing of that is left. */
+  /** untraced_ns against recorded_ns without the recorder's share; null when nothing of that is left. */
   readonly corrected_ratio: number | null;
 }
 

@@ -106,16 +106,16 @@ function durationTable(
     'recorded',
     'here',
     'ratio',
-    'median',
-    'here',
-    'ratio',
     'untraced',
     'raw',
+    'corrected',
+    'mean',
+    'here',
   ];
   const cost = formatNs(report.record_cost_ns);
   const note = [
-    `a tracepoint costs the recorded kernel ${cost}; "here" has that too, "untraced" (median) has not,`,
-    'raw: mean of untraced over mean of recorded',
+    `medians; a tracepoint costs the recorded kernel ${cost}: "here" has that too, "untraced" has not; raw: untraced over`,
+    'recorded; corrected: untraced over recorded without the tracepoints; mean: recorded and here',
   ];
   return `${align([head, ...rows])}\n${note.join('\n')}`;
 }
@@ -125,19 +125,18 @@ function durationRow(
   d: DurationReport,
   flag: (text: string, good: boolean) => string,
 ): string[] {
-  const ratio = (value: number): string =>
-    flag(value.toFixed(2), value <= GOOD_RATIO && value >= 1 / GOOD_RATIO);
+  const good = d.ratio <= GOOD_RATIO && d.ratio >= 1 / GOOD_RATIO;
   return [
     name,
     formatCount(d.count),
     formatNs(d.recorded_ns),
     formatNs(d.simulated_ns),
-    ratio(d.ratio),
-    formatNs(d.recorded_median_ns),
-    formatNs(d.simulated_median_ns),
-    ratio(d.median_ratio),
-    formatNs(d.untraced_median_ns),
+    flag(d.ratio.toFixed(2), good),
+    formatNs(d.untraced_ns),
     d.raw_ratio.toFixed(2),
+    d.corrected_ratio === null ? '-' : d.corrected_ratio.toFixed(2),
+    formatNs(d.recorded_mean_ns),
+    formatNs(d.simulated_mean_ns),
   ];
 }
 
