@@ -78,7 +78,10 @@ export class LargeFolios {
   /** The 2^order pages from `index` on, a multiple of 2^order, are one folio. */
   mark(mapping: AddressSpace, index: number, order: number): void {
     let folios = this.byFile.get(mapping.id);
-    if (folios === undefined) this.byFile.set(mapping.id, (folios = new Map()));
+    if (folios === undefined) {
+      folios = new Map();
+      this.byFile.set(mapping.id, folios);
+    }
     for (let page = index; page < index + 2 ** order; page++) folios.set(page, order);
   }
 
