@@ -67,7 +67,7 @@ export const COSTS = {
 
   // --- exec
   /** Opening the file, bprm, credentials, binary format: kernel half. */
-  execBaseTicks: ns(70_000),
+  execBaseTicks: ns(48_000),
   /** load_elf_binary without mappings and faults: headers read, auxiliary vector. */
   loadElfTicks: ns(12_000),
   beginNewExecTicks: ns(2_500),

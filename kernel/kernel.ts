@@ -61,7 +61,7 @@ export class Kernel {
     readonly facts: KernelFacts,
   ) {
     this.design = facts.design;
-    this.costs = scaledCosts(COSTS, machine.topology.kernelWork);
+    this.costs = scaledCosts(COSTS, machine.topology.forkWork);
     this.layout = new Layout(machine, facts.design);
     this.fns = forkFns(this);
     this.locks = new LockRegistry(this);

@@ -56,8 +56,9 @@ const MODEL: Record<keyof Required<MachineSpec['model']>, Check> = {
   homeNode: numberIn(0, MAX_CPUS, true),
   storeBufferEntries: numberIn(1, 512, true),
   kernelWork: numberIn(0.1, 20),
+  forkWork: numberIn(0.1, 20),
 };
-const OPTIONAL_MODEL: readonly string[] = ['kernelWork'];
+const OPTIONAL_MODEL: readonly string[] = ['kernelWork', 'forkWork'];
 
 const COSTS: Record<string, Check> = Object.fromEntries(COST_KEYS.map((key) => [key, costNs]));
 

@@ -74,6 +74,8 @@ export interface MachineSpec {
     readonly storeBufferEntries: Sourced<number>;
     /** The kernel's straight-line code takes this many times its base cost; 1 when left out. */
     readonly kernelWork?: Sourced<number>;
+    /** The same for what fork, exec and exit do besides page faults and unmapping. */
+    readonly forkWork?: Sourced<number>;
   };
 }
 

@@ -37,6 +37,7 @@ export class MachineCosts {
   readonly storeBufferEntries: number;
   /** Factor on the base costs of kernel code: slower cores, mitigations, nested paging. */
   readonly kernelWork: number;
+  readonly forkWork: number;
 
   constructor(spec: MachineSpec) {
     const {model} = spec;
@@ -69,6 +70,7 @@ export class MachineCosts {
     this.defaultHomeNode = model.homeNode.value;
     this.storeBufferEntries = model.storeBufferEntries.value;
     this.kernelWork = model.kernelWork?.value ?? 1;
+    this.forkWork = model.forkWork?.value ?? 1;
   }
 }
 

@@ -8,6 +8,8 @@
 // lines each part touches. The exception itself is the machine's pageFaultEntry.
 
 import {nsToTicks as ns} from '../../machine/time.ts';
+import type {MachineCosts} from '../../machine/topology_costs.ts';
+import {scaledCosts} from '../costs.ts';
 
 /** Base costs in ticks. */
 export const COSTS_MM = {
@@ -23,7 +25,7 @@ export const COSTS_MM = {
   /** rmap, counters and LRU batch of one new anonymous page. Split. */
   newAnonTicks: ns(50),
   /** clear_page of 4 KiB, ERMS, destination not in cache: about 40 GB/s. Assumption. */
-  clearPageTicks: ns(100),
+  clearPageTicks: ns(150),
   /** Copy of 4 KiB from cache to fresh memory. Assumption. */
   copyPageTicks: ns(160),
   /**
@@ -85,7 +87,7 @@ export const COSTS_MM = {
   // --- mappings, without the page tables; measured sums are in docs/verification.md. Split.
   mmapTicks: ns(330),
   munmapTicks: ns(250),
-  brkTicks: ns(250),
+  brkTicks: ns(30),
   /** vm_area_alloc and its place in the maple tree; growing a neighbour instead. */
   newVmaTicks: ns(350),
   vmaMergeTicks: ns(250),
@@ -109,8 +111,8 @@ export const COSTS_MM = {
 
   // --- mprotect, mremap, madvise, mlock
   /** System call work of each without VMAs and pages, locks apart. Assumption. */
-  protectBaseTicks: ns(120),
-  adviseBaseTicks: ns(90),
+  protectBaseTicks: ns(300),
+  adviseBaseTicks: ns(300),
   moveBaseTicks: ns(250),
   /** One VMA given other properties, split or merged: two maple tree stores. Assumption. */
   modifyVmaTicks: ns(350),
@@ -123,5 +125,30 @@ export const COSTS_MM = {
   /** One marker or PTE looked at and rewritten by madvise or mlock. Assumption. */
   advisePteTicks: ns(8),
 } as const;
+
+/**
+ * Costs that forkWork scales: they are split from lmbench sums (fork+exit, fork+exec); kernelWork scales the others, which are
+ * split from faults on bare metal.
+ */
+const FORK_COSTS: readonly (keyof typeof COSTS_MM)[] = [
+  'copyVmaTicks',
+  'copyTableTicks',
+  'copyPteTicks',
+  'copyOtherPteTicks',
+  'scanPteTicks',
+  'dupVmaTicks',
+  'anonVmaChainTicks',
+  'linkFileTicks',
+  'unlinkVmaTicks',
+  'unlinkAnonNodeTicks',
+];
+
+/** The base costs on a machine whose kernel code takes this many times as long. */
+export function costsMmOn({kernelWork, forkWork}: MachineCosts): CostsMm {
+  const scaled: Record<string, number> = {...scaledCosts(COSTS_MM, kernelWork)};
+  const fork = scaledCosts(COSTS_MM, forkWork);
+  for (const name of FORK_COSTS) scaled[name] = fork[name];
+  return scaled as CostsMm;
+}
 
 export type CostsMm = Readonly<Record<keyof typeof COSTS_MM, number>>;

@@ -4,7 +4,6 @@
 // pay for it.
 
 import {PageTables, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
-import {scaledCosts} from '../costs.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
@@ -15,7 +14,7 @@ import {isBefore} from '../version.ts';
 import {type AddressSpace, AddressSpaces} from './address_space.ts';
 import type {AnonVma} from './anon_vma.ts';
 import {AnonVmas} from './anon_vma.ts';
-import {COSTS_MM, type CostsMm} from './costs_mm.ts';
+import {type CostsMm, costsMmOn} from './costs_mm.ts';
 import {type MmFns, mmFns} from './fault_fns.ts';
 import {LargeFolios, ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
@@ -99,7 +98,7 @@ export class Mm implements RmapTrees {
 
   constructor(readonly kernel: Kernel) {
     const {machine, facts} = kernel;
-    this.costs = scaledCosts(COSTS_MM, machine.topology.kernelWork);
+    this.costs = costsMmOn(machine.topology);
     const {version} = facts;
     const pagesPerNode = Math.floor(machine.topology.nodeMemoryBytes / 4096);
     this.pages = new Pages(new Array<number>(machine.topology.nodeCount).fill(pagesPerNode));
