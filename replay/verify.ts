@@ -69,12 +69,10 @@ export function verifyTrace(
   const recorded = readRecorded(compiled);
   const time = full.time ?? (hasBackground(trace) ? 'timed' : 'asap');
   const {run, grader, differences, marks, replays} = gradeStates(compiled, recorded, full, time);
-  const simulated = new TimingObserver(compiled.opCount);
-  if (full.durations) {
-    const timed = makeRun(compiled, full, {order: 'causal', time: 'think'}, marks);
-    timed.observer = simulated;
-    timed.execute();
-  }
+  const timed = makeRun(compiled, full, {order: 'causal', time: 'think'}, marks);
+  const simulated = new TimingObserver(compiled, timed.kernel.machine.engine);
+  timed.observer = simulated;
+  if (full.durations) timed.execute();
   const state = reportOf(run, 0);
   return {
     schema: VERIFY_SCHEMA,

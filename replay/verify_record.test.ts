@@ -108,7 +108,7 @@ test('time runnable but not running is not part of a duration, and every record 
     w.append(KIND.sys_exit, 1000, 7, 0, 11, 0);
   });
   assert.deepEqual(durations, [
-    {op: 0, name: 'munmap', lastOp: 0, wallNs: 1000, preemptedNs: 800, records: 2},
+    {op: 0, name: 'munmap', lastOp: 0, wallNs: 1000, preemptedNs: 800, sleptNs: 0, records: 2},
   ]);
 });
 

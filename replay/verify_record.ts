@@ -53,8 +53,9 @@ export interface RecordedDuration {
   readonly lastOp: number;
   /** Between its first and last event. */
   readonly wallNs: number;
-  /** Of that, runnable but not running. */
+  /** Of that, runnable but not running, and asleep. */
   readonly preemptedNs: number;
+  readonly sleptNs: number;
   /** Tracepoints that fired in between: each costs the recorder's time. */
   readonly records: number;
 }
@@ -88,8 +89,10 @@ interface Reading {
   /** The call that it is in, -1 for none; when it began; time lost to others; tracepoints so far. */
   callOp: number;
   preemptedNs: number;
+  sleptNs: number;
   records: number;
   offSince: number;
+  offRunnable: boolean;
   /** Fault under way: last answer seen. */
   faultOp: number;
   faultStart: number;
@@ -176,6 +179,7 @@ class Reader {
     const {events, compiled} = this;
     const track = compiled.opTrack[op];
     const task = this.taskOf(events.tid[i]);
+    backOnCpu(task, events.timeNs[i]);
     if (events.kind[i] === KIND.map && task.faultOp >= 0 && task.callOp < 0) {
       // The recorder's record of a stack that grew in this fault.
       task.recordsInFault++;
@@ -207,6 +211,7 @@ class Reader {
       return;
     }
     const task = this.tasks.get(events.tid[i]) ?? this.taskOf(events.tid[i]);
+    backOnCpu(task, events.timeNs[i]);
     task.records++;
     task.recordsInFault++;
     if (kind === KIND.rss_stat) this.rssStat(i, task);
@@ -330,6 +335,7 @@ class Reader {
   private beginCall(task: Reading, op: number): void {
     task.callOp = op;
     task.preemptedNs = 0;
+    task.sleptNs = 0;
     task.records = 0;
   }
 
@@ -342,6 +348,7 @@ class Reader {
       lastOp: task.op,
       wallNs: now - this.events.timeNs[i],
       preemptedNs: task.preemptedNs,
+      sleptNs: task.sleptNs,
       records: task.records,
     });
   }
@@ -370,6 +377,7 @@ class Reader {
       lastOp: op,
       wallNs: task.faultEnd - task.faultStart,
       preemptedNs: task.faultPreemptedNs,
+      sleptNs: 0,
       records: task.faultRecords,
     });
   }
@@ -380,14 +388,11 @@ class Reader {
     const out = this.tasks.get(argNumber(events, i, 0));
     if (out !== undefined) {
       const state = argNumber(events, i, 1);
-      const runnable = (state & PREEMPTED) !== 0 || (state & STATE_MASK) === 0;
-      out.offSince = runnable ? now : -1;
+      out.offRunnable = (state & PREEMPTED) !== 0 || (state & STATE_MASK) === 0;
+      out.offSince = now;
     }
     const back = this.tasks.get(argNumber(events, i, 2));
-    if (back === undefined || back.offSince < 0) return;
-    back.preemptedNs += now - back.offSince;
-    back.preemptedInFaultNs += now - back.offSince;
-    back.offSince = -1;
+    if (back !== undefined) backOnCpu(back, now);
   }
 
   private taskOf(tid: number): Reading {
@@ -406,6 +411,19 @@ class Reader {
   }
 }
 
+/** The task runs again. Recorders that follow only some tasks may not say so: then its next event does. */
+function backOnCpu(task: Reading, now: number): void {
+  if (task.offSince < 0) return;
+  const offNs = now - task.offSince;
+  task.offSince = -1;
+  if (!task.offRunnable) {
+    task.sleptNs += offNs;
+    return;
+  }
+  task.preemptedNs += offNs;
+  task.preemptedInFaultNs += offNs;
+}
+
 const NR_EXECVE = 59;
 const NR_EXECVEAT = 322;
 
@@ -415,8 +433,10 @@ function freshReading(): Reading {
     op: -1,
     callOp: -1,
     preemptedNs: 0,
+    sleptNs: 0,
     records: 0,
     offSince: -1,
+    offRunnable: false,
     faultOp: -1,
     faultStart: 0,
     faultEnd: -1,

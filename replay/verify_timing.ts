@@ -1,11 +1,14 @@
 // Grades times: a replay in causal order with think time, each call's simulated time against its recorded one.
 //
 // A recorded call lasts from its first event to sys_exit, the faults inside it included; here that is the sum of the
-// operations from the call to the last one inside it. Recorded times contain the recorder: every tracepoint that fires costs
+// operations from the call to the last one inside it. Of wait4 only the time on the CPU counts, on both sides: how long a child
+// lives is not its work.
+//  Recorded times contain the recorder: every tracepoint that fires costs
 // about a microsecond, more than a page fault itself. So the same cost is added to the simulated side, for the number of
 // tracepoints that fired in the recording; the model alone is given too. Medians are compared, because a recorded mean is
 // moved by single interruptions of the guest; means are given beside them.
 
+import {KIND} from '../formats/kinds.ts';
 import type {Task} from '../kernel/task.ts';
 import {ticksToNs} from '../machine/time.ts';
 import type {DurationReport} from '../results/verify.ts';
@@ -17,15 +20,34 @@ import type {RecordedDuration} from './verify_record.ts';
 export class TimingObserver implements ReplayObserver {
   /** By operation, NaN where it did not end. */
   readonly ns: Float64Array;
+  /** CPU time of the task when its wait4 began. */
+  private readonly cpuTicks = new Map<Task, number>();
 
-  constructor(opCount: number) {
-    this.ns = new Float64Array(opCount).fill(Number.NaN);
+  constructor(
+    private readonly compiled: CompiledTrace,
+    private readonly engine: {readonly now: number},
+  ) {
+    this.ns = new Float64Array(compiled.opCount).fill(Number.NaN);
   }
 
-  began(): void {}
+  began(t: Task, op: number): void {
+    if (this.isWait(op)) this.cpuTicks.set(t, this.ranTicks(t));
+  }
 
-  ended(_t: Task, op: number, ticks: number): void {
-    this.ns[op] = ticksToNs(ticks);
+  ended(t: Task, op: number, ticks: number): void {
+    const before = this.cpuTicks.get(t);
+    const waited = this.isWait(op) && before !== undefined;
+    this.ns[op] = ticksToNs(waited ? this.ranTicks(t) - before : ticks);
+  }
+
+  private isWait(op: number): boolean {
+    const {events} = this.compiled.trace;
+    return events.kind[this.compiled.opEvent[op]] === KIND.wait4;
+  }
+
+  /** CPU time of a task that runs. */
+  private ranTicks({se, cpu}: Task): number {
+    return se.sumExecTicks + this.engine.now + cpu.pendingTicks - se.execStart;
   }
 }
 
@@ -45,7 +67,8 @@ export function gradeDurations(
   const pairs = new Map<string, Pair[]>();
   for (const duration of durations) {
     const simulatedNs = simulatedTime(compiled, duration, simulated.ns);
-    const recordedNs = duration.wallNs - duration.preemptedNs;
+    const sleptNs = duration.name === 'wait4' ? duration.sleptNs : 0;
+    const recordedNs = duration.wallNs - duration.preemptedNs - sleptNs;
     if (Number.isNaN(simulatedNs) || recordedNs <= 0) continue;
     const pair = {recordedNs, simulatedNs, records: duration.records};
     const list = pairs.get(duration.name);

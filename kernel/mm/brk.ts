@@ -62,6 +62,7 @@ function hasRoom(user: UserMm, from: number, to: number): boolean {
 
 /** do_brk_flags. */
 function* grow(k: Kernel, t: Task, user: UserMm, from: number, to: number): Code {
+  t.cpu.charge(k.mm.costs.brkGrowTicks, k.mm.fns.sys_brk);
   const flags = VM_DATA_DEFAULT | VM_ACCOUNT | user.space.defFlags;
   yield* mmap_region(k, t, user, from, to, from, propsFor(flags, null));
 }

@@ -86,8 +86,10 @@ export const COSTS_MM = {
 
   // --- mappings, without the page tables; measured sums are in docs/verification.md. Split.
   mmapTicks: ns(330),
-  munmapTicks: ns(250),
+  munmapTicks: ns(400),
   brkTicks: ns(30),
+  /** do_brk_flags: limits, accounting, the record for perf. */
+  brkGrowTicks: ns(370),
   /** vm_area_alloc and its place in the maple tree; growing a neighbour instead. */
   newVmaTicks: ns(350),
   vmaMergeTicks: ns(250),
