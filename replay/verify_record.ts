@@ -12,7 +12,7 @@
 
 import {argNumber, argSigned, type EventColumns} from '../formats/columns.ts';
 import {FIRST_ANSWER, KIND, KIND_BY_CODE} from '../formats/kinds.ts';
-import {X86_PF_PROT} from '../kernel/mm/vm_fault.ts';
+import {X86_PF_PROT, X86_PF_USER} from '../kernel/mm/vm_fault.ts';
 import {type CompiledTrace, timeOrder} from './tracks.ts';
 import {FaultEvidence, type FaultClass} from './verify_faults.ts';
 import {type MmLife, MmLives} from './verify_lives.ts';
@@ -34,6 +34,8 @@ export interface RssSample {
   change: number;
   /** Written by a task that replays nothing. */
   readonly background: boolean;
+  /** Written after the operation had ended, by a call that is not in the recording. */
+  readonly outside: boolean;
   /** Event of its last record. */
   event: number;
 }
@@ -86,6 +88,8 @@ export interface Recorded {
 interface Reading {
   track: number;
   op: number;
+  /** The call that `op` is has ended. */
+  ended: boolean;
   /** The call that it is in, -1 for none; when it began; time lost to others; tracepoints so far. */
   callOp: number;
   preemptedNs: number;
@@ -95,6 +99,8 @@ interface Reading {
   offRunnable: boolean;
   /** Fault under way: last answer seen. */
   faultOp: number;
+  /** Fault that this one repeats, itself when it is the first; see beginFault. */
+  firstOp: number;
   faultStart: number;
   faultEnd: number;
   faultRecords: number;
@@ -188,6 +194,7 @@ class Reader {
     this.endFault(task);
     if (task.track !== track) this.resetTask(task, track);
     task.op = op;
+    task.ended = false;
     this.latestOp = op;
     const kind = events.kind[i];
     // What is mapped inside an exec is mapped in the new image.
@@ -211,7 +218,9 @@ class Reader {
       return;
     }
     const task = this.tasks.get(events.tid[i]) ?? this.taskOf(events.tid[i]);
-    backOnCpu(task, events.timeNs[i]);
+    // A flush on task switch is written by the task that leaves, when it has left.
+    const leaving = kind === KIND.tlb_flush && argNumber(events, i, 1) === 0;
+    if (!leaving) backOnCpu(task, events.timeNs[i]);
     task.records++;
     task.recordsInFault++;
     if (kind === KIND.rss_stat) this.rssStat(i, task);
@@ -223,6 +232,7 @@ class Reader {
 
   private rssStat(i: number, task: Reading): void {
     const {events} = this;
+    this.backToCall(task);
     this.rssRecords++;
     const mine = argNumber(events, i, 1) !== 0;
     const member = argNumber(events, i, 2);
@@ -246,6 +256,14 @@ class Reader {
     this.addSample(task, life, member, change, i);
   }
 
+  /** io_submit faults in its buffers after it has read its ring: what comes after a fault in it is its own. */
+  private backToCall(task: Reading): void {
+    if (task.faultOp < 0 || task.callOp < 0 || task.faultEnd < 0) return;
+    if (this.events.kind[this.compiled.opEvent[task.callOp]] !== KIND.io_submit) return;
+    this.endFault(task);
+    task.op = task.callOp;
+  }
+
   /** FILE directly before ANON in one vector: nothing but the record lies between them. */
   private pairCost(task: Reading, timeNs: number, member: number, life: MmLife | null): void {
     const {lastRss} = task;
@@ -264,10 +282,11 @@ class Reader {
     const background = task.op < 0;
     const op = background ? this.latestOp : task.op;
     if (op < 0) return;
-    const key = `${op} ${life.index} ${member} ${background}`;
+    const outside = !background && task.ended;
+    const key = `${op} ${life.index} ${member} ${background} ${outside}`;
     let sample = this.sampleOf.get(key);
     if (sample === undefined) {
-      sample = {op, life, member, pages: 0, change: 0, background, event: i};
+      sample = {op, life, member, pages: 0, change: 0, background, outside, event: i};
       this.sampleOf.set(key, sample);
       this.samples.push(sample);
     }
@@ -320,6 +339,7 @@ class Reader {
     if (nr === NR_EXECVE || nr === NR_EXECVEAT) this.lives.execEnded(task.track);
     if (task.callOp >= 0) this.endCall(task, this.events.timeNs[i]);
     task.callOp = -1;
+    task.ended = true;
   }
 
   private exitMmap(task: Reading, now: number): void {
@@ -353,13 +373,37 @@ class Reader {
     });
   }
 
+  /**
+   * A kernel access with page faults disabled (copy_fpstate_to_sigframe) is not handled: the kernel faults the page in and tries
+   * again. The repeated fault is the first one's, which is handled at once here.
+   */
   private beginFault(task: Reading, op: number, now: number): void {
+    const {firstOp} = task;
+    const repeats = firstOp >= 0 && this.isRepeated(firstOp, op);
+    if (repeats)
+      this.faults.splice(
+        this.faults.findLastIndex((fault) => fault.op === firstOp),
+        1,
+      );
+    else task.firstOp = op;
     task.faultOp = op;
     task.faultStart = now;
     task.faultEnd = -1;
     task.recordsInFault = 0;
     task.preemptedInFaultNs = 0;
     task.evidence.clear();
+  }
+
+  private isRepeated(first: number, op: number): boolean {
+    const {events, compiled} = this;
+    const a = compiled.opEvent[first];
+    const b = compiled.opEvent[op];
+    const userMode = (argNumber(events, b, 1) & X86_PF_USER) !== 0;
+    if (userMode || argNumber(events, a, 1) !== argNumber(events, b, 1)) return false;
+    const {ops} = compiled.tracks[compiled.opTrack[op]];
+    return (
+      argNumber(events, a, 0) === argNumber(events, b, 0) && ops[ops.indexOf(op) - 1] === first
+    );
   }
 
   private endFault(task: Reading): void {
@@ -369,7 +413,7 @@ class Reader {
     const i = this.compiled.opEvent[op];
     const faultClass = task.evidence.classOf((argNumber(this.events, i, 1) & X86_PF_PROT) !== 0);
     const life = this.lives.lives[this.opLife[op]];
-    this.faults.push({op, life, faultClass});
+    this.faults.push({op: task.firstOp, life, faultClass});
     if (task.faultEnd < 0) return;
     this.durations.push({
       op,
@@ -431,6 +475,7 @@ function freshReading(): Reading {
   return {
     track: -1,
     op: -1,
+    ended: false,
     callOp: -1,
     preemptedNs: 0,
     sleptNs: 0,
@@ -438,6 +483,7 @@ function freshReading(): Reading {
     offSince: -1,
     offRunnable: false,
     faultOp: -1,
+    firstOp: -1,
     faultStart: 0,
     faultEnd: -1,
     faultRecords: 0,
