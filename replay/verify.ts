@@ -90,12 +90,7 @@ export function verifyTrace(
       large_folios: markCount(marks.folios),
       replays,
     },
-    durations: gradeDurations(
-      compiled,
-      full.durations ? recorded.durations : [],
-      simulated,
-      recorded.recordCostNs,
-    ),
+    durations: full.durations ? gradeDurations(compiled, recorded, simulated) : {},
     record_cost_ns: recorded.recordCostNs,
     tlb: pairsOf(recorded.flushes, grader.flushes),
     unmodelled: unmodelledPart(trace, grader),

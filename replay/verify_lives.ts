@@ -2,9 +2,10 @@
 //
 // The record names an mm by a hash of its address, and says whether it is the current task's (curr). Addresses are used
 // again, so a hash means one address space only from its birth to its end. Births are visible: a fork writes the child's
-// counters, an exec first those of the new image, both with curr=0. A *life* is one address space from birth to end; a life
+// counters, an exec first those of the new image, both with curr=0 (what it maps is known when the recorder wrote that down). A *life* is one address space from birth to end; a life
 // whose birth lies before the recording is *unknown*: what it mapped was never recorded, so it cannot be graded.
 
+import {KIND} from '../formats/kinds.ts';
 import type {CompiledTrace} from './tracks.ts';
 
 /** One address space of the recording. */
@@ -37,8 +38,13 @@ export class MmLives {
   /** By track: the image that an exec under way is building. */
   private readonly building = new Map<number, MmLife>();
 
+  /** The recording says what an exec maps. */
+  private readonly hasMaps: boolean;
+
   constructor(private readonly compiled: CompiledTrace) {
     this.procs = new Array(compiled.tracks.length).fill(undefined);
+    const {kind, count} = compiled.trace.events;
+    this.hasMaps = kind.subarray(0, count).includes(KIND.map);
   }
 
   /** Address space of a track's process now. */
@@ -60,7 +66,7 @@ export class MmLives {
 
   /** `track` begins an exec. */
   execBegan(track: number, op: number): void {
-    this.building.set(track, this.birth(track, op, true));
+    this.building.set(track, this.birth(track, op, this.hasMaps));
   }
 
   /** Its exec is over. */

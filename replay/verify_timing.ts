@@ -14,7 +14,7 @@ import {ticksToNs} from '../machine/time.ts';
 import type {DurationReport} from '../results/verify.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {CompiledTrace} from './tracks.ts';
-import type {RecordedDuration} from './verify_record.ts';
+import type {Recorded, RecordedDuration} from './verify_record.ts';
 
 /** Keeps how long every operation took. */
 export class TimingObserver implements ReplayObserver {
@@ -60,12 +60,13 @@ interface Pair {
 /** Recorded against simulated durations by name, most frequent first. */
 export function gradeDurations(
   compiled: CompiledTrace,
-  durations: readonly RecordedDuration[],
+  {durations, lives, opLife, recordCostNs}: Recorded,
   simulated: TimingObserver,
-  recordCostNs: number,
 ): Record<string, DurationReport> {
   const pairs = new Map<string, Pair[]>();
   for (const duration of durations) {
+    // What an address space of unknown content costs is unknown, too; an exec leaves it behind.
+    if (duration.name !== 'exec' && !(lives[opLife[duration.op]]?.known ?? false)) continue;
     const simulatedNs = simulatedTime(compiled, duration, simulated.ns);
     const sleptNs = duration.name === 'wait4' ? duration.sleptNs : 0;
     const recordedNs = duration.wallNs - duration.preemptedNs - sleptNs;

@@ -11,6 +11,7 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
 import {folio_add_lru} from './folio_lru.ts';
+import type {Mm} from './mm_state.ts';
 import {MAPPING_FILE, prep_compound_page, setMapping} from './page.ts';
 import {alloc_folio, alloc_folio_slow, folio_put} from './page_alloc.ts';
 import {PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
@@ -75,14 +76,16 @@ export class ReadaheadMarks {
 export class LargeFolios {
   private readonly byFile = new Map<number, Map<number, number>>();
 
-  /** The 2^order pages from `index` on, a multiple of 2^order, are one folio. */
+  /** The 2^order pages from `index` on, a multiple of 2^order, are one folio, unless some of them are in another. */
   mark(mapping: AddressSpace, index: number, order: number): void {
     let folios = this.byFile.get(mapping.id);
     if (folios === undefined) {
       folios = new Map();
       this.byFile.set(mapping.id, folios);
     }
-    for (let page = index; page < index + 2 ** order; page++) folios.set(page, order);
+    const end = index + 2 ** order;
+    for (let page = index; page < end; page++) if (folios.has(page)) return;
+    for (let page = index; page < end; page++) folios.set(page, order);
   }
 
   /** Order of the folio that holds page `index`. */
@@ -105,12 +108,19 @@ export function filemap_get_page(k: Kernel, t: Task, mapping: AddressSpace, inde
   return cachedBefore(k, t, mapping, index);
 }
 
+/** Nothing of these pages is in the page cache. */
+function isUncached(mm: Mm, mapping: AddressSpace, index: number, count: number): boolean {
+  return mm.files.nextIndex(mapping, index, index + count - 1) < 0;
+}
+
 /** A page that was in the page cache when the run began. */
 function cachedBefore(k: Kernel, t: Task, mapping: AddressSpace, index: number): number {
   const {mm} = k;
   const {pages} = mm;
   const {fallback} = mm.zones[k.machine.topology.nodeOf[t.cpu.id]];
-  const order = mm.largeFolios.orderOf(mapping, index);
+  let order = mm.largeFolios.orderOf(mapping, index);
+  const whole = 2 ** order;
+  if (order > 0 && !isUncached(mm, mapping, index - (index % whole), whole)) order = 0;
   const first = index - (index % 2 ** order);
   for (const node of fallback) {
     const head = mm.zones[node].buddy.alloc(order);
