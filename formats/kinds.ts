@@ -82,6 +82,26 @@ const OPERATIONS = [
   [83, 'barrier', ['id', 'parties']], // all parties arrive before any leaves
   [84, 'sched_setaffinity', ['cpu']],
   [85, 'yield', []],
+  // Conformance: what a selftest does, with the outcome that it expects. step_str says which step of which case it is.
+  [96, 'expect_call', ['step_str', 'nr', 'a0', 'a1', 'a2', 'a3', 'a4', 'a5', 'ret']], // a system call by its x86-64 number
+  // Page n of the run holds content class `content + n * content_step`: what is stored, or must be found. signal: 0, 7 or 11.
+  [
+    97,
+    'expect_store',
+    ['step_str', 'addr', 'pages', 'stride_pages', 'content', 'content_step', 'signal'],
+  ],
+  [
+    98,
+    'expect_load',
+    ['step_str', 'addr', 'pages', 'stride_pages', 'content', 'content_step', 'signal'],
+  ],
+  [99, 'expect_state', ['step_str', 'what_str', 'addr', 'pages', 'value']],
+  [100, 'expect_remote', ['step_str', 'tid', 'addr', 'pages', 'content', 'ret']], // ptrace writes, whatever the protection
+  [101, 'expect_pin', ['step_str', 'id', 'addr', 'pages', 'foll', 'ret']], // foll: FOLL_ bits of gup, 1 write, 2 pin
+  [102, 'expect_pinned', ['step_str', 'id', 'content', 'content_step', 'write']], // through the pin: reads, or writes
+  [103, 'unpin', ['id']],
+  [104, 'iovec', ['addr', 'len']], // one element of the vector that the task's next call passes
+  [105, 'open_file', ['fd', 'file_str', 'bytes']],
 ] as const;
 
 const ANSWERS = [
