@@ -60,6 +60,9 @@ const OPERATIONS = [
   [49, 'uprobe', ['addr', 'install']],
   [50, 'truncate', ['file_str', 'start', 'len']],
   [51, 'memcg_limit', ['bytes']],
+  [52, 'sysfs_write', ['path_str', 'value_str']], // as a shell would: the path below /sys, or /proc/sys, and the text
+  // Writes a run of pages, as touch does; page n then holds content class `content + n * content_step`. 0 is all zeros.
+  [53, 'write_content', ['addr', 'pages', 'stride_pages', 'content', 'content_step']],
   // Secondary MMUs
   [64, 'notifier_register', ['consumer_str', 'id']],
   [65, 'notifier_unregister', ['id']],
