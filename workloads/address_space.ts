@@ -62,6 +62,9 @@ export class Image {
   readonly areas: readonly Area[];
   private readonly anonymous: readonly Area[];
 
+  /** Where the heap ends, bytes: the first brk. */
+  readonly heapEnd: number;
+
   constructor(program: string, vmas: number, pages: number) {
     const extra = Math.max(0, vmas - FIXED_VMAS);
     const room = Math.max(1, Math.ceil(pages / (extra + 1)));
@@ -72,6 +75,7 @@ export class Image {
       areas.push({addr, pages: room, prot: READ | WRITE, flags, file: ''});
     }
     this.areas = areas;
+    this.heapEnd = HEAP + room * PAGE_BYTES;
     this.anonymous = [areas[2], ...areas.slice(FIXED_VMAS)];
   }
 

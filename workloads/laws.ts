@@ -139,27 +139,62 @@ function barriers(events: readonly Event[]): string[] {
   return wrong;
 }
 
+type Span = [from: number, to: number];
+
+/** Takes [from, to) out of the areas. */
+function unmapSpan(space: readonly Span[], from: number, to: number): Span[] {
+  return space.flatMap(([a, b]): Span[] => {
+    const below: Span = [a, Math.min(b, from)];
+    const above: Span = [Math.max(a, to), b];
+    return [below, above].filter((span) => span[0] < span[1]);
+  });
+}
+
+/** Does one area, or several without a gap, cover [from, to)? */
+function covers(space: readonly Span[], from: number, to: number): boolean {
+  let at = from;
+  for (const [a, b] of [...space].sort((one, other) => one[0] - other[0])) {
+    if (a <= at && b > at) at = b;
+  }
+  return at >= to;
+}
+
+/** What a mapping operation does to the areas; `null` when it maps what is mapped already. */
+function remapped(space: Span[], {kind, args}: Event): Span[] | null {
+  if (kind === KIND.munmap) return unmapSpan(space, args[0], args[0] + args[1]);
+  const from = kind === KIND.mmap ? args[6] : args[0];
+  const to = from + args[1];
+  const fixed = kind === KIND.mmap && (args[3] & MAP_FIXED) !== 0;
+  const left = unmapSpan(space, from, to);
+  const overlaps = space.some(([a, b]) => from < b && a < to);
+  left.push([from, to]);
+  return overlaps && !fixed ? null : left;
+}
+const MAP_FIXED = 0x10;
+
 /** Every touch lies in an area of its address space; fork copies the areas, exec drops them. */
 function touches(trace: LoadedTrace, events: readonly Event[]): string[] {
   const wrong: string[] = [];
   const tgids = new Map(trace.tasks.map((task) => [task.tid, task.tgid]));
-  const spaces = new Map<number, [number, number][]>();
-  for (const {i, kind, tid, args} of events) {
+  const spaces = new Map<number, {spans: Span[]}>();
+  for (const event of events) {
+    const {i, kind, tid, args} = event;
     const tgid = tgids.get(tid) ?? tid;
-    const space = spaces.get(tgid) ?? [];
+    const space = spaces.get(tgid) ?? {spans: []};
     spaces.set(tgid, space);
-    if (kind === KIND.fork) spaces.set(args[2], (args[1] & CLONE_VM) !== 0 ? space : [...space]);
-    if (kind === KIND.exec) spaces.set(tgid, []);
-    if (kind === KIND.map) {
-      const end = args[0] + args[1];
-      if (space.some(([from, to]) => args[0] < to && from < end)) wrong.push(`event ${i}: overlap`);
-      space.push([args[0], end]);
+    if (kind === KIND.fork) {
+      const shared = (args[1] & CLONE_VM) !== 0;
+      spaces.set(args[2], shared ? space : {spans: [...space.spans]});
+    }
+    if (kind === KIND.exec) spaces.set(tgid, {spans: []});
+    if (kind === KIND.map || kind === KIND.mmap || kind === KIND.munmap) {
+      const after = remapped(space.spans, event);
+      if (after === null) wrong.push(`event ${i}: overlap`);
+      else space.spans = after;
     }
     if (kind !== KIND.touch) continue;
-    const last = args[0] + ((args[1] - 1) * args[2] + 1) * trace.header.pageSize;
-    if (!space.some(([from, to]) => args[0] >= from && last <= to)) {
-      wrong.push(`event ${i}: touches what is not mapped`);
-    }
+    const end = args[0] + ((args[1] - 1) * args[2] + 1) * trace.header.pageSize;
+    if (!covers(space.spans, args[0], end)) wrong.push(`event ${i}: touches what is not mapped`);
   }
   return wrong;
 }

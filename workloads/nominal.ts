@@ -4,8 +4,8 @@
 //
 // Sources: lmbench on Linux 6.14, 4.95 GHz (null syscall 0.130 us, context switch 3.4 us, fork+exit
 // 178 us, fork+execve 549 us); 76 ns per page-table entry copied by fork is 10 ms for 512 MB in a
-// VM (COW-PTE RFC v2, 2022). The split of fork+exit, the cost of a VMA and of a minor fault are
-// assumptions.
+// VM (COW-PTE RFC v2, 2022). The split of fork+exit, the cost of a VMA, of a minor fault and
+// of unmapping a page are assumptions.
 
 /** Nominal ns by operation. */
 export const NOMINAL_NS = Object.freeze({
@@ -15,6 +15,7 @@ export const NOMINAL_NS = Object.freeze({
   exec: 371_000, // fork+execve less fork+exit
   mapVma: 1_000,
   minorFault: 500,
+  zapPage: 100,
   vmallocPage: 250,
   vmallocCall: 2_000,
   vmallocFault: 1_000,

@@ -3,14 +3,26 @@
 import {EXIT, UserError} from '../formats/errors.ts';
 import {forkStorm} from './fork_storm.ts';
 import {locktorture} from './locktorture.ts';
+import {mmapChurn} from './mmap_churn.ts';
 import {open1} from './open1.ts';
+import {snapshot} from './snapshot.ts';
+import {stressVm} from './stress_vm.ts';
 import {vmallocGrowth} from './vmalloc_growth.ts';
 import {vmallocSyncStorm} from './vmalloc_sync_storm.ts';
 import type {Workload} from './workload.ts';
 
 /** All workloads by name. */
 export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
-  [forkStorm, vmallocGrowth, vmallocSyncStorm, locktorture, open1].map((one) => [one.name, one]),
+  [
+    forkStorm,
+    vmallocGrowth,
+    vmallocSyncStorm,
+    locktorture,
+    open1,
+    mmapChurn,
+    stressVm,
+    snapshot,
+  ].map((one) => [one.name, one]),
 );
 
 /** The workload called `name`. Throws UserError listing those that exist. */

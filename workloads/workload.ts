@@ -23,6 +23,10 @@ export interface Workload {
    * contradict.
    */
   generate(open: OpenTrace, params: Params, seed: number): TraceSummary;
+  /**
+   * Units of work in such a trace as the imitated program counts them; null where it counts none.
+   */
+  iterations(params: Params): number | null;
 }
 
 interface NumberSpec {
@@ -73,6 +77,8 @@ export interface Definition<S extends Specs> {
   cpus(values: ValuesOf<S>): number;
   /** Contradictions between parameters: throws UserError. */
   check?(values: ValuesOf<S>): void;
+  /** Units of work as the imitated program counts them, over all tasks. */
+  iterations?(values: ValuesOf<S>): number;
   /** Puts the tasks on the stage; the stage runs them. */
   script(stage: Stage, values: ValuesOf<S>, seed: number): void;
 }
@@ -96,7 +102,9 @@ export function defineWorkload<const S extends Specs>(definition: Definition<S>)
     return writer.finish();
   };
   const params = Object.entries(definition.params).map(([key, spec]) => toParamSpec(key, spec));
-  return {name, summary, imitates, params, generate};
+  const iterations = (given: Params): number | null =>
+    definition.iterations?.(given as ValuesOf<S>) ?? null;
+  return {name, summary, imitates, params, generate, iterations};
 }
 
 /** Header of a generated trace. */

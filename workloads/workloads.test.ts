@@ -14,7 +14,10 @@ import {decode, generate} from './testing.ts';
 const SMALL: Readonly<Record<string, readonly string[]>> = {
   'fork-storm': ['children=6', 'workers=3', 'pages=40'],
   locktorture: ['acquisitions=50'],
+  'mmap-churn': ['size=40960', 'iterations=3'],
   open1: ['iterations=20'],
+  snapshot: ['bytes=409600'],
+  'stress-vm': ['vm_bytes=81920', 'rounds=4'],
   'vmalloc-growth': ['areas=12', 'pages=10'],
   'vmalloc-sync-storm': ['live=20', 'forks=6', 'workers=3', 'pages=10'],
   skeleton: ['think=5000'],
@@ -26,6 +29,24 @@ const CHOICES: Readonly<Record<string, readonly string[][]>> = {
     ['wait=each', 'fork_max=4'],
     ['wait=many', 'fork_max=3', 'exec=0.5', 'threads=2', 'placement=pinned', 'cpus=2'],
     ['think=10us', 'life=5us', 'times=uniform', 'vmas=6', 'pages=0'],
+  ],
+  'mmap-churn': [
+    ...['page_fault2', 'page_fault3', 'mmap1', 'mmap2', 'brk1', 'brk2', 'malloc1'].map((kind) => [
+      `kind=${kind}`,
+    ]),
+    ['kind=stress_mmap', 'threads=2', 'layout=apart'],
+    ['threads=1', 'processes=3', 'placement=free', 'cpus=2'],
+    ['threads=2', 'processes=2', 'iterations=0'],
+  ],
+  snapshot: [
+    ['lives=3', 'snapshots=2', 'writes=0.5', 'swap=1G', 'limit=1M'],
+    ['snapshots=0', 'reads=0'],
+  ],
+  'stress-vm': [
+    ['rounds=36'],
+    ['vm_keep=1', 'vm_populate=1', 'vm_hang=1ms', 'vm_madvise=dontneed'],
+    ['vm_method=walk-1a', 'vm_madvise=none', 'vm_locked=1', 'swap=1G', 'limit=1M'],
+    ['vm_method=swap', 'vm=3', 'cpus=2'],
   ],
   locktorture: [['delays=none'], ['writers=1', 'long_split=1000'], ['placement=free', 'cpus=2']],
   open1: [['mode=processes'], ['tasks=1'], ['tasks=9', 'cpus=4']],

@@ -41,12 +41,23 @@ export function sweepVerb(program: Command, invocation: Invocation): void {
       const workload = workloadByName(name);
       const rows = expandSweep(workload, words);
       const x = variedParam(rows);
-      const sweep = buildSweep(runAll(name, rows, x, flags, invocation), x, 'processes');
+      const sweep = buildSweep(runAll(name, rows, x, flags, invocation), x, modeOf(rows[0], x));
       if (flags.json || flags.format === 'json') {
         invocation.out.write(`${JSON.stringify(sweep, null, 1)}\n`);
       } else if (flags.format === 'table') invocation.out.write(drawSweepTable(sweep));
       else invocation.out.write(drawSweepWillItScale(sweep));
     });
+}
+
+/** Which columns of will-it-scale's table are filled. */
+function modeOf(row: Params, x: string): 'threads' | 'processes' {
+  return x === 'threads' || (x === 'tasks' && row.mode === 'threads') ? 'threads' : 'processes';
+}
+
+/** Throughput as the imitated program counts its work, where it does. */
+function inIterations(run: RunReport, iterations: number | null): RunReport {
+  if (iterations === null) return run;
+  return {...run, throughput_ops_s: (iterations * 1e9) / run.simulated_ns};
 }
 
 /** The one parameter that has several values. */
@@ -79,15 +90,15 @@ function runAll(
     for (const design of designs) {
       progress.show(`${x}=${row[x]} ${design}`);
       const overrides = design === '' ? flags.design : [...flags.design, ...design.split(',')];
-      const runs = traces.map(
-        (trace, n): RunReport =>
-          replayTrace(trace, {
-            machine: flags.machine,
-            kernel: flags.kernel,
-            design: overrides,
-            options: {...replayOptions(flags), seed: flags.seed + n},
-          }),
-      );
+      const runs = traces.map((trace, n): RunReport => {
+        const run = replayTrace(trace, {
+          machine: flags.machine,
+          kernel: flags.kernel,
+          design: overrides,
+          options: {...replayOptions(flags), seed: flags.seed + n},
+        });
+        return inIterations(run, workload.iterations(row));
+      });
       inputs.push({label: design === '' ? 'default' : design, x: Number(row[x]), runs});
     }
   }
