@@ -29,7 +29,8 @@ const PGD_SCENARIOS = [
 ];
 
 test('has every pgd scenario under its name', () => {
-  assert.deepEqual([...CATALOGUE.keys()].sort(), [...PGD_SCENARIOS].sort());
+  const names = [...CATALOGUE.keys()].filter((name) => !name.startsWith('conformance/'));
+  assert.deepEqual(names.sort(), [...PGD_SCENARIOS].sort());
   assert.throws(() => scenarioByName('pgd'), /choose one of pgd-late-init-barrier/);
 });
 
@@ -51,7 +52,9 @@ for (const scenario of CATALOGUE.values()) {
     test('runs are labelled apart, and have something to be caught and something clean', () => {
       const labels = scenario.runs.map((run) => run.label);
       assert.equal(new Set(labels).size, labels.length);
-      assert.ok(scenario.runs.some((run) => run.expected === 'caught'));
+      // A selftest may hold on every kernel; that it can fail is tested in workloads/conformance.
+      const mayHold = scenario.name.startsWith('conformance/');
+      assert.ok(mayHold || scenario.runs.some((run) => run.expected === 'caught'));
       assert.ok(scenario.runs.some((run) => run.expected === 'clean'));
       const all = scenario.runs.flatMap((run) => [...(run.fault ?? []), ...(run.also ?? [])]);
       for (const one of [...scenario.fault, ...all]) {

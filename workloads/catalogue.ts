@@ -8,6 +8,7 @@
 
 import {EXIT, UserError} from '../formats/errors.ts';
 import type {TraceSummary} from '../formats/writer.ts';
+import {CONFORMANCE} from './conformance/all.ts';
 import {COST_SCENARIOS} from './scenarios/pgd_cost.ts';
 import {ENTRY_SCENARIOS} from './scenarios/pgd_entries.ts';
 import {INIT_SCENARIOS} from './scenarios/pgd_init.ts';
@@ -81,10 +82,9 @@ export interface Scenario {
 
 /** All scenarios by name, in the order of the listings. */
 export const CATALOGUE: ReadonlyMap<string, Scenario> = new Map(
-  [...INIT_SCENARIOS, ...ENTRY_SCENARIOS, ...XEN_SCENARIOS, ...COST_SCENARIOS].map((one) => [
-    one.name,
-    one,
-  ]),
+  [...INIT_SCENARIOS, ...ENTRY_SCENARIOS, ...XEN_SCENARIOS, ...COST_SCENARIOS, ...CONFORMANCE].map(
+    (one) => [one.name, one],
+  ),
 );
 
 /** The scenario called `name`. Throws UserError listing those that exist. */

@@ -112,7 +112,7 @@ export function judge(
   };
   const caught = (run.fault ?? scenario.fault).map(holds).includes(true);
   const also = (run.also ?? []).map(holds).every((one) => one);
-  const wrong = caught ? [] : anythingWrong(report);
+  const wrong = caught && run.expected === 'caught' ? [] : anythingWrong(report);
   const found = caught ? 'caught' : wrong.length > 0 ? 'other' : 'clean';
   return {found, ok: found === run.expected && also, evidence: [...evidence, ...wrong]};
 }

@@ -30,7 +30,7 @@ export function scenarioVerb(program: Command, invocation: Invocation): void {
     .action((flags: {json: boolean}) => invocation.out.write(listing(flags.json)));
   scenario
     .command('run [name]')
-    .description('run one scenario (a name, or a prefix ending in *), or all of them')
+    .description('run one scenario, those whose name matches a pattern with * or ?, or all of them')
     .option('--all', 'every scenario', false)
     .option('--design <label>', 'only the design with this label')
     .option('--seed <n>', 'only this seed', wholeNumber(0))
@@ -43,10 +43,17 @@ export function scenarioVerb(program: Command, invocation: Invocation): void {
 function chosen(name: string | undefined, all: boolean): Scenario[] {
   if (all) return [...CATALOGUE.values()];
   if (name === undefined) throw new UserError('scenario run: expected a name or --all', EXIT.usage);
-  if (!name.endsWith('*')) return [scenarioByName(name)];
-  const matching = [...CATALOGUE.values()].filter((one) => one.name.startsWith(name.slice(0, -1)));
+  if (!/[*?]/.test(name)) return [scenarioByName(name)];
+  const pattern = globPattern(name);
+  const matching = [...CATALOGUE.values()].filter((one) => pattern.test(one.name));
   if (matching.length > 0) return matching;
   throw new UserError(`scenario ${name}: nothing matches; see mmreplay scenario list`, EXIT.usage);
+}
+
+/** A shell pattern as a regular expression: `*` is anything, `?` one character. */
+function globPattern(glob: string): RegExp {
+  const escaped = glob.replace(/[.+^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`);
 }
 
 function run(scenarios: readonly Scenario[], flags: RunFlags, invocation: Invocation): void {

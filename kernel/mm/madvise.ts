@@ -59,9 +59,20 @@ export function* do_madvise(
 ): Code<number> {
   enterSystemCall(k, t);
   if (!isKnownAdvice(k.facts.version, advice)) return -EINVAL;
+  return yield* madvise_mm(k, t, k.mm.userOf(t.mm!), startVpn, pages, advice);
+}
+
+/** madvise_do_behavior on any mm; `advice` is known to this kernel. */
+export function* madvise_mm(
+  k: Kernel,
+  t: Task,
+  user: UserMm,
+  startVpn: number,
+  pages: number,
+  advice: number,
+): Code<number> {
   if (pages === 0) return 0;
   const {mm} = k;
-  const user = mm.userOf(t.mm!);
   t.cpu.charge(mm.costs.adviseBaseTicks, mm.fns.do_madvise);
   const end = startVpn + pages;
   if (advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE) {

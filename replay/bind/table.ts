@@ -2,6 +2,7 @@
 
 import {KIND_LIMIT} from '../../formats/kinds.ts';
 import type {Binding, QuickBinding} from './binding.ts';
+import {CONFORMANCE_BINDINGS, QUICK_CONFORMANCE_BINDINGS} from './conformance.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
 import {SWAP_BINDINGS} from './swap.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
@@ -21,9 +22,11 @@ export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   SWAP_BINDINGS,
   SYNTHETIC_BINDINGS,
   USER_MEMORY_BINDINGS,
+  CONFORMANCE_BINDINGS,
 );
 
 /** Plain bindings, looked at first. */
 export const QUICK_BINDINGS: readonly (QuickBinding | undefined)[] = byKind(
   QUICK_USER_MEMORY_BINDINGS,
+  QUICK_CONFORMANCE_BINDINGS,
 );
