@@ -84,6 +84,11 @@ export class Kernel {
     return this.mmState;
   }
 
+  /** False while nothing needed memory management. */
+  get hasMm(): boolean {
+    return this.mmState !== null;
+  }
+
   /** The profile's number for a kernel function; callers keep it. */
   fn(name: string): number {
     return this.machine.profile.id(name);

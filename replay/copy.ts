@@ -67,6 +67,7 @@ export class TraceCopy {
       copy: index,
       names: new Map(),
       files: run.files,
+      contents: run.contents,
       resume: 0,
       pidOf: (tid) => this.pidOf(tid),
       reapedPid: (op) => this.reapedPid(op),

@@ -12,6 +12,7 @@ import {nsToTicks} from '../machine/time.ts';
 import type {Topology} from '../machine/topology.ts';
 import {TraceCopy} from './copy.ts';
 import {RecordedFiles} from './bind/recorded_files.ts';
+import {needsContents, PageContents} from './contents.ts';
 import {dependenciesOf, type Dependencies} from './dependencies.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayOptions} from './options.ts';
@@ -51,6 +52,7 @@ export class ReplayRun {
   observer: ReplayObserver | null = null;
   /** Shared by all copies. */
   readonly files: RecordedFiles;
+  readonly contents: PageContents | null;
   /** CPU times before the measurement. */
   timesAtStart: CpuTimes = {idleTicks: 0, busyTicks: 0, userTicks: 0, interruptTicks: 0};
   private readonly copies: TraceCopy[] = [];
@@ -73,6 +75,8 @@ export class ReplayRun {
     const machine = new Machine(topology, {seed: options.seed, ipi: options.ipi, bounds});
     this.kernel = new Kernel(machine, facts);
     this.files = new RecordedFiles(this.kernel, marks);
+    const {events, strings} = compiled.trace;
+    this.contents = needsContents(events, strings) ? new PageContents(this.kernel) : null;
     this.dependencies = dependenciesOf(compiled, options.order);
     this.placer = new Placer(topology, compiled, options.placement);
     const adopted = this.groupAdopted();

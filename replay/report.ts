@@ -4,6 +4,7 @@ import {DISTANCE_NAMES} from '../machine/topology.ts';
 import {TICKS_PER_S, ticksToNs} from '../machine/time.ts';
 import {NO_LATENCY} from '../results/latency.ts';
 import {RUN_SCHEMA, type Distance, type LockReport, type RunReport} from '../results/run.ts';
+import {mmCounters} from './mm_counters.ts';
 import type {ReplayRun} from './replay_run.ts';
 
 /** The report of a run that took `wallS` seconds of host time. */
@@ -39,7 +40,7 @@ export function reportOf(run: ReplayRun, wallS: number): RunReport {
     notifier: {calls: {}, latency_ns: NO_LATENCY, retries: 0, eagain: 0},
     tlb: tlbPart(run),
     faults: pick(kernel.checks.counters, (name) => name.includes('fault')),
-    counters: Object.fromEntries(kernel.checks.counters),
+    counters: {...Object.fromEntries(kernel.checks.counters), ...mmCounters(kernel)},
     checks: checksPart(run),
   };
 }

@@ -6,7 +6,7 @@
 // tree. Trees and counters are in ksm_tree.ts, the merging of a pair of pages in ksm_merge.ts.
 //
 // What a page holds is told from outside (pages.content), a class number per page; who writes to a
-// page gives it a new one. Not modelled: merge_across_nodes=0, the advisor, swapping KSM pages out
+// page gives it a new one. Not modelled: the advisor, swapping KSM pages out
 // (reclaim finds no mapping of theirs), VMAs merged by prctl are those with VM_MERGEABLE.
 
 import type {Code} from '../../machine/engine.ts';
@@ -63,6 +63,20 @@ export class KsmSlot {
   constructor(readonly user: UserMm) {}
 }
 
+/** Who wants to know what ksmd does, as the tracepoints of ksm.c tell it. */
+export interface KsmTrace {
+  /** ksm_start_scan and ksm_stop_scan. */
+  scan(start: boolean, seq: number, rmapItems: number): void;
+  /**
+   * ksm_merge_with_ksm_page: the page at `vpn` (one that becomes a KSM page when `first`). A page of
+   * zeros instead of a KSM page: ksm_merge_one_page.
+   */
+  merge(first: boolean, zero: boolean, user: UserMm, vpn: number, good: boolean): void;
+}
+
+/** Number of ksmd, one that no trace has: below init's stand-in. */
+export const KSMD_TID = 2 ** 31 - 2;
+
 /** State of KSM. */
 export class Ksm {
   readonly settings: KsmSettings = {
@@ -86,6 +100,7 @@ export class Ksm {
   zeroPages = 0;
   rmapItems = 0;
   task: Task | null = null;
+  trace: KsmTrace | null = null;
   /** Slot that is scanned, slots.length at the start of a full scan; where it goes on. */
   cursor = 0;
   address = 0;
@@ -97,6 +112,9 @@ export class Ksm {
     pages: Pages,
   ) {
     this.trees = new KsmTrees(pages);
+    const {version} = k.facts;
+    if (isBefore(version, '6.7')) this.settings.smartScan = false;
+    if (isBefore(version, '4.13')) this.settings.maxPageSharing = Infinity;
     this.mutex = new Mutex(k, 'ksm_thread_mutex');
     this.costs = scaledCosts(COSTS_KSM, k.machine.topology.kernelWork);
     this.fn = k.fn('ksm_scan_thread');
@@ -187,8 +205,7 @@ function* ksm_exit(ksm: Ksm, t: Task, mm: MmStruct): Code {
   slot.exited = true;
   user.ksmSlot = null;
   user.flags &= ~MMF_VM_MERGEABLE;
-  for (const item of slot.items.values()) forget(ksm, item);
-  slot.items.clear();
+  dropItems(ksm, slot);
   removeSlot(ksm, slot);
   const {mmapLock} = user;
   if (!mmapLock.writeAcquire(t, ksm.fn)) yield* mmapLock.writeAcquireSlow(t, ksm.fn);
@@ -209,6 +226,12 @@ export function remove_rmap_item_from_tree(ksm: Ksm, item: RmapItem): void {
   ksm.trees.removeUnstable(item);
   if (item.anonVma !== null) ksm.k.mm.anon.put(item.anonVma);
   item.anonVma = null;
+}
+
+/** remove_trailing_rmap_items from the first one on: ksmd knows no page of this mm any more. */
+export function dropItems(ksm: Ksm, slot: KsmSlot): void {
+  for (const item of slot.items.values()) forget(ksm, item);
+  slot.items.clear();
 }
 
 /** free_rmap_item. */
@@ -243,6 +266,7 @@ function* scan_get_next_rmap_item(ksm: Ksm, t: Task): Code<Found | null> {
   if (ksm.slots.length === 0) return null;
   if (!ksm.scanning) {
     ksm.scanning = true;
+    ksm.trace?.scan(true, ksm.seqnr, ksm.rmapItems);
     ksm.cursor = 0;
     ksm.address = 0;
     lru_add_drain_all(k, t);
@@ -261,6 +285,7 @@ function* scan_get_next_rmap_item(ksm: Ksm, t: Task): Code<Found | null> {
     if (t.cpu.settle()) yield;
   }
   ksm.scanning = false;
+  ksm.trace?.scan(false, ksm.seqnr, ksm.rmapItems);
   ksm.seqnr++;
   ksm.fullScans++;
   return null;
@@ -328,7 +353,7 @@ function endOfMm(ksm: Ksm, slot: KsmSlot): void {
   }
   slot.user.ksmSlot = null;
   slot.user.flags &= ~MMF_VM_MERGEABLE;
-  for (const item of slot.items.values()) forget(ksm, item);
+  dropItems(ksm, slot);
   removeSlot(ksm, slot);
 }
 
@@ -353,7 +378,7 @@ function* cmp_and_merge_page(ksm: Ksm, t: Task, item: RmapItem, pfn: number): Co
   }
   t.cpu.charge(trees.stableHeight * costs.treeStepTicks, ksm.fn);
   // A forked child maps KSM pages already: it is appended over the limit.
-  const node = own ?? trees.search(key, settings.maxPageSharing);
+  const node = own ?? trees.search(trees.keyOf(pfn), settings.maxPageSharing);
   remove_rmap_item_from_tree(ksm, item);
   if (node !== null) {
     if (yield* mergeWith(ksm, t, item, pfn, node.pfn)) appendTo(ksm, item, node);
@@ -361,7 +386,7 @@ function* cmp_and_merge_page(ksm: Ksm, t: Task, item: RmapItem, pfn: number): Co
   }
   if (!ksm.checksumFirst && checksumChanged(ksm, t, item, key)) return;
   t.cpu.charge(trees.unstableHeight * costs.treeStepTicks, ksm.fn);
-  const other = trees.searchUnstable(key, item, ksm.seqnr);
+  const other = trees.searchUnstable(trees.keyOf(pfn), item, ksm.seqnr);
   if (other !== null) yield* mergeTwo(ksm, t, item, pfn, other, key);
 }
 
@@ -397,6 +422,7 @@ function* mergeWith(ksm: Ksm, t: Task, item: RmapItem, pfn: number, target: numb
     ksm.k.mm.anon.get(item.anonVma!);
   }
   if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
+  ksm.trace?.merge(target === 0, target < 0, item.user, item.vpn, good);
   return good;
 }
 
@@ -418,7 +444,9 @@ function* mergeTwo(
   const {pages} = k.mm;
   const otherPfn = mappedAnon(ksm, other.user, other.vpn);
   if (otherPfn === 0 || otherPfn === pfn || pages.content[otherPfn] !== key) {
+    // It changed since it was put there: the search goes past it.
     trees.removeUnstable(other);
+    trees.searchUnstable(trees.keyOf(pfn), item, ksm.seqnr);
     return;
   }
   pages.refcount.increment(compound_head(pages, otherPfn));
@@ -426,7 +454,7 @@ function* mergeTwo(
   let merged = false;
   if (yield* mergeWith(ksm, t, item, pfn, 0)) {
     merged = true;
-    const node = trees.insert(key, pfn);
+    const node = trees.insert(trees.keyOf(pfn), pfn);
     setMappingOwner(pages, pfn, MAPPING_KSM, node.id);
     appendTo(ksm, item, node);
     if (yield* mergeWith(ksm, t, other, otherPfn, pfn)) appendTo(ksm, other, node);

@@ -50,12 +50,25 @@ export class StableNode {
 export class KsmTrees {
   pagesShared = 0;
   pagesSharing = 0;
+  /** The most that they ever were. */
+  maxShared = 0;
+  maxSharing = 0;
+  /** Items in the unstable tree, and those of the last one that were not visited again yet. */
+  pagesUnshared = 0;
+  /** merge_across_nodes = 0: a pair of trees for each memory node. */
+  byNode = false;
   readonly nodes = new Map<number, StableNode>();
   private readonly stable = new Map<number, StableNode[]>();
   private readonly unstable = new Map<number, RmapItem>();
   private nextId = 1;
 
   constructor(readonly pages: Pages) {}
+
+  /** Where a page belongs in the trees: its content, and its node where that counts. */
+  keyOf(pfn: number): number {
+    const {pages, byNode} = this;
+    return pages.content[pfn] + (byNode ? pages.nodeOf(pfn) * 2 ** 32 : 0);
+  }
 
   /** Steps of a search in each tree: its height. */
   get stableHeight(): number {
@@ -107,6 +120,8 @@ export class KsmTrees {
     assert(item.node === null && item.unstableSeq < 0, 'rmap_item in two trees');
     if (node.items.size === 0) this.pagesShared++;
     else this.pagesSharing++;
+    this.maxShared = Math.max(this.maxShared, this.pagesShared);
+    this.maxSharing = Math.max(this.maxSharing, this.pagesSharing);
     node.items.add(item);
     item.node = node;
     item.user.ksmMergingPages++;
@@ -151,6 +166,7 @@ export class KsmTrees {
     this.unstable.set(key, item);
     item.unstableSeq = seq;
     item.unstableKey = key;
+    this.pagesUnshared++;
     return null;
   }
 
@@ -159,15 +175,23 @@ export class KsmTrees {
     if (item.unstableSeq < 0) return;
     if (this.unstable.get(item.unstableKey) === item) this.unstable.delete(item.unstableKey);
     item.unstableSeq = -1;
+    this.pagesUnshared--;
   }
 
-  /** A full scan begins: root_unstable_tree = RB_ROOT. */
+  /** A full scan begins: root_unstable_tree = RB_ROOT. Items leave as they are visited. */
   clearUnstable(): void {
-    for (const item of this.unstable.values()) item.unstableSeq = -1;
     this.unstable.clear();
   }
 
-  get pagesUnshared(): number {
-    return this.unstable.size;
+  /** Nodes beyond the first of one content, and how many contents have several. */
+  chainCounts(): {readonly stable_node_dups: number; readonly stable_node_chains: number} {
+    let dups = 0;
+    let chains = 0;
+    for (const chain of this.stable.values()) {
+      if (chain.length < 2) continue;
+      chains++;
+      dups += chain.length;
+    }
+    return {stable_node_dups: dups, stable_node_chains: chains};
   }
 }

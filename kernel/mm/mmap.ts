@@ -11,6 +11,7 @@ import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {ENOMEM, populate_vma_page_range} from './gup.ts';
+import {ksm_vma_flags} from './ksm_merge_any.ts';
 import {
   enterSystemCall,
   mmap_read_lock,
@@ -19,7 +20,7 @@ import {
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {do_vmi_munmap} from './mmap_unmap.ts';
-import type {UserMm} from './user_mm.ts';
+import {MMF_VM_MERGE_ANY, type UserMm} from './user_mm.ts';
 import type {VmArea, VmaProps} from './vma.ts';
 import {VM_GROWSDOWN, VM_LOCKED, VM_PFNMAP, VM_SHARED} from './vma_flags.ts';
 import {vma_start_write} from './vma_lock.ts';
@@ -98,6 +99,7 @@ export function* mmap_region(
 ): Code<VmArea> {
   const {mm} = k;
   const {space} = user;
+  if ((user.flags & MMF_VM_MERGE_ANY) !== 0) props.flags |= ksm_vma_flags(user, props);
   const special = props.ops === 'special' || (props.flags & (VM_PFNMAP | VM_GROWSDOWN)) !== 0;
   const above = space.tree.find(start);
   const below = above === null ? space.tree.last : above.prev;

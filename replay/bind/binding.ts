@@ -7,6 +7,7 @@ import type {EventColumns} from '../../formats/columns.ts';
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
+import type {PageContents} from '../contents.ts';
 import type {RecordedFiles} from './recorded_files.ts';
 
 /** How an operation ended. */
@@ -22,6 +23,8 @@ export interface BindingContext {
   readonly names: Map<string, number>;
   /** Files of the recording; every binding that maps a file by name gets it here. */
   readonly files: RecordedFiles;
+  /** What pages hold; null in a replay that does not need to know. */
+  readonly contents: PageContents | null;
   /** What a quick binding that returned null leaves to the other half; read before anything else runs. */
   resume: number;
   /** Simulated pid of a recorded one. */

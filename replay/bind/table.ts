@@ -4,8 +4,10 @@ import {KIND_LIMIT} from '../../formats/kinds.ts';
 import type {Binding, QuickBinding} from './binding.ts';
 import {CONFORMANCE_BINDINGS, QUICK_CONFORMANCE_BINDINGS} from './conformance.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
+import {KSM_BINDINGS} from './ksm.ts';
 import {SWAP_BINDINGS} from './swap.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
+import {SYSFS_BINDINGS} from './sysfs.ts';
 import {TASK_BINDINGS} from './tasks.ts';
 import {QUICK_USER_MEMORY_BINDINGS, USER_MEMORY_BINDINGS} from './user_memory.ts';
 
@@ -20,6 +22,8 @@ export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   TASK_BINDINGS,
   KERNEL_MEMORY_BINDINGS,
   SWAP_BINDINGS,
+  KSM_BINDINGS,
+  SYSFS_BINDINGS,
   SYNTHETIC_BINDINGS,
   USER_MEMORY_BINDINGS,
   CONFORMANCE_BINDINGS,

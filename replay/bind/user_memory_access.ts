@@ -7,6 +7,7 @@ import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts
 import {FAULT_OOM, FAULT_SIGSEGV, X86_PF_USER, X86_PF_WRITE} from '../../kernel/mm/vm_fault.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
+import {FIRST_INFERRED, type PageContents} from '../contents.ts';
 import {
   type BindingContext,
   type BindingTable,
@@ -42,10 +43,24 @@ function quickAccess(context: BindingContext, t: Task, i: number): Outcome | nul
   if (isUnknown(t)) return unknownProcess(context, t);
   const {events, kernel} = context;
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
-  const result = userAccess(kernel, t, vpnArg(events, i, 0), errorCode);
+  const vpn = vpnArg(events, i, 0);
+  const result = userAccess(kernel, t, vpn, errorCode);
   context.resume = result;
-  return result < 0 ? null : outcomeOf(context, result);
+  if (result < 0) return null;
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
+  return outcomeOf(context, result);
 }
+
+function noteWrite(
+  contents: PageContents,
+  t: Task,
+  vpn: number,
+  errorCode: number,
+  i: number,
+): void {
+  if ((errorCode & X86_PF_WRITE) !== 0) contents.wrote(t, vpn, i);
+}
+
 /** X86_PF_PROT says what the recorded page table held; here the model's own decides. */
 const PROTECTION = 1;
 
@@ -53,12 +68,14 @@ function* access(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {events, kernel, resume} = context;
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
   const vpn = vpnArg(events, i, 0);
-  return outcomeOf(context, yield* userAccessSlow(kernel, t, vpn, errorCode, resume));
+  const result = yield* userAccessSlow(kernel, t, vpn, errorCode, resume);
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
+  return outcomeOf(context, result);
 }
 
 function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
   if (isUnknown(t)) return unknownProcess(context, t);
-  const {events, kernel} = context;
+  const {events, kernel, contents} = context;
   const start = vpnArg(events, i, 0);
   const pages = argNumber(events, i, 1);
   const stride = argNumber(events, i, 2);
@@ -68,6 +85,30 @@ function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
     const vpn = start + n * stride;
     let result = userAccess(kernel, t, vpn, code);
     if (result < 0) result = yield* userAccessSlow(kernel, t, vpn, code, result);
+    if (contents !== null) noteWrite(contents, t, vpn, code, i);
+    const one = outcomeOf(context, result);
+    if (one !== 'done') outcome = one;
+    if (t.sigkill) break;
+  }
+  return outcome;
+}
+
+/** As touch for writing, with what the pages hold afterwards. */
+function* write_content(context: BindingContext, t: Task, i: number): Code<Outcome> {
+  if (isUnknown(t)) return unknownProcess(context, t);
+  const {events, kernel, contents} = context;
+  const start = vpnArg(events, i, 0);
+  const pages = argNumber(events, i, 1);
+  const stride = argNumber(events, i, 2);
+  const content = argNumber(events, i, 3);
+  const step = argNumber(events, i, 4);
+  const code = X86_PF_USER | X86_PF_WRITE;
+  let outcome: Outcome = 'done';
+  for (let n = 0; n < pages; n++) {
+    const vpn = start + n * stride;
+    let result = userAccess(kernel, t, vpn, code);
+    if (result < 0) result = yield* userAccessSlow(kernel, t, vpn, code, result);
+    contents!.set(t, vpn, (content + n * step) % FIRST_INFERRED);
     const one = outcomeOf(context, result);
     if (one !== 'done') outcome = one;
     if (t.sigkill) break;
@@ -78,6 +119,7 @@ function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
 export const ACCESS_BINDINGS: BindingTable = [
   [KIND.access, access],
   [KIND.touch, touch],
+  [KIND.write_content, write_content],
 ];
 
 export const QUICK_ACCESS_BINDINGS: QuickBindingTable = [[KIND.access, quickAccess]];

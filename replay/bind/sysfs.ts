@@ -1,0 +1,32 @@
+// Binding of a write to a file of /sys: /sys/kernel/mm/ksm and /sys/kernel/mm/transparent_hugepage. The path may be given with
+// or without /sys/kernel/mm. khugepaged is there from the first write to its directory on: it sleeps 10 s between two
+// scans by default, so replays that do not set it up do without.
+
+import {argNumber} from '../../formats/columns.ts';
+import {KIND} from '../../formats/kinds.ts';
+import {thp_store} from '../../kernel/mm/huge_memory_sysfs.ts';
+import {ksm_store} from '../../kernel/mm/ksm_sysfs.ts';
+import type {Task} from '../../kernel/task.ts';
+import type {Code} from '../../machine/engine.ts';
+import {type BindingContext, type BindingTable, type Outcome, outcomeOf} from './binding.ts';
+
+const PREFIX = '/sys/kernel/mm/';
+
+function* sysfs_write(context: BindingContext, t: Task, i: number): Code<Outcome> {
+  const {kernel, events, strings} = context;
+  const path = (strings[argNumber(events, i, 0)] ?? '').replace(PREFIX, '');
+  const value = (strings[argNumber(events, i, 1)] ?? '').trim();
+  const [directory, ...rest] = path.split('/');
+  const file = rest.join('/');
+  const {ksm, huge} = kernel.mm;
+  if (directory === 'ksm') {
+    return ksm === null ? 'failed' : outcomeOf(yield* ksm_store(ksm, t, file, Number(value)));
+  }
+  if (directory === 'transparent_hugepage') {
+    return huge === null ? 'failed' : outcomeOf(thp_store(huge, file, value));
+  }
+  kernel.checks.warn(`sysfs_write: ${path} is not modelled`);
+  return 'skipped';
+}
+
+export const SYSFS_BINDINGS: BindingTable = [[KIND.sysfs_write, sysfs_write]];

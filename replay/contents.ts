@@ -1,0 +1,77 @@
+// What pages hold. KSM decides by it, and no trace of page faults states it: it is an input like the files that are mapped.
+//
+// A content is a class number: pages of equal class are equal, 0 is all zeros (a page that nobody wrote to). Generated traces state
+// classes (write_content); for recordings they are inferred from what ksmd found equal (ksm_contents.ts) and belong to the
+// write accesses that made them. A write of which nothing is known leaves a content that no other page has.
+// A replay without KSM has no PageContents and pays nothing.
+
+import {argNumber, type EventColumns} from '../formats/columns.ts';
+import {KIND} from '../formats/kinds.ts';
+import {LEVEL_PAGES, pteValue, walkSlot} from '../kernel/arch/x86/mm/pgtable.ts';
+import {
+  PTE_HUGE,
+  PTE_KIND,
+  PTE_PRESENT,
+  PTE_SPECIAL,
+  PTE_WRITE,
+} from '../kernel/arch/x86/mm/pgtable_bits.ts';
+import type {Kernel} from '../kernel/kernel.ts';
+import type {Task} from '../kernel/task.ts';
+
+/** Classes of contents that were inferred begin here; those that a trace states are below. */
+export const FIRST_INFERRED = 2 ** 30;
+
+/** Contents that write accesses leave behind, by event of the access. */
+export type WrittenContents = ReadonlyMap<number, number>;
+
+/** Kinds by which a trace shows that it needs contents. */
+const NEEDS_CONTENTS: ReadonlySet<number> = new Set([
+  KIND.ksm_run,
+  KIND.write_content,
+  KIND.ksm_scan,
+  KIND.ksm_merge_one,
+  KIND.ksm_merge_with,
+]);
+
+/** True when KSM runs in this trace. Cost: one look at each event. */
+export function needsContents(events: EventColumns, strings: readonly string[]): boolean {
+  for (let i = 0; i < events.count; i++) {
+    const kind = events.kind[i];
+    if (NEEDS_CONTENTS.has(kind)) return true;
+    if (kind === KIND.sysfs_write && strings[argNumber(events, i, 0)]?.includes('/ksm/'))
+      return true;
+  }
+  return false;
+}
+
+/** Sets contents as tasks write. */
+export class PageContents {
+  /** Contents that no other page has count downwards. */
+  private nextUnique = -1;
+  private readonly content: Int32Array;
+
+  constructor(
+    private readonly kernel: Kernel,
+    private readonly written: WrittenContents = new Map(),
+  ) {
+    this.content = kernel.mm.pages.content;
+  }
+
+  /** The write access of event `i` to page `vpn` of t's mm is over. */
+  wrote(t: Task, vpn: number, i: number): void {
+    this.set(t, vpn, this.written.get(i) ?? this.nextUnique--);
+  }
+
+  /** Page `vpn`, if t can write to it, holds `content` from now on. */
+  set(t: Task, vpn: number, content: number): void {
+    const user = t.mm?.user ?? null;
+    if (user === null) return;
+    const {pt} = this.kernel.mm;
+    const slot = walkSlot(user.pgd, vpn);
+    const word = pt.flags[slot];
+    const present = (word & PTE_KIND) === PTE_PRESENT || (word & PTE_HUGE) !== 0;
+    if (!present || (word & PTE_WRITE) === 0 || (word & PTE_SPECIAL) !== 0) return;
+    const pfn = pteValue(pt, slot) + (vpn % LEVEL_PAGES[pt.level[slot >>> 9]]);
+    this.content[pfn] = content;
+  }
+}
