@@ -23,6 +23,8 @@ import {install_ksm, type Ksm} from './ksm.ts';
 import {LeafLocks} from './leaf_lock.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
 import {type MmHooks, noHooks} from './mm_hooks.ts';
+import {Migration} from './migrate_state.ts';
+import {migration_entry_wait} from './migrate_wait.ts';
 import {NotifierCounts} from './mmu_notifier.ts';
 import {type NotifierFacts, notifierFacts} from './mmu_notifier_facts.ts';
 import {Pages} from './page.ts';
@@ -62,6 +64,7 @@ export class Mm implements RmapTrees {
   readonly swap: SwapState;
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;
+  readonly migration: Migration;
   /** mmu_notifier's srcu, one for all mms; mm_all_locks_mutex. */
   readonly srcu: Srcu;
   readonly allLocksMutex: Mutex;
@@ -128,6 +131,10 @@ export class Mm implements RmapTrees {
     this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
     this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
+    install_dax(kernel, this);
+    this.migration = new Migration(kernel);
+    this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
+    this.oom = install_oom(kernel, this);
   }
 
   /** Index of an lruvec's lock. */

@@ -72,6 +72,7 @@ export class Pages {
   private contents: Int32Array | null = null;
   private privates: Int32Array | null = null;
   private memcgs: Uint16Array | null = null;
+  private cpupids: Int32Array | null = null;
 
   /** `devicePages`: further struct pages without memory behind them (device-private memory), after the last node. */
   constructor(pagesByNode: readonly number[], devicePages = 0) {
@@ -114,6 +115,17 @@ export class Pages {
   /** False while all pages are in the root cgroup. */
   get hasMemcgs(): boolean {
     return this.memcgs !== null;
+  }
+
+  /** _last_cpupid of a folio (head), plus 1: 0 is "nobody since the page was allocated". NUMA balancing's. */
+  get cpupid(): Int32Array {
+    this.cpupids ??= new Int32Array(this.endPfn);
+    return this.cpupids;
+  }
+
+  /** False while no page has seen a NUMA hinting fault. */
+  get hasCpupids(): boolean {
+    return this.cpupids !== null;
   }
 
   /** page_to_nid. */

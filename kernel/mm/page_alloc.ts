@@ -111,6 +111,7 @@ function prep_new_page(k: Kernel, pfn: number, order: number, memcg: number): nu
   if (pages.hasContent) pages.content.fill(0, pfn, pfn + (1 << order));
   if (memcg !== 0) pages.memcg[pfn] = memcg;
   return pfn;
+  if (pages.hasCpupids) pages.cpupid[pfn] = 0;
 }
 
 /**

@@ -47,7 +47,7 @@ import {page_swap_entry} from './swap_state.ts';
 import {VM_LOCKED} from './vma_flags.ts';
 
 /** The rwsem under which a folio's VMAs are walked; null when nothing can map it. */
-function rmapLock(k: Kernel, head: number): RwSemaphore | null {
+export function rmapLock(k: Kernel, head: number): RwSemaphore | null {
   const {mm} = k;
   const id = mappingId(mm.pages, head);
   if (id === 0) return null;
