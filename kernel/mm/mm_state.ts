@@ -131,10 +131,8 @@ export class Mm implements RmapTrees {
     this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
     this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
-    install_dax(kernel, this);
     this.migration = new Migration(kernel);
     this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
-    this.oom = install_oom(kernel, this);
   }
 
   /** Index of an lruvec's lock. */
