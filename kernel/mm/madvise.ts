@@ -16,6 +16,7 @@ import {
   isKnownAdvice,
   MADV_COLD,
   MADV_COLLAPSE,
+  MADV_DONTFORK,
   MADV_DONTNEED,
   MADV_DONTNEED_LOCKED,
   MADV_FREE,
@@ -26,6 +27,7 @@ import {
   MADV_POPULATE_WRITE,
   MADV_REMOVE,
   MADV_WILLNEED,
+  MADV_WIPEONFORK,
 } from './madvise_numbers.ts';
 import {madvise_dontneed_free} from './madvise_pages.ts';
 import {madvise_populate} from './madvise_populate.ts';
@@ -37,10 +39,18 @@ import {
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
-import {EINVAL, ENOMEM} from './mprotect.ts';
+import {EINVAL, ENOMEM, EPERM} from './mprotect.ts';
 import type {UserMm} from './user_mm.ts';
 import {userfaultfd_armed, type VmArea} from './vma.ts';
-import {VM_HUGETLB, VM_LOCKED, VM_MAYWRITE, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
+import {
+  VM_HIGH_SEALED,
+  VM_HUGETLB,
+  VM_LOCKED,
+  VM_MAYWRITE,
+  VM_PFNMAP,
+  VM_SHARED,
+  VM_WRITE,
+} from './vma_flags.ts';
 import {vma_end_read, vma_start_read} from './vma_lock.ts';
 
 const EOPNOTSUPP = 95;
@@ -154,6 +164,7 @@ function* adviseVma(
   tlb: MmuGather | null,
 ): Code<number> {
   const {hooks} = k.mm;
+  if (!can_madvise_modify(vma, advice)) return -EPERM;
   switch (advice) {
     case MADV_DONTNEED:
     case MADV_DONTNEED_LOCKED:
@@ -184,6 +195,24 @@ function* adviseVma(
       return yield* madvise_vma_flags(k, t, user, vma, start, end, advice);
   }
 }
+
+/** can_madvise_modify: private pages of a sealed mapping go only by one who may write them (6.10+). */
+function can_madvise_modify(vma: VmArea, advice: number): boolean {
+  if ((vma.flagsHigh & VM_HIGH_SEALED) === 0 || !DISCARDS.has(advice)) return true;
+  if ((vma.flags & (VM_SHARED | VM_WRITE)) !== 0) return true;
+  return vma.mapping !== null && vma.anonVma === null;
+}
+
+/** is_discard: advice that may lose what a page holds. */
+const DISCARDS: ReadonlySet<number> = new Set([
+  MADV_FREE,
+  MADV_DONTNEED,
+  MADV_DONTNEED_LOCKED,
+  MADV_REMOVE,
+  MADV_DONTFORK,
+  MADV_WIPEONFORK,
+  MADV_GUARD_INSTALL,
+]);
 
 /** MADV_REMOVE: a hole in the file, for all who map it. */
 function* madvise_remove(

@@ -261,6 +261,7 @@ function do_cow_fault(k: Kernel, t: Task, f: VmFault): number {
     pageWorkTicks(k, t, costs.copyPageTicks, pages.nodeOf(pfn), 1),
     fns.copy_mc_to_kernel,
   );
+  if (pages.hasContent) pages.content[pfn] = pages.content[source];
   pte_lock(mm, t, slot, fns.do_cow_fault);
   if (pt.flags[slot] !== 0) {
     pte_unlock(mm, t, slot);

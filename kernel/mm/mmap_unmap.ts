@@ -22,7 +22,7 @@ import {tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {shmem_evict_inode} from './shmem_evict.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
-import {VM_LOCKED} from './vma_flags.ts';
+import {VM_HIGH_SEALED, VM_LOCKED} from './vma_flags.ts';
 import {vma_start_write} from './vma_lock.ts';
 import {detachRange} from './vma_ops.ts';
 import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
@@ -30,7 +30,9 @@ import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 /** End of what user page tables may cover (USER_PGTABLES_CEILING), in pages. */
 export const USER_PGTABLES_CEILING = 2 ** 45;
 
-/** munmap(2): 0, or -ENOMEM when a VMA too many would come of it. */
+const EPERM = 1;
+
+/** munmap(2): 0, -ENOMEM when a VMA too many would come of it, or -EPERM (sealed, 6.10+). */
 export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Code<number> {
   enterSystemCall(k, t);
   const user = k.mm.userOf(t.mm!);
@@ -46,7 +48,7 @@ export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Cod
 export const DOWNGRADED = 1;
 
 /**
- * do_vmi_munmap: mmap_lock is held for write. 0, -ENOMEM, or with `downgrade` DOWNGRADED when the
+ * do_vmi_munmap: mmap_lock is held for write. 0, -ENOMEM, -EPERM, or with `downgrade` DOWNGRADED when the
  * lock is now held for read.
  */
 export function* do_vmi_munmap(
@@ -63,6 +65,7 @@ export function* do_vmi_munmap(
   const splitsInTwo = first.start < start && first.end > end;
   if (splitsInTwo && space.mapCount >= DEFAULT_MAX_MAP_COUNT) return -ENOMEM;
   for (let vma: VmArea | null = first; vma !== null && vma.start < end; vma = vma.next) {
+    if ((vma.flagsHigh & VM_HIGH_SEALED) !== 0) return -EPERM;
     yield* vma_start_write(k, t, user, vma);
   }
   const before = space.mapCount;

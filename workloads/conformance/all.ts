@@ -1,9 +1,21 @@
 // The conformance scenarios, in the order of the listings.
 
 import type {Scenario} from '../catalogue.ts';
+import {GUARD_REGIONS} from './guard_regions.ts';
+import {MADV_POPULATE} from './madv_populate.ts';
+import {MERGE} from './merge.ts';
 import {MREMAP, MREMAP_DONTUNMAP, MREMAP_MULTI} from './mremap.ts';
+import {MSEAL} from './mseal.ts';
+import {PROCESS_MADVISE} from './process_madvise.ts';
 import {scenarioOf} from './selftest.ts';
 
-export const CONFORMANCE: readonly Scenario[] = [MREMAP, MREMAP_MULTI, MREMAP_DONTUNMAP].map(
-  scenarioOf,
-);
+export const CONFORMANCE: readonly Scenario[] = [
+  MREMAP,
+  MREMAP_MULTI,
+  MREMAP_DONTUNMAP,
+  MADV_POPULATE,
+  MERGE,
+  GUARD_REGIONS,
+  PROCESS_MADVISE,
+  MSEAL,
+].map(scenarioOf);

@@ -23,6 +23,7 @@ export const MAP_PRIVATE = 0x02;
 export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_LOCKED = 0x2000;
+export const MAP_NORESERVE = 0x4000;
 export const MAP_POPULATE = 0x8000;
 
 export const MAYMOVE = 1;
