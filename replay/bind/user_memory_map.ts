@@ -12,6 +12,8 @@ import type {Code} from '../../machine/engine.ts';
 import {
   type BindingContext,
   type BindingTable,
+  flagsArg,
+  lengthPages,
   type Outcome,
   outcomeOf,
   vpnArg,
@@ -19,12 +21,11 @@ import {
 import {KIND} from '../../formats/kinds.ts';
 import {isStack, propsOfMapping, recordedName} from './user_memory_files.ts';
 
-const PAGE_BYTES = 4096;
 const MAX_ERRNO = 4095;
 const MAP_FIXED_NOREPLACE = 0x100000;
 
 function pagesArg({events}: BindingContext, i: number, k: number): number {
-  return Math.ceil(argNumber(events, i, k) / PAGE_BYTES);
+  return lengthPages(events, i, k);
 }
 
 /** A recorded result that is a negative errno: the call failed, and does nothing here. */
@@ -49,12 +50,12 @@ function* mmap(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, events} = context;
   const pages = pagesArg(context, i, 1);
   if (hasFailed(context, i, 6) || t.mm === null || pages === 0) return failedCall(context, t);
-  const flags = argNumber(events, i, 3);
+  const flags = flagsArg(events, i, 3);
   const ret = vpnArg(events, i, 6);
   const anonymous = (flags & MAP_ANONYMOUS) !== 0 || argSigned(events, i, 4) < 0;
   const name = anonymous ? '//anon' : recordedName(context, i);
   const pgoff = vpnArg(events, i, 5);
-  const prot = argNumber(events, i, 2);
+  const prot = flagsArg(events, i, 2);
   const props = propsOfMapping(context, {pages, pgoff, prot, flags, name});
   const fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) !== 0;
   if (!fixed && ret !== 0) noteOverlap(context, t, ret, pages);

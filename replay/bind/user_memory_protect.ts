@@ -15,6 +15,8 @@ import type {Code} from '../../machine/engine.ts';
 import {
   type BindingContext,
   type BindingTable,
+  flagsArg,
+  lengthPages,
   type Outcome,
   outcomeOf,
   vpnArg,
@@ -26,14 +28,14 @@ const PROT_BITS = 7;
 
 /** Pages that [address, address + length) touches. */
 function pagesArg({events}: BindingContext, i: number, length: number): number {
-  const offset = argNumber(events, i, 0) % PAGE_BYTES;
-  return Math.ceil((offset + argNumber(events, i, length)) / PAGE_BYTES);
+  const offset = flagsArg(events, i, 0) % PAGE_BYTES;
+  return lengthPages(events, i, length, offset);
 }
 
 function* mprotect(context: BindingContext, t: Task, i: number): Code<Outcome> {
   if (t.mm === null) return 'skipped';
   const start = vpnArg(context.events, i, 0);
-  const prot = argNumber(context.events, i, 2) & PROT_BITS;
+  const prot = flagsArg(context.events, i, 2) & PROT_BITS;
   return outcomeOf(yield* do_mprotect(context.kernel, t, start, pagesArg(context, i, 1), prot));
 }
 
@@ -47,10 +49,10 @@ function* mremap(context: BindingContext, t: Task, i: number): Code<Outcome> {
     return 'done';
   }
   const start = vpnArg(events, i, 0);
-  const oldPages = Math.ceil(argNumber(events, i, 1) / PAGE_BYTES);
-  const newPages = Math.ceil(argNumber(events, i, 2) / PAGE_BYTES);
+  const oldPages = lengthPages(events, i, 1);
+  const newPages = lengthPages(events, i, 2);
   const recorded = vpnArg(events, i, 5);
-  let flags = argNumber(events, i, 3);
+  let flags = flagsArg(events, i, 3);
   let target = vpnArg(events, i, 4);
   if (recorded !== 0 && recorded !== start) {
     flags |= MREMAP_FIXED | MREMAP_MAYMOVE;
@@ -65,7 +67,7 @@ function* mremap(context: BindingContext, t: Task, i: number): Code<Outcome> {
 function* madvise(context: BindingContext, t: Task, i: number): Code<Outcome> {
   if (t.mm === null) return 'skipped';
   const {events, kernel} = context;
-  const advice = argNumber(events, i, 2);
+  const advice = flagsArg(events, i, 2);
   if (!isKnownAdvice(kernel.facts.version, advice)) {
     kernel.checks.warn(`madvise: kernel ${kernel.facts.version} does not know advice ${advice}`);
   }
