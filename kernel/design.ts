@@ -1,7 +1,8 @@
 // Designs: one choice per axis, and the consistent set that each kernel version had. A choice is one file elsewhere that
 // reads like the patch it stands for; here are only the names, and which kernel picks what.
 //
-// Sources: kernel.md A.5, A.6 (pgd, vmalloc sync), B (notifier), C.2 (mprotect); qspinlock replaced ticket locks in 4.2.
+// Sources: kernel.md A.5, A.6 (pgd, vmalloc sync), B (notifier), C.2 (mprotect, pud: the series of 2024-08 whole, without one
+// of its patches, or not at all); qspinlock replaced ticket locks in 4.2.
 
 /** Every axis with its choices, the default kernel's choice not marked. */
 export const AXES = {
@@ -20,6 +21,7 @@ export const AXES = {
   'vmalloc-sync': ['none', 'purge', 'alloc'],
   notifier: ['G0', 'G1', 'G2', 'G2b', 'G3', 'G3b', 'G4', 'G5', 'G5b', 'G6', 'G7', 'G8'],
   mprotect: ['per-call', 'per-pud', 'per-p4d'],
+  pud: ['mprotect-clears', 'leaf-present', 'no-invalidate', 'no-saved-dirty', 'complete'],
   'kvm-mmu': ['shadow', 'tdp'],
   odp: [
     'v1-clamp',
@@ -56,6 +58,7 @@ const BASE: Design = {
   'vmalloc-sync': 'none',
   notifier: 'G8',
   mprotect: 'per-p4d',
+  pud: 'complete',
   'kvm-mmu': 'tdp',
   odp: 'interval',
   tlb: 'ipi',
@@ -63,36 +66,30 @@ const BASE: Design = {
 
 type Row = [string, Partial<Design>, vmapStack: boolean, vmallocFault: boolean, removes: boolean];
 
-const OLD: Partial<Design> = {'kvm-mmu': 'shadow', odp: 'private-counters'};
+/** Until 6.12 mprotect knew no 1 GB leaves. */
+const OLD_PUD: Partial<Design> = {mprotect: 'per-pud', pud: 'mprotect-clears'};
+const OLD: Partial<Design> = {
+  ...OLD_PUD,
+  'kvm-mmu': 'shadow',
+  odp: 'private-counters',
+};
 const ROWS: readonly Row[] = [
   ['2.6.32', {...OLD, spinlock: 'ticket', notifier: 'G0', mprotect: 'per-call'}, false, true, true],
   ['3.10', {...OLD, spinlock: 'ticket', notifier: 'G1', mprotect: 'per-call'}, false, true, true],
-  ['4.1', {...OLD, spinlock: 'ticket', notifier: 'G2', mprotect: 'per-pud'}, false, true, true],
-  ['4.13', {...OLD, notifier: 'G3', mprotect: 'per-pud'}, true, true, false],
-  ['4.15', {...OLD, notifier: 'G3b', mprotect: 'per-pud'}, true, true, false],
+  ['4.1', {...OLD, spinlock: 'ticket', notifier: 'G2'}, false, true, true],
+  ['4.13', {...OLD, notifier: 'G3'}, true, true, false],
+  ['4.15', {...OLD, notifier: 'G3b'}, true, true, false],
   // 4.19 as PTT ran it, 4.19.88: the stable backport of 3f8fd02b1bf1 syncs in the allocation path (kernel/mm/vmalloc.ts).
-  [
-    '4.19',
-    {...OLD, notifier: 'G4', mprotect: 'per-pud', 'vmalloc-sync': 'alloc'},
-    true,
-    true,
-    false,
-  ],
-  [
-    '5.4',
-    {...OLD, notifier: 'G5b', mprotect: 'per-pud', 'vmalloc-sync': 'purge'},
-    true,
-    true,
-    false,
-  ],
+  ['4.19', {...OLD, notifier: 'G4', 'vmalloc-sync': 'alloc'}, true, true, false],
+  ['5.4', {...OLD, notifier: 'G5b', 'vmalloc-sync': 'purge'}, true, true, false],
   [
     '5.5',
-    {notifier: 'G6', mprotect: 'per-pud', 'kvm-mmu': 'shadow', 'vmalloc-sync': 'purge'},
+    {...OLD_PUD, notifier: 'G6', 'kvm-mmu': 'shadow', 'vmalloc-sync': 'purge'},
     true,
     true,
     false,
   ],
-  ['6.6', {pgd: 'preallocated', notifier: 'G7', mprotect: 'per-pud'}, true, false, false],
+  ['6.6', {...OLD_PUD, pgd: 'preallocated', notifier: 'G7'}, true, false, false],
   ['6.12', {pgd: 'preallocated'}, true, false, false],
   ['6.18', {pgd: 'preallocated'}, true, false, false],
 ];

@@ -5,6 +5,7 @@
 // page leaves. i_mmap is the interval tree of the VMAs that map the file.
 
 import {assert} from '../../machine/assert.ts';
+import type {DaxMemory} from './dax.ts';
 import {IntervalForest} from './interval_tree.ts';
 import type {VmArea} from './vma.ts';
 import {xa_is_value, xa_mk_value, xa_to_value, XArrays} from './xarray.ts';
@@ -28,6 +29,8 @@ export class AddressSpace {
   nrMaps = 0;
   /** No name and nobody has it open: the file goes with its last mapping. */
   unlinked = false;
+  /** Of a DAX file: the memory behind it (dax.ts). */
+  dax: DaxMemory | null = null;
 
   constructor(
     /** What page->mapping holds; below 2^26. */

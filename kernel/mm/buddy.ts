@@ -21,8 +21,9 @@ export class Buddy {
   private readonly flags: Int32Array;
   /** Number of the free list of order 0; the others follow. */
   private readonly lists0: number;
-  /** First page that has never been used. */
+  /** First page that has never been used, and the end of those that may be. */
   private frontier: number;
+  private limit: number;
 
   constructor(
     pages: Pages,
@@ -32,6 +33,7 @@ export class Buddy {
     this.span = pages.nodes[node];
     this.flags = pages.flags;
     this.frontier = this.span.first;
+    this.limit = this.span.end;
     this.freePages = this.span.end - this.span.first;
     this.lists0 = lists.allocate(MAX_ORDER + 1);
   }
@@ -44,7 +46,7 @@ export class Buddy {
   /** Free blocks of an order (as /proc/buddyinfo shows them). */
   freeBlocks(order: number): number {
     const listed = this.lists.count[this.lists0 + order];
-    return order < MAX_ORDER ? listed : listed + (this.span.end - this.frontier) / BLOCK;
+    return order < MAX_ORDER ? listed : listed + (this.limit - this.frontier) / BLOCK;
   }
 
   /** __rmqueue_smallest: first of 2^order free pages, all flags clear; 0 when there are none so large. */
@@ -56,7 +58,7 @@ export class Buddy {
     if (at <= MAX_ORDER) {
       block = lists.popHead(lists0 + at);
     } else {
-      if (this.frontier >= this.span.end) return 0;
+      if (this.frontier >= this.limit) return 0;
       at = MAX_ORDER;
       block = this.frontier;
       this.frontier += BLOCK;
@@ -97,7 +99,7 @@ export class Buddy {
    * False when part of it is in use.
    */
   take(pfn: number, order: number): boolean {
-    while (this.frontier <= pfn) {
+    while (this.frontier <= pfn && this.frontier < this.limit) {
       this.putBlock(this.frontier, MAX_ORDER);
       this.frontier += BLOCK;
     }
@@ -112,6 +114,44 @@ export class Buddy {
       return true;
     }
     return false;
+  }
+
+  /**
+   * alloc_contig_range for blocks beyond the largest order: `pages` (a power of two) aligned to their size, from the end of
+   * what was never used, else out of the free lists. First page, 0 when no such run is free.
+   */
+  takeContig(pages: number): number {
+    const first = this.limit - (this.limit % pages) - pages;
+    if (first >= this.frontier) {
+      for (let block = first + pages; block < this.limit; block += BLOCK) {
+        this.putBlock(block, MAX_ORDER);
+      }
+      this.limit = first;
+      this.freePages -= pages;
+      return first;
+    }
+    const {end} = this.span;
+    for (let at = end - (end % pages) - pages; at >= this.span.first; at -= pages) {
+      if (!this.isFree(at, pages)) continue;
+      for (let block = at; block < at + pages; block += BLOCK) this.take(block, MAX_ORDER);
+      return at;
+    }
+    return 0;
+  }
+
+  /** Every block of [first, first + pages) is free as a whole. */
+  private isFree(first: number, pages: number): boolean {
+    for (let block = first; block < first + pages; block += BLOCK) {
+      if (block >= this.frontier && block < this.limit) continue;
+      const word = this.flags[block];
+      if ((word & PG_buddy) === 0 || word >>> ORDER_SHIFT !== MAX_ORDER) return false;
+    }
+    return true;
+  }
+
+  /** free_contig_range: gives a run of takeContig back. */
+  freeContig(first: number, pages: number): void {
+    for (let block = first; block < first + pages; block += BLOCK) this.free(block, MAX_ORDER);
   }
 
   /** Puts the halves of a block that do not hold `pfn` back. */

@@ -16,6 +16,7 @@ import {copy_huge_pmd, zap_huge_pmd} from './huge_memory_copy.ts';
 import {create_huge_pmd, do_huge_pmd_numa_page, wp_huge_pmd} from './huge_memory_fault.ts';
 import {move_huge_pmd} from './huge_memory_move.ts';
 import {change_huge_pmd} from './huge_memory_protect.ts';
+import {copy_huge_pud, isPudSlot, zap_huge_pud} from './huge_memory_pud.ts';
 import {can_reuse_large_anon_folio} from './huge_memory_reuse.ts';
 import {__split_huge_pmd, split_folio} from './huge_memory_split.ts';
 import {Khugepaged, khugepaged_enter_vma, khugepaged_exit, khugepaged_fork} from './khugepaged.ts';
@@ -194,8 +195,13 @@ export function install_huge_memory(k: Kernel, mm: Mm): HugeMemory {
   hooks.wp_huge_pmd = (t, f) => wp_huge_pmd(huge, t, f);
   hooks.do_huge_pmd_numa_page = (t, f) => do_huge_pmd_numa_page(huge, t, f);
   hooks.copy_huge_pmd = (t, dst, _src, dstVma, srcVma, slot, vpn) =>
-    copy_huge_pmd(huge, t, dst, dstVma, srcVma, slot, vpn);
-  hooks.zap_huge = (t, tlb, vma, slot, vpn) => zap_huge_pmd(huge, t, tlb, vma, slot, vpn);
+    isPudSlot(k, slot)
+      ? copy_huge_pud(k, t, dst, srcVma, slot, vpn)
+      : copy_huge_pmd(huge, t, dst, dstVma, srcVma, slot, vpn);
+  hooks.zap_huge = (t, tlb, vma, slot, vpn) =>
+    isPudSlot(k, slot)
+      ? zap_huge_pud(k, t, tlb, vma, slot, vpn)
+      : zap_huge_pmd(huge, t, tlb, vma, slot, vpn);
   hooks.split_huge = (t, vma, slot, vpn) => __split_huge_pmd(huge, t, vma, slot, vpn);
   hooks.change_huge_pmd = (t, tlb, vma, slot, vpn, protNone, tryWritable) =>
     change_huge_pmd(huge, t, tlb, vma, slot, vpn, protNone, tryWritable);

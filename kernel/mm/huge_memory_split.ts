@@ -5,10 +5,10 @@
 // deposited table, U, E. The flush is of 512 pages and so of everything. Counters do not move. A
 // split folio: anon_vma lock for write; its entries are taken away (try_to_migrate, S and E per
 // VMA) and put back page by page; a pin or any other reference more than the caller's makes it
-// fail. PUD leaves (DAX, anonymous memory has none) are just taken away, the file has them.
+// fail. Leaves of files (DAX) are just taken away, the file has them.
 
 import type {Code} from '../../machine/engine.ts';
-import {LEVEL_PAGES, pteClear, pteSlot, pteValue, walkSlot} from '../arch/x86/mm/pgtable.ts';
+import {LEVEL_PAGES, pteSlot, pteValue, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {is_migration_entry, PTE_HUGE, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import {splitHuge} from '../arch/x86/mm/pgtable_huge.ts';
 import type {Kernel} from '../kernel.ts';
@@ -20,6 +20,7 @@ import {
   splitEntireMapping,
 } from './folio_counts.ts';
 import {HPAGE_PMD_NR, type HugeMemory} from './huge_memory.ts';
+import {clear_file_leaf} from './huge_memory_pud.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import {
   mmu_notifier_invalidate_range_end,
@@ -41,7 +42,7 @@ import {folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive, PG_hwpoison, PG_lru, PG_tail} from './page_flags.ts';
 import {type RmapPlace, rmap_list} from './rmap.ts';
 import type {UserMm} from './user_mm.ts';
-import type {VmArea} from './vma.ts';
+import {type VmArea, vma_is_anonymous} from './vma.ts';
 
 /**
  * __split_huge_pmd (and __split_huge_pud): the huge entry at `slot` becomes a table of PTEs. `vpn`
@@ -69,7 +70,7 @@ export function* __split_huge_pmd(
   const word = mm.pt.flags[slot];
   if ((word & PTE_HUGE) !== 0) {
     mm.ptl.hold(slot >>> 9);
-    if (pud) pteClear(mm.pt, slot);
+    if (pud || !vma_is_anonymous(vma)) clear_file_leaf(k, t, user, slot);
     else splitLocked(huge, t, user, slot);
     if (!is_migration_entry(word)) {
       yield* k.tlb.flush_tlb_mm_range(t, user.mm, first, first + span, false);

@@ -15,6 +15,7 @@ import {type AddressSpace, AddressSpaces} from './address_space.ts';
 import type {AnonVma} from './anon_vma.ts';
 import {AnonVmas} from './anon_vma.ts';
 import {type CostsMm, costsMmOn} from './costs_mm.ts';
+import {install_dax} from './dax_fault.ts';
 import {type MmFns, mmFns} from './fault_fns.ts';
 import {LargeFolios, ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
@@ -128,6 +129,7 @@ export class Mm implements RmapTrees {
     const {paging} = facts.design;
     this.swap = new SwapState(kernel);
     install_reclaim(kernel, this);
+    install_dax(kernel, this);
     this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
     this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;

@@ -26,6 +26,7 @@ import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import {change_huge_pud, pudLeafSlot} from './huge_memory_pud.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import {MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {
@@ -54,7 +55,7 @@ export function vma_wants_writenotify(vma: VmArea): boolean {
   if ((vma.flags & (VM_WRITE | VM_SHARED)) !== (VM_WRITE | VM_SHARED)) return false;
   if (vma_soft_dirty_enabled(vma) && vma.mapping !== null) return true;
   if (vma.uffd !== 0 && (vma.flags & VM_UFFD_WP) !== 0) return true;
-  return vma.ops === 'file' || vma.ops === 'dax';
+  return vma.ops === 'file' || (vma.ops === 'dax' && vma.mapping?.dax?.kind !== 'device');
 }
 
 /**
@@ -143,11 +144,13 @@ function* changeChunk(
   let pages = 0;
   let at = firstPopulated(user.pgd, start, end, level);
   while (at >= 0) {
-    if (range === null || range.start === 0) {
+    // Up to 6.11 the pair comes with the first PMD, after a PUD leaf has been dealt with.
+    const pair = level > 1 || pudLeafSlot(k, user, at) < 0;
+    if (pair && (range === null || range.start === 0)) {
       range = protectionRange(user, change.vma, at, end);
       yield* mmu_notifier_invalidate_range_start(k, t, range);
     }
-    const to = Math.min(nextAt(at, level), end);
+    const to = pair ? Math.min(nextAt(at, level), end) : end;
     pages += yield* changeRange(k, t, user, change, at, to);
     at = firstPopulated(user.pgd, to, end, level);
   }
@@ -206,20 +209,17 @@ function* changeHuge(
   const {hooks, costs, fns} = k.mm;
   const {slot, vpn, level} = cursor;
   const span = LEVEL_PAGES[level];
-  if (level > 1 && k.design.mprotect !== 'per-p4d') {
-    // pud_none_or_clear_bad: before 6.12 a PUD leaf was not known here.
-    k.checks.finding(`mm/pgtable-generic.c: bad pud at page 0x${vpn.toString(16)}`);
-    return 0;
-  }
-  if (vpn % span !== 0 || vpn + span > end) {
+  const known = level === 1 || k.design.pud !== 'mprotect-clears';
+  if (known && (vpn % span !== 0 || vpn + span > end)) {
     if (hooks.split_huge === null) return 0;
     yield* hooks.split_huge(t, change.vma, slot, vpn);
     cursor.next = vpn;
     return 0;
   }
   t.cpu.charge(costs.changeTableTicks, fns.change_pte_range);
+  if (level > 1) return yield* change_huge_pud(k, t, mm.user!, change, slot, vpn);
   const uffd = (change.cpFlags & (MM_CP_UFFD_WP | MM_CP_UFFD_WP_RESOLVE)) !== 0;
-  if (level === 1 && hooks.change_huge_pmd !== null && !uffd) {
+  if (hooks.change_huge_pmd !== null && !uffd) {
     const tlb = change.tlb ?? new MmuGather(mm);
     const protNone = change.kind === PTE_PROTNONE;
     const tryWritable = (change.cpFlags & MM_CP_TRY_CHANGE_WRITABLE) !== 0;

@@ -23,6 +23,7 @@ import type {Kernel} from '../kernel.ts';
 import type {RwSemaphore} from '../locking/rwsem.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import {move_huge_pud} from './huge_memory_pud.ts';
 import {pte_alloc, pte_lock, pte_unlock, tables_alloc} from './memory_pte.ts';
 import {
   mmu_notifier_invalidate_range_end,
@@ -164,6 +165,8 @@ function* moveHuge(
   if (whole && level === 1 && hooks.move_huge_pmd !== null) {
     tables_alloc(k, t, move.user, move.newVpn, level);
     if (yield* hooks.move_huge_pmd(t, move.from, move.to, move.oldVpn, move.newVpn)) return;
+  } else if (level === 2 && (whole || isBefore(k.facts.version, '5.14'))) {
+    if (yield* move_huge_pud(k, t, move.from, slot, move.oldVpn, move.newVpn)) return;
   } else if (whole && (yield* moveTable(k, t, move, slot, level))) {
     return;
   }
