@@ -31,12 +31,17 @@ import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 export const USER_PGTABLES_CEILING = 2 ** 45;
 
 const EPERM = 1;
+const EINVAL = 22;
 
-/** munmap(2): 0, -ENOMEM when a VMA too many would come of it, or -EPERM (sealed, 6.10+). */
+/** munmap(2): 0, -EINVAL (beyond the address space), -ENOMEM when a VMA too many would come of it, or -EPERM (sealed, 6.10+). */
 export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Code<number> {
   enterSystemCall(k, t);
   const user = k.mm.userOf(t.mm!);
   yield* mmap_write_lock(t, user, k.mm.fns.do_vmi_munmap);
+  if (end > user.space.taskSize) {
+    yield* mmap_write_unlock(t, user);
+    return -EINVAL;
+  }
   t.cpu.charge(k.mm.costs.munmapTicks, k.mm.fns.do_vmi_munmap);
   const result = yield* do_vmi_munmap(k, t, user, start, end, true);
   if (result === DOWNGRADED) yield* mmap_read_unlock(t, user);

@@ -60,6 +60,11 @@ export function lengthPages(events: EventColumns, i: number, k: number, offset =
   return Math.ceil((offset + events.argHi[at] * 2 ** 32 + events.argLo[at]) / PAGE_BYTES);
 }
 
+/** True when the address in argument `k` is the start of a page: most calls refuse others. */
+export function isAligned(events: EventColumns, i: number, k: number): boolean {
+  return events.argLo[events.argStart[i] + k] % PAGE_BYTES === 0;
+}
+
 /** Argument `k`, of which the kernel looks at the low half: flags, a protection, an advice. */
 export function flagsArg(events: EventColumns, i: number, k: number): number {
   return events.argLo[events.argStart[i] + k];

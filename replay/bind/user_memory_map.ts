@@ -13,6 +13,7 @@ import {
   type BindingContext,
   type BindingTable,
   flagsArg,
+  isAligned,
   lengthPages,
   type Outcome,
   outcomeOf,
@@ -69,7 +70,10 @@ function* munmap(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, events} = context;
   const start = vpnArg(events, i, 0);
   const pages = pagesArg(context, i, 1);
-  if (t.mm === null || pages === 0) return failedCall(context, t);
+  if (t.mm === null || pages === 0 || !isAligned(events, i, 0)) {
+    failedCall(context, t);
+    return 'failed';
+  }
   return outcomeOf(yield* sys_munmap(kernel, t, start, start + pages));
 }
 
