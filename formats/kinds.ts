@@ -85,6 +85,9 @@ const OPERATIONS = [
   [83, 'barrier', ['id', 'parties']], // all parties arrive before any leaves
   [84, 'sched_setaffinity', ['cpu']],
   [85, 'yield', []],
+  // Touches a run of pages and reads (writes) `lines` cache lines of each from memory, `in_flight` of them at a time.
+  [86, 'walk_lines', ['addr', 'pages', 'stride_pages', 'write', 'lines', 'in_flight']],
+  [87, 'mbind', ['addr', 'len', 'mode', 'nodes']], // mode: MPOL_ number; nodes: bit n is node n
   // Conformance: what a selftest does, with the outcome that it expects. step_str says which step of which case it is.
   [96, 'expect_call', ['step_str', 'nr', 'a0', 'a1', 'a2', 'a3', 'a4', 'a5', 'ret']], // a system call by its x86-64 number
   // Page n of the run holds content class `content + n * content_step`: what is stored, or must be found. signal: 0, 7 or 11.
