@@ -50,13 +50,13 @@ export function vpnArg(events: EventColumns, i: number, k: number): number {
 }
 
 /** A length that no address space has: what a call with a garbage length is given. */
-const NO_SPACE_PAGES = 2 ** 40;
+const NO_SPACE_PAGES = 2 ** 45;
 const PAGE_BYTES = 4096;
 
 /** Pages that the length in argument `k` takes, from `offset` bytes into the first on. */
 export function lengthPages(events: EventColumns, i: number, k: number, offset = 0): number {
   const at = events.argStart[i] + k;
-  if (events.argHi[at] >= 0x10_0000) return NO_SPACE_PAGES;
+  if (events.argHi[at] >= 0x100_0000) return NO_SPACE_PAGES;
   return Math.ceil((offset + events.argHi[at] * 2 ** 32 + events.argLo[at]) / PAGE_BYTES);
 }
 
