@@ -67,6 +67,11 @@ export class RwSemaphore extends RwsemState {
     yield* this.wakeQueue(t);
   }
 
+  /** up_read() at the very time of a tryReadAcquire: nobody can have queued meanwhile. */
+  readReleaseAtOnce(t: Task): void {
+    assert(this.dropRead(t), 'somebody queued for an rwsem within one instant');
+  }
+
   /** down_write(). False: go on with writeAcquireSlow. */
   writeAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
     this.kernel.sched.mightSleep(t, 'down_write');

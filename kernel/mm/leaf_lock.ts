@@ -76,6 +76,11 @@ export class LeafLocks {
     this.freeTick[index] = now;
   }
 
+  /** True while any of the locks is held across waiting. */
+  get anyHeld(): boolean {
+    return this.held.size !== 0;
+  }
+
   /** True while somebody holds the lock across waiting: `spin` first. */
   busy(index: number): boolean {
     return this.held.size !== 0 && this.held.has(index);

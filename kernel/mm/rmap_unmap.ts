@@ -44,6 +44,7 @@ import {set_tlb_ubc_flush_pending, shouldDefer, type UnmapBatch} from './rmap_un
 import {MM_ANONPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
 import {page_swap_entry} from './swap_state.ts';
+import type {UserMm} from './user_mm.ts';
 import {VM_LOCKED} from './vma_flags.ts';
 
 /** The rwsem under which a folio's VMAs are walked; null when nothing can map it. */
@@ -211,7 +212,7 @@ function* unmapLocked(
   if ((word & PTE_DIRTY) !== 0) pages.flags[head] |= PG_dirty;
   if (!folio_test_anon(pages, head)) {
     add_mm_counter(k, t, user.mm, mm_counter_file(k, head), -1);
-  } else if (!replaceAnon(k, t, head, place, slot, pfn, word)) {
+  } else if (!replaceAnon(k, t, head, user, slot, pfn, word)) {
     setPte(pt, slot, pfn, word);
     return false;
   }
@@ -224,18 +225,17 @@ function* unmapLocked(
 }
 
 /** An anonymous page leaves a swap entry, a clean MADV_FREE page nothing. False: it must stay. */
-function replaceAnon(
+export function replaceAnon(
   k: Kernel,
   t: Task,
   head: number,
-  place: RmapPlace,
+  user: UserMm,
   slot: number,
   pfn: number,
   word: number,
 ): boolean {
   const {mm} = k;
   const {pages, swap} = mm;
-  const {user} = place;
   if ((pages.flags[head] & PG_swapbacked) === 0) {
     // MADV_FREE: given up unless written or referenced since; the caller has one reference.
     const refs = folio_mapcount(pages, head) + 1;

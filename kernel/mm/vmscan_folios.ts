@@ -27,6 +27,7 @@ import {
   PG_writeback,
 } from './page_flags.ts';
 import {folio_trylock, folio_unlock, type SwapDevice, swap_writepage} from './page_io.ts';
+import {QuickRmap} from './rmap_quick.ts';
 import {folio_referenced, try_to_unmap} from './rmap_unmap.ts';
 import {newUnmapBatch, try_to_unmap_flush, type UnmapBatch} from './rmap_unmap_flush.ts';
 import {swp_type} from './swap_map.ts';
@@ -74,10 +75,27 @@ function* folio_check_references(
   return before && file ? 'clean' : 'reclaim';
 }
 
+/** folio_check_references of an anonymous page whose mappings `quick` knows. */
+function checkQuickly(
+  k: Kernel,
+  t: Task,
+  head: number,
+  memcg: number,
+  quick: QuickRmap,
+): References {
+  const {flags} = k.mm.pages;
+  const ptes = quick.referenced(t, head, memcg);
+  const before = (flags[head] & PG_referenced) !== 0;
+  flags[head] &= ~PG_referenced;
+  if (ptes === 0) return 'reclaim';
+  flags[head] |= PG_referenced;
+  return before || ptes > 1 ? 'activate' : 'keep';
+}
+
 /**
  * shrink_folio_list: `folios` are isolated (off the LRU, one reference of the caller's each). Those
- * that could be freed are; the others are returned, to be put back. `kept` and the result share no
- * folio.
+ * that could be freed are; the others are returned, to be put back. `anyway` (ignore_references):
+ * used or not.
  */
 export function* shrink_folio_list(
   k: Kernel,
@@ -86,9 +104,12 @@ export function* shrink_folio_list(
   memcg: number,
   kswapd: boolean,
   stat: ReclaimStat,
+  anyway = false,
 ): Code<number[]> {
   const {pages} = k.mm;
   const batch = newUnmapBatch(k);
+  const quick = new QuickRmap(k);
+  const scan = {memcg, kswapd, anyway};
   const kept: number[] = [];
   const freed: number[] = [];
   for (const head of folios) {
@@ -99,7 +120,7 @@ export function* shrink_folio_list(
       kept.push(head);
       continue;
     }
-    const fate = yield* shrinkFolio(k, t, head, memcg, kswapd, batch, stat);
+    const fate = yield* shrinkFolio(k, t, head, scan, quick, batch, stat);
     if (fate === 'free') {
       freed.push(head);
       continue;
@@ -136,13 +157,20 @@ function activate(k: Kernel, head: number, stat: ReclaimStat): void {
 
 type Fate = 'free' | 'keep' | 'activate' | 'written';
 
+/** What of scan_control concerns single folios. */
+interface FolioScan {
+  readonly memcg: number;
+  readonly kswapd: boolean;
+  readonly anyway: boolean;
+}
+
 /** One locked folio. */
 function* shrinkFolio(
   k: Kernel,
   t: Task,
   head: number,
-  memcg: number,
-  kswapd: boolean,
+  {memcg, kswapd, anyway}: FolioScan,
+  quick: QuickRmap,
   batch: UnmapBatch | null,
   stat: ReclaimStat,
 ): Code<Fate> {
@@ -158,7 +186,12 @@ function* shrinkFolio(
     flags[head] |= PG_reclaim;
     return 'activate';
   }
-  const references = yield* folio_check_references(k, t, head, memcg);
+  const known = folio_mapped(pages, head) && quick.isQuick(t, head, batch);
+  const references = anyway
+    ? 'reclaim'
+    : known
+      ? checkQuickly(k, t, head, memcg, quick)
+      : yield* folio_check_references(k, t, head, memcg);
   if (references === 'activate') return 'activate';
   if (references === 'keep') {
     stat.referenceKept += n;
@@ -172,8 +205,11 @@ function* shrinkFolio(
   // A page of shared memory would need its slot in the page cache: not modelled, it stays.
   if ((flags[head] & PG_swapbacked) !== 0 && (flags[head] & PG_swapcache) === 0) return 'activate';
   if (folio_mapped(pages, head)) {
-    yield* try_to_unmap(k, t, head, batch);
-    if (t.cpu.settle()) yield;
+    if (known) quick.unmap(t, head, batch!);
+    else {
+      yield* try_to_unmap(k, t, head, batch);
+      if (t.cpu.settle()) yield;
+    }
     if (folio_mapped(pages, head)) {
       stat.unmapFailed += n;
       return 'activate';
