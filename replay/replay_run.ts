@@ -12,7 +12,8 @@ import {nsToTicks} from '../machine/time.ts';
 import type {Topology} from '../machine/topology.ts';
 import {TraceCopy} from './copy.ts';
 import {RecordedFiles} from './bind/recorded_files.ts';
-import {needsContents, PageContents} from './contents.ts';
+import {type Background, backgroundOf} from './background.ts';
+import type {PageContents} from './contents.ts';
 import {dependenciesOf, type Dependencies} from './dependencies.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayOptions} from './options.ts';
@@ -53,6 +54,7 @@ export class ReplayRun {
   /** Shared by all copies. */
   readonly files: RecordedFiles;
   readonly contents: PageContents | null;
+  readonly background: Background;
   /** CPU times before the measurement. */
   timesAtStart: CpuTimes = {idleTicks: 0, busyTicks: 0, userTicks: 0, interruptTicks: 0};
   private readonly copies: TraceCopy[] = [];
@@ -75,8 +77,8 @@ export class ReplayRun {
     const machine = new Machine(topology, {seed: options.seed, ipi: options.ipi, bounds});
     this.kernel = new Kernel(machine, facts);
     this.files = new RecordedFiles(this.kernel, marks);
-    const {events, strings} = compiled.trace;
-    this.contents = needsContents(events, strings) ? new PageContents(this.kernel) : null;
+    this.background = backgroundOf(compiled);
+    this.contents = this.background.contents(this.kernel);
     this.dependencies = dependenciesOf(compiled, options.order);
     this.placer = new Placer(topology, compiled, options.placement);
     const adopted = this.groupAdopted();
@@ -104,6 +106,7 @@ export class ReplayRun {
   execute(): void {
     const {machine} = this.kernel;
     if (this.openTracks === 0) return;
+    this.background.start(this.kernel);
     for (const copy of this.copies) copy.adoptProcesses(null, null);
     this.runToEnd();
     this.endTick = machine.engine.now;

@@ -17,6 +17,7 @@ import {reportOf} from './report.ts';
 import {compileTrace, type CompiledTrace} from './tracks.ts';
 import {Differences} from './verify_differences.ts';
 import {MEMBER_NAMES, StateGrader} from './verify_state.ts';
+import {KsmWatch, ksmPart} from './verify_ksm.ts';
 import {readRecorded, type Recorded} from './verify_record.ts';
 import {gradeDurations, TimingObserver} from './verify_timing.ts';
 
@@ -68,7 +69,8 @@ export function verifyTrace(
   const compiled = compileTrace(trace);
   const recorded = readRecorded(compiled);
   const time = full.time ?? (hasBackground(trace) ? 'timed' : 'asap');
-  const {run, grader, differences, marks, replays} = gradeStates(compiled, recorded, full, time);
+  const states = gradeStates(compiled, recorded, full, time);
+  const {run, grader, differences, marks, replays} = states;
   const timed = makeRun(compiled, full, {order: 'causal', time: 'think'}, marks);
   const simulated = new TimingObserver(compiled, timed.kernel.machine.engine);
   timed.observer = simulated;
@@ -90,6 +92,7 @@ export function verifyTrace(
       large_folios: markCount(marks.folios),
       replays,
     },
+    ksm: ksmPart(compiled, states.ksm),
     durations: full.durations ? gradeDurations(compiled, recorded, simulated) : {},
     record_cost_ns: recorded.recordCostNs,
     tlb: pairsOf(recorded.flushes, grader.flushes),
@@ -107,6 +110,7 @@ const MAX_REPLAYS = 6;
 interface GradedStates {
   readonly run: ReplayRun;
   readonly grader: StateGrader;
+  readonly ksm: KsmWatch;
   readonly differences: Differences;
   readonly marks: CacheMarks;
   readonly replays: number;
@@ -130,9 +134,10 @@ function gradeStates(
     cache = grader.cache;
     run.observer = grader;
     run.kernel.mm.probe = grader;
+    const ksm = new KsmWatch(run.kernel);
     run.kernel.tlb.traced = grader;
     run.execute();
-    const states = {run, grader, differences, marks, replays};
+    const states = {run, grader, ksm, differences, marks, replays};
     if (best === null || grader.exact > best.grader.exact) best = states;
     const better = options.infer ? grader.cache.marks() : marks;
     if (replays === MAX_REPLAYS || sameMarks(marks, better)) return {...best, replays};

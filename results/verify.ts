@@ -108,6 +108,30 @@ export interface VerifyReport {
     readonly large_folios: number;
     readonly replays: number;
   };
+  /** What ksmd did there and here, when it was recorded. */
+  readonly ksm?:
+    | {
+        readonly full_scans: CountPair;
+        /** Pages made or mapped to a KSM page, and of these the new KSM pages. */
+        readonly merges: CountPair;
+        readonly ksm_pages: CountPair;
+        /** Pages replaced by the page of zeros; merges that were tried in vain. */
+        readonly zero_pages: CountPair;
+        readonly failed: CountPair;
+        /**
+         * ksmd's settings, and the contents of pages: for how many merges the page is certain, lies
+         * between certain ones, or was not found.
+         */
+        readonly inferred: {
+          readonly pages_to_scan: number;
+          readonly sleep_ms: number;
+          readonly max_page_sharing: number;
+          readonly contents_certain: number;
+          readonly contents_placed: number;
+          readonly contents_unplaced: number;
+        };
+      }
+    | undefined;
   readonly durations: Readonly<Record<string, DurationReport>>;
   /** What one tracepoint record costs the recorded kernel: part of every recorded duration. */
   readonly record_cost_ns: number;

@@ -16,6 +16,7 @@ import {startProcess} from '../init_task.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
 import type {MmStruct} from '../mm_types.ts';
+import {JIFFY_TICKS} from '../sched/tunables.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
@@ -138,9 +139,16 @@ export class Ksm {
       if (!this.mutex.acquire(t, this.fn)) yield* this.mutex.acquireSlow(t, this.fn);
       yield* ksm_do_scan(this, t, this.settings.pagesToScan);
       if (!this.mutex.release(t)) yield* this.mutex.releaseSlow(t);
-      yield* sched.sleep(t, ns(this.settings.sleepMs * 1e6));
+      yield* sched.sleep(t, timeoutTicks(this.k, this.settings.sleepMs));
     }
   }
+}
+
+/** schedule_timeout(msecs_to_jiffies(ms)): to the timer tick that ends the last of so many. */
+function timeoutTicks(k: Kernel, ms: number): number {
+  const jiffies = Math.max(1, Math.ceil(ns(ms * 1e6) / JIFFY_TICKS));
+  const {now} = k.machine.engine;
+  return (Math.floor(now / JIFFY_TICKS) + jiffies) * JIFFY_TICKS - now;
 }
 
 /** Makes KSM part of a kernel: installs its hooks. ksmd is started apart. */

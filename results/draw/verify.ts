@@ -22,6 +22,7 @@ export function drawVerify(report: VerifyReport, options: DrawOptions = {}): str
     classTable(report),
     durationTable(report, flag),
     tlbTable(report),
+    ksmTable(report),
     countsTable('unmodelled', report.unmodelled),
   ];
   return `${blocks.filter((block) => block !== '').join('\n\n')}\n`;
@@ -147,6 +148,29 @@ function tlbTable({tlb}: VerifyReport): string {
     formatCount(simulated),
   ]);
   return rows.length === 0 ? '' : align([['tlb flush', 'recorded', 'here'], ...rows]);
+}
+
+function ksmTable({ksm}: VerifyReport): string {
+  if (ksm === undefined) return '';
+  const rows = [
+    ['full scans', ksm.full_scans],
+    ['pages merged', ksm.merges],
+    ['new KSM pages', ksm.ksm_pages],
+    ['zero pages', ksm.zero_pages],
+    ['failed', ksm.failed],
+  ] as const;
+  const table = rows.map(([name, {recorded, simulated}]) => [
+    name,
+    formatCount(recorded),
+    formatCount(simulated),
+  ]);
+  const {inferred: i} = ksm;
+  const notes = [
+    `inferred: pages_to_scan ${i.pages_to_scan}, sleep_millisecs ${i.sleep_ms}, max_page_sharing ${i.max_page_sharing};`,
+    `contents from ${formatCount(i.contents_certain)} merges of known pages, ` +
+      `${formatCount(i.contents_placed)} placed between them, ${formatCount(i.contents_unplaced)} not placed`,
+  ];
+  return `${align([['ksmd', 'recorded', 'here'], ...table])}\n${notes.join('\n')}`;
 }
 
 function countsTable(title: string, counts: Readonly<Record<string, number>>): string {
