@@ -13,7 +13,7 @@ import {depositTable, withdrawTable} from '../arch/x86/mm/pgtable_huge.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {copy_huge_pmd, zap_huge_pmd} from './huge_memory_copy.ts';
-import {create_huge_pmd, do_huge_pmd_numa_page, wp_huge_pmd} from './huge_memory_fault.ts';
+import {create_huge_pmd, wp_huge_pmd} from './huge_memory_fault.ts';
 import {move_huge_pmd} from './huge_memory_move.ts';
 import {change_huge_pmd} from './huge_memory_protect.ts';
 import {copy_huge_pud, isPudSlot, zap_huge_pud} from './huge_memory_pud.ts';
@@ -193,7 +193,6 @@ export function install_huge_memory(k: Kernel, mm: Mm): HugeMemory {
   };
   hooks.create_huge_pmd = (t, f) => create_huge_pmd(huge, t, f);
   hooks.wp_huge_pmd = (t, f) => wp_huge_pmd(huge, t, f);
-  hooks.do_huge_pmd_numa_page = (t, f) => do_huge_pmd_numa_page(huge, t, f);
   hooks.copy_huge_pmd = (t, dst, _src, dstVma, srcVma, slot, vpn) =>
     isPudSlot(k, slot)
       ? copy_huge_pud(k, t, dst, srcVma, slot, vpn)

@@ -8,7 +8,6 @@ import type {Code} from '../../machine/engine.ts';
 import {pteClear, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,
-  PTE_KIND,
   PTE_PRESENT,
   PTE_SOFT_DIRTY,
   PTE_SPECIAL,
@@ -46,7 +45,6 @@ import {
   FAULT_FLAG_UNSHARE,
   FAULT_FLAG_WRITE,
   FAULT_HUGE,
-  FAULT_NUMA,
   FAULT_REUSE,
   FAULT_ZERO_PAGE,
   VM_FAULT_FALLBACK,
@@ -226,20 +224,4 @@ function* do_huge_zero_wp_pmd(huge: HugeMemory, t: Task, f: VmFault, slot: numbe
   yield* mmu_notifier_invalidate_range_end(k, t, range);
   if (!same) folio_put(k, t, head);
   return true;
-}
-
-/**
- * do_huge_pmd_numa_page without a better node: the mapping becomes accessible again where it is.
- */
-export function* do_huge_pmd_numa_page(huge: HugeMemory, t: Task, f: VmFault): Code<number> {
-  const {mm} = huge.k;
-  const slot = f.pmdSlot;
-  if (t.cpu.settle()) yield;
-  while (!pte_lock(mm, t, slot, huge.fnFault)) yield* mm.ptl.spin(t, slot >>> 9, huge.fnFault);
-  if (mm.pt.flags[slot] === f.word) {
-    mm.pt.flags[slot] = (f.word & ~PTE_KIND) | PTE_PRESENT | PTE_YOUNG;
-    f.faultClass = FAULT_NUMA;
-  }
-  pte_unlock(mm, t, slot);
-  return 0;
 }

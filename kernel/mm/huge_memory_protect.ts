@@ -8,6 +8,8 @@ import {
   PTE_DIRTY,
   PTE_KIND,
   PTE_MIGRATION_READ,
+  PTE_MIGRATION_READ_EXCLUSIVE,
+  PTE_MIGRATION_WRITE,
   PTE_PRESENT,
   PTE_PROTNONE,
   PTE_SPECIAL,
@@ -41,7 +43,10 @@ export function change_huge_pmd(
   const old = flags[slot];
   let word = old;
   if (is_migration_entry(old)) {
-    word = (old & ~PTE_KIND) | PTE_MIGRATION_READ;
+    // Only a writable entry changes: what was exclusive stays so.
+    const anon = folio_test_anon(mm.pages, compound_head(mm.pages, pteValue(mm.pt, slot)));
+    const reader = anon ? PTE_MIGRATION_READ_EXCLUSIVE : PTE_MIGRATION_READ;
+    if ((old & PTE_KIND) === PTE_MIGRATION_WRITE) word = (old & ~PTE_KIND) | reader;
   } else {
     word = (old & ~(PTE_KIND | PTE_WRITE)) | (protNone ? PTE_PROTNONE : PTE_PRESENT);
     const upgrade = tryWritable && !protNone && can_change_pmd_writable(k, vma, slot, word);

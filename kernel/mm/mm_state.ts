@@ -8,6 +8,7 @@ import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
 import type {MmStruct} from '../mm_types.ts';
+import type {NumaBalancing} from '../sched/numa.ts';
 import {Srcu} from '../srcu.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -24,6 +25,7 @@ import {install_ksm, type Ksm} from './ksm.ts';
 import {LeafLocks} from './leaf_lock.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
 import {type MmHooks, noHooks} from './mm_hooks.ts';
+import {install_numa_balancing} from './memory_numa.ts';
 import {Migration} from './migrate_state.ts';
 import {migration_entry_wait} from './migrate_wait.ts';
 import {NotifierCounts} from './mmu_notifier.ts';
@@ -66,6 +68,8 @@ export class Mm implements RmapTrees {
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;
   readonly migration: Migration;
+  /** NUMA balancing; it scans only machines of several nodes. */
+  readonly numa: NumaBalancing;
   /** mmu_notifier's srcu, one for all mms; mm_all_locks_mutex. */
   readonly srcu: Srcu;
   readonly allLocksMutex: Mutex;
@@ -135,6 +139,7 @@ export class Mm implements RmapTrees {
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
     this.migration = new Migration(kernel);
     this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
+    this.numa = install_numa_balancing(kernel, this);
   }
 
   /** Index of an lruvec's lock. */

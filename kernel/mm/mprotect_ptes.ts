@@ -169,8 +169,13 @@ function changeNonpresent(mm: Mm, change: ProtectionChange, word: number, value:
 }
 
 /** prot_numa_skip: pages that NUMA balancing leaves alone. */
-function prot_numa_skip(mm: Mm, change: ProtectionChange, word: number, pfn: number): boolean {
-  if ((word & PTE_KIND) === PTE_PROTNONE || (word & PTE_SPECIAL) !== 0) return true;
+export function prot_numa_skip(
+  mm: Mm,
+  change: ProtectionChange,
+  word: number,
+  pfn: number,
+): boolean {
+  if ((word & PTE_KIND) !== PTE_PRESENT || (word & PTE_SPECIAL) !== 0) return true;
   const {pages} = mm;
   const head = compound_head(pages, pfn);
   if ((pages.flags[head] & PG_device) !== 0 || folio_test_ksm(pages, head)) return true;

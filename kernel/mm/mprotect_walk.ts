@@ -14,8 +14,8 @@
 // since 5.19, before that here, over the whole range. Only per-call flushes before its end.
 
 import type {Code} from '../../machine/engine.ts';
-import {LEVEL_PAGES, nextAt} from '../arch/x86/mm/pgtable.ts';
-import {PTE_PRESENT, PTE_PROTNONE} from '../arch/x86/mm/pgtable_bits.ts';
+import {LEVEL_PAGES, nextAt, pteValue} from '../arch/x86/mm/pgtable.ts';
+import {is_migration_entry, PTE_PRESENT, PTE_PROTNONE} from '../arch/x86/mm/pgtable_bits.ts';
 import {
   firstPopulated,
   nextRange,
@@ -42,6 +42,7 @@ import {
   MM_CP_UFFD_WP,
   MM_CP_UFFD_WP_RESOLVE,
   type ProtectionChange,
+  prot_numa_skip,
   vma_soft_dirty_enabled,
 } from './mprotect_ptes.ts';
 import type {UserMm} from './user_mm.ts';
@@ -218,6 +219,11 @@ function* changeHuge(
   }
   t.cpu.charge(costs.changeTableTicks, fns.change_pte_range);
   if (level > 1) return yield* change_huge_pud(k, t, mm.user!, change, slot, vpn);
+  const {pt} = k.mm;
+  if ((change.cpFlags & MM_CP_PROT_NUMA) !== 0 && !is_migration_entry(pt.flags[slot])) {
+    if (prot_numa_skip(k.mm, change, pt.flags[slot], pteValue(pt, slot))) return 0;
+    k.mm.migration.count('numa_huge_pte_updates');
+  }
   const uffd = (change.cpFlags & (MM_CP_UFFD_WP | MM_CP_UFFD_WP_RESOLVE)) !== 0;
   if (hooks.change_huge_pmd !== null && !uffd) {
     const tlb = change.tlb ?? new MmuGather(mm);

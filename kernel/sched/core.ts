@@ -30,6 +30,13 @@ export interface CpuTimes {
   interruptTicks: number;
 }
 
+/** Work that a task finds on its way to user mode (task_work): NUMA balancing's scan. */
+export interface TaskWork {
+  /** Plain and cheap. */
+  due(t: Task): boolean;
+  run(t: Task): Code;
+}
+
 /** The scheduler of one kernel. */
 export class Scheduler {
   readonly dispatcher: Dispatcher;
@@ -37,6 +44,8 @@ export class Scheduler {
   private readonly wakeTicks: number;
   private readonly wakeFn: number;
   private readonly userFn: number;
+  /** Looked at before user work and after it; null where there is none. */
+  taskWork: TaskWork | null = null;
   /** The CPU whose interrupt handler is running, null in process context. */
   private interrupted: Cpu | null = null;
   /** Time of wake-ups made by that handler, on top of what it returns. */
@@ -163,6 +172,8 @@ export class Scheduler {
     if (t.cpu.settle()) yield;
     if (this.needsResched(t)) yield* this.condResched(t);
     const {se} = t;
+    const {taskWork} = this;
+    if (taskWork?.due(t)) yield* taskWork.run(t);
     const {engine, profile} = this.kernel.machine;
     profile.add(this.userFn, ticks);
     se.userLeftTicks = ticks;
@@ -177,6 +188,7 @@ export class Scheduler {
     after.quiescentAt = engine.now;
     se.userLeftTicks = 0;
     if (t.sigkill && !t.exiting) throw new TaskKilled();
+    if (taskWork?.due(t)) yield* taskWork.run(t);
   }
 
   /**
@@ -202,6 +214,7 @@ export class Scheduler {
     const {cpu} = t;
     const rate = this.dispatcher.userRate(cpu);
     const userTicks = Math.round(ticks * rate);
+    if (this.taskWork?.due(t)) return false;
     if (this.needsResched(t) || !engine.canAdvance(cpu.pendingTicks + userTicks)) return false;
     cpu.settle();
     engine.advance(userTicks);
