@@ -26,7 +26,8 @@ export function* mm_alloc(k: Kernel, t: Task): Code<MmStruct> {
 export function* dup_mm(k: Kernel, t: Task, oldmm: MmStruct): Code<MmStruct | null> {
   const mm = allocate_mm(k, t);
   yield* mm_init(k, t, mm);
-  if ((yield* dup_mmap(k, t, mm, oldmm)) === 0) return mm;
+  // Frames: these wait often, far below their callers.
+  if ((yield dup_mmap(k, t, mm, oldmm)) === 0) return mm;
   yield* mmput(k, t, mm);
   return null;
 }
@@ -76,7 +77,7 @@ export function* mmput(k: Kernel, t: Task, mm: MmStruct): Code {
   yield* atomicOnMm(k, t, mm, k.fns.mmput);
   assert(mm.users > 0, 'mmput of an mm without users');
   if (--mm.users > 0) return;
-  yield* exit_mmap(k, t, mm);
+  yield exit_mmap(k, t, mm);
   yield* mmdrop(k, t, mm);
 }
 

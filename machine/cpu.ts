@@ -71,6 +71,11 @@ export class Cpu implements Gate {
     return this.engine.advance(ticks);
   }
 
+  /** As settle, but a CPU that is less than `ticks` ahead of the others goes on. */
+  settleWithin(ticks: number): boolean {
+    return this.pendingTicks >= ticks && this.settle();
+  }
+
   takeStolenTicks(): number {
     const ticks = this.stolenTicks;
     this.stolenTicks = 0;

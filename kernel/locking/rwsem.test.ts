@@ -169,3 +169,45 @@ test('a writer spins on readers for 10 to 25 us', () => {
   const spun = k.machine.profile.ticksOf('rwsem_spin_on_owner');
   assert.ok(spun >= us(10) && spun < us(13), `spun for ${spun}`);
 });
+
+for (const machine of ['1s2c1t', '2s4c2t'] as const) {
+  test(`sections that are given up ahead exclude each other in time, on ${machine}`, () => {
+    const k = bareKernel(machine, '6.12');
+    const sem = new RwSemaphore(k.kernel, 's');
+    const fn = k.kernel.fn('test');
+    const {engine} = k.machine;
+    const sections: {from: number; to: number}[] = [];
+    let ahead = 0;
+    for (let i = 0; i < 12; i++) {
+      k.start(`t${i}`, function* (t: Task): Code {
+        for (let n = 0; n < 40; n++) {
+          const reads = (i * 7 + n) % 5 === 0;
+          if (reads) {
+            if (!sem.readAcquire(t, fn)) yield* sem.readAcquireSlow(t, fn);
+          } else if (!sem.writeAcquire(t, fn)) yield* sem.writeAcquireSlow(t, fn);
+          const from = engine.now + t.cpu.pendingTicks;
+          t.cpu.charge(us(1 + ((i + n) % 3)), fn);
+          const to = engine.now + t.cpu.pendingTicks;
+          if (reads) {
+            if (!sem.readRelease(t)) yield* sem.readReleaseSlow(t);
+          } else {
+            sections.push({from, to});
+            if (sem.writeReleaseAhead(t)) ahead++;
+            else if (!sem.writeRelease(t)) yield* sem.writeReleaseSlow(t);
+          }
+          yield* k.sched.userRun(t, us((i % 4) * 3));
+        }
+      });
+    }
+    k.run();
+    assert.equal(k.machine.engine.live, 0);
+    assert.ok(ahead > 10 && ahead < sections.length, `${ahead} of ${sections.length} ahead`);
+    for (let n = 1; n < sections.length; n++) {
+      assert.ok(sections[n].from >= sections[n - 1].to, `section ${n} begins too early`);
+    }
+    const {acquired, holdTicks} = k.kernel.locks.report().get('s-W')!;
+    assert.equal(acquired, sections.length);
+    const held = sections.reduce((sum, {from, to}) => sum + to - from, 0);
+    assert.ok(holdTicks >= held && holdTicks < 1.3 * held, `${holdTicks} of ${held}`);
+  });
+}

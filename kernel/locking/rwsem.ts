@@ -226,7 +226,7 @@ export class RwSemaphore extends RwsemState {
    * rwsem_mark_wake(): grants the lock to queued readers, or picks the writer to wake. Under
    * wait_lock.
    */
-  private markWake(cpu: Cpu): RwsemWaiter[] {
+  protected override markWake(cpu: Cpu): RwsemWaiter[] {
     const first: RwsemWaiter | undefined = this.waiters[0];
     if (first === undefined) return [];
     if (!first.reads) return this.readers === 0 ? [first] : [];

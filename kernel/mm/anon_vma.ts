@@ -106,6 +106,7 @@ export class AnonVmas {
 
   /** unlink_anon_vmas: takes the VMA out of all trees and frees the anon_vmas that nobody needs any more. */
   unlink(vma: VmArea): void {
+    if (vma.anonVmaChain.length === 0 && vma.anonVma === null) return;
     const empty: AnonVma[] = [];
     for (const node of vma.anonVmaChain) {
       const anon = this.byId[this.forest.owner[node]];

@@ -11,7 +11,7 @@ import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
-import {copy_page_range} from './memory_copy.ts';
+import {CopyWalk, vma_needs_copy} from './memory_copy.ts';
 import {mmap_write_lock, mmap_write_unlock, NESTED} from './mmap_lock.ts';
 import {
   MMF_DISABLE_THP,
@@ -23,7 +23,7 @@ import {
 } from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 import {VM_WIPEONFORK} from './vma_flags.ts';
-import {vma_start_write} from './vma_lock.ts';
+import {vma_mark_write, vma_wait_readers} from './vma_lock.ts';
 import {copyVma, linkCopy} from './vma_ops.ts';
 
 /** mmf_init_flags: what a child inherits. */
@@ -45,11 +45,7 @@ export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Co
   inherit(from, to);
   k.mm.hooks.ksm_fork?.(t, mm, oldmm);
   k.mm.hooks.khugepaged_fork?.(t, mm, oldmm);
-  let result = 0;
-  for (let vma = from.space.tree.first; vma !== null && result === 0; vma = vma.next) {
-    yield* vma_start_write(k, t, from, vma);
-    result = yield* dupOne(k, t, from, to, vma);
-  }
+  const result = yield* dupVmas(k, t, from, to);
   yield* mmap_write_unlock(t, to);
   yield* k.tlb.flush_tlb_mm(t, oldmm);
   yield* mmap_write_unlock(t, from);
@@ -70,25 +66,38 @@ function inherit(from: UserMm, to: UserMm): void {
   space.startStack = from.space.startStack;
 }
 
-function* dupOne(k: Kernel, t: Task, from: UserMm, to: UserMm, vma: VmArea): Code<number> {
+/** The VMAs: both locks' sections are plain code and are given up ahead (rwsem_state.ts). */
+function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
   const {mm} = k;
   const fn = k.fns.dup_mmap;
-  t.cpu.charge(mm.costs.dupVmaTicks, fn);
-  const anonLock = vma.anonVma === null ? null : mm.anonVmaLock(vma.anonVma);
-  if (anonLock !== null) {
-    if (!anonLock.writeAcquire(t, fn)) yield* anonLock.writeAcquireSlow(t, fn);
-    t.cpu.charge((vma.anonVmaChain.length + 1) * mm.costs.anonVmaChainTicks, fn);
+  const walk = new CopyWalk(k, t, to.mm, from.mm);
+  let result = 0;
+  for (let vma = from.space.tree.first; vma !== null && result === 0; vma = vma.next) {
+    if (vma_mark_write(k, from, vma)) yield* vma_wait_readers(k, t, from, vma);
+    t.cpu.charge(mm.costs.dupVmaTicks, fn);
+    let copy: VmArea | null;
+    if (vma.anonVma === null) copy = copyVma(vma, to.space, false);
+    else {
+      const lock = mm.anonVmaLock(vma.anonVma);
+      if (t.cpu.settle()) yield;
+      if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
+      t.cpu.charge((vma.anonVmaChain.length + 1) * mm.costs.anonVmaChainTicks, fn);
+      copy = copyVma(vma, to.space, false);
+      if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+    }
+    if (copy === null) continue;
+    if (vma.mapping === null) linkCopy(copy, vma);
+    else {
+      const lock = mm.iMmapLock(vma.mapping);
+      if (t.cpu.settle()) yield;
+      if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
+      t.cpu.charge(mm.costs.linkFileTicks, fn);
+      linkCopy(copy, vma);
+      if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+    }
+    if ((copy.flags & VM_WIPEONFORK) !== 0 || !vma_needs_copy(copy, vma)) continue;
+    const why = walk.start(copy, vma);
+    if (why !== 0 || !walk.ended()) result = yield* walk.finish(why);
   }
-  const copy = copyVma(vma, to.space, false);
-  if (anonLock !== null && !anonLock.writeRelease(t)) yield* anonLock.writeReleaseSlow(t);
-  if (copy === null) return 0;
-  const fileLock = vma.mapping === null ? null : mm.iMmapLock(vma.mapping);
-  if (fileLock !== null) {
-    if (!fileLock.writeAcquire(t, fn)) yield* fileLock.writeAcquireSlow(t, fn);
-    t.cpu.charge(mm.costs.linkFileTicks, fn);
-  }
-  linkCopy(copy, vma);
-  if (fileLock !== null && !fileLock.writeRelease(t)) yield* fileLock.writeReleaseSlow(t);
-  if ((copy.flags & VM_WIPEONFORK) !== 0) return 0;
-  return yield* copy_page_range(k, t, to.mm, from.mm, copy, vma);
+  return result;
 }

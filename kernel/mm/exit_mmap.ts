@@ -15,7 +15,7 @@ import {tlb_finish_mmu, tlb_gather_mmu_fullmm} from './mmu_gather.ts';
 import {mmu_notifier_release} from './mmu_notifier.ts';
 import {MMF_OOM_SKIP, type UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
-import {detachVma} from './vma_ops.ts';
+import {detachAll} from './vma_ops.ts';
 
 /** Unmaps and frees everything in the user half of `mm`. */
 export function* exit_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
@@ -34,7 +34,7 @@ export function* exit_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
   const vmas: VmArea[] = [];
   for (let vma = user.space.tree.first; vma !== null; vma = vma.next) vmas.push(vma);
   if (vmas.length === 0) yield* mmap_read_unlock(t, user);
-  else yield* unmapAll(k, t, user, vmas);
+  else yield unmapAll(k, t, user, vmas);
   k.mm.probe?.exitMmap(mm);
 }
 
@@ -42,12 +42,12 @@ function* unmapAll(k: Kernel, t: Task, user: UserMm, vmas: readonly VmArea[]): C
   const fn = k.fns.exit_mmap;
   lru_add_drain(k, t);
   const tlb = tlb_gather_mmu_fullmm(user.mm);
-  yield* unmap_vmas(k, t, tlb, vmas, 0, USER_PGTABLES_CEILING);
+  yield unmap_vmas(k, t, tlb, vmas, 0, USER_PGTABLES_CEILING);
   yield* mmap_read_unlock(t, user);
   user.flags |= MMF_OOM_SKIP;
   yield* mmap_write_lock(t, user, fn);
-  for (const vma of vmas) detachVma(vma);
-  yield* free_pgtables(k, t, tlb, user.mm, vmas, 0, USER_PGTABLES_CEILING);
+  detachAll(user.space);
+  yield free_pgtables(k, t, tlb, user.mm, vmas, 0, USER_PGTABLES_CEILING);
   yield* tlb_finish_mmu(k, t, tlb);
   remove_vmas(k, t, vmas);
   yield* mmap_write_unlock(t, user);

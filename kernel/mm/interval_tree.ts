@@ -1,9 +1,11 @@
 // Interval trees of VMAs by page offset, as mm/interval_tree.c: which VMAs map offset `first` to `last` of a file or of an
-// anon_vma. Visited in order of their start, equal starts in order of insertion, which is the order in which Linux sends
-// notifications during an rmap walk.
+// anon_vma. Visited in order of their start, equal starts in order of insertion (but those of equal extent together), which is the
+// order in which Linux sends notifications during an rmap walk.
 //
-// A treap with parent links whose nodes are numbers in one arena for many trees (44 bytes a node): a fork storm has a node per
+// A treap with parent links whose nodes are numbers in one arena for many trees (52 bytes a node): a fork storm has a node per
 // VMA and ancestor, so objects would dominate the heap. Priorities are a hash of a counter: deterministic, O(log n) expected.
+// Nodes of equal extent, as all processes have that map the same library, share one place in the treap: a ring of twins in order
+// of insertion, of which the first is the treap's node. So fork and exit link and unlink a VMA in O(1).
 
 /** Whoever has a tree keeps its root here; 0 for an empty one. */
 export interface IntervalRoot {
@@ -11,6 +13,8 @@ export interface IntervalRoot {
 }
 
 const FIRST_CAPACITY = 1024;
+/** `parent` of a node that is in a ring behind the treap's node. */
+const TWIN = -1;
 
 /** All trees of one kind. `T` is the VMA; `owner` an id of the tree's owner. */
 export class IntervalForest<T> {
@@ -25,6 +29,9 @@ export class IntervalForest<T> {
   private right = new Int32Array(FIRST_CAPACITY);
   private parent = new Int32Array(FIRST_CAPACITY);
   private priority = new Int32Array(FIRST_CAPACITY);
+  /** Ring of nodes of equal extent. */
+  private after = new Int32Array(FIRST_CAPACITY);
+  private before = new Int32Array(FIRST_CAPACITY);
   private readonly free: number[] = [];
   private made = 0;
 
@@ -55,7 +62,12 @@ export class IntervalForest<T> {
     let goLeft = false;
     while (at !== 0) {
       above = at;
-      goLeft = start < this.start[at];
+      const begin = this.start[at];
+      if (begin === start && this.last[at] === last) {
+        this.joinRing(node, this.before[at], start, last);
+        return;
+      }
+      goLeft = start < begin;
       at = goLeft ? this.left[at] : this.right[at];
     }
     this.attach(tree, node, start, last, above, goLeft);
@@ -63,9 +75,13 @@ export class IntervalForest<T> {
 
   /** Inserts a node right after `before`, which begins at the same offset (fork's child next to its parent). */
   insertAfter(tree: IntervalRoot, node: number, before: number, start: number, last: number): void {
-    let above = before;
+    if (this.start[before] === start && this.last[before] === last) {
+      this.joinRing(node, before, start, last);
+      return;
+    }
+    let above = this.headOf(before);
     let goLeft = false;
-    for (let at = this.right[before]; at !== 0; at = this.left[at]) {
+    for (let at = this.right[above]; at !== 0; at = this.left[at]) {
       above = at;
       goLeft = true;
     }
@@ -74,6 +90,13 @@ export class IntervalForest<T> {
 
   /** Takes a node out of its tree; it can be inserted again or released. */
   remove(tree: IntervalRoot, node: number): void {
+    const next = this.after[node];
+    if (next !== node) {
+      this.after[this.before[node]] = next;
+      this.before[next] = this.before[node];
+      if (this.parent[node] !== TWIN) this.promote(tree, node, next);
+      return;
+    }
     for (;;) {
       const l = this.left[node];
       const r = this.right[node];
@@ -96,7 +119,8 @@ export class IntervalForest<T> {
 
   /** Next one after `node`, 0 at the end. */
   iterNext(node: number, start: number, last: number): number {
-    let at = node;
+    let at = this.after[node];
+    if (this.parent[at] === TWIN) return at;
     for (;;) {
       const r = this.right[at];
       if (r !== 0 && this.most[r] >= start) {
@@ -130,6 +154,40 @@ export class IntervalForest<T> {
     }
   }
 
+  /** The node of the treap whose ring `node` is in. */
+  private headOf(node: number): number {
+    let head = node;
+    while (this.parent[head] === TWIN) head = this.before[head];
+    return head;
+  }
+
+  /** Puts a node of equal extent behind `before` in its ring. */
+  private joinRing(node: number, before: number, start: number, last: number): void {
+    const next = this.after[before];
+    this.start[node] = start;
+    this.last[node] = last;
+    this.parent[node] = TWIN;
+    this.after[before] = node;
+    this.before[node] = before;
+    this.after[node] = next;
+    this.before[next] = node;
+  }
+
+  /** `twin` takes the place of `node` in the treap. */
+  private promote(tree: IntervalRoot, node: number, twin: number): void {
+    const l = this.left[node];
+    const r = this.right[node];
+    const above = this.parent[node];
+    this.left[twin] = l;
+    this.right[twin] = r;
+    this.parent[twin] = above;
+    this.priority[twin] = this.priority[node];
+    this.most[twin] = this.most[node];
+    if (l !== 0) this.parent[l] = twin;
+    if (r !== 0) this.parent[r] = twin;
+    this.replaceChild(tree, above, node, twin);
+  }
+
   private attach(
     tree: IntervalRoot,
     node: number,
@@ -145,6 +203,8 @@ export class IntervalForest<T> {
     this.right[node] = 0;
     this.parent[node] = above;
     this.priority[node] = mix(++this.made);
+    this.after[node] = node;
+    this.before[node] = node;
     if (above === 0) tree.root = node;
     else if (goLeft) this.left[above] = node;
     else this.right[above] = node;
@@ -206,7 +266,15 @@ export class IntervalForest<T> {
       larger.set(this[name]);
       this[name] = larger;
     }
-    for (const name of ['owner', 'left', 'right', 'parent', 'priority'] as const) {
+    for (const name of [
+      'owner',
+      'left',
+      'right',
+      'parent',
+      'priority',
+      'after',
+      'before',
+    ] as const) {
       const larger = new Int32Array(this[name].length * 2);
       larger.set(this[name]);
       this[name] = larger;

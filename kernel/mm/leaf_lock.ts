@@ -16,6 +16,11 @@ import type {Kernel} from '../kernel.ts';
 import type {LockStats} from '../locking/stats.ts';
 import type {Task} from '../task.ts';
 
+/**
+ * What a CPU may be ahead of the others when it takes a leaf lock in a loop over page tables: 1 us,
+ * as in a fault.
+ */
+export const LEAF_AHEAD_TICKS = 10_000;
 /** Length of one look at a held lock: a PAUSE loop re-reads the line about that often. */
 const SPIN_TICKS = 500;
 

@@ -31,13 +31,17 @@ import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
+import {LEAF_AHEAD_TICKS} from './leaf_lock.ts';
 import {addPteMapping, folio_maybe_dma_pinned} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
 import {dirtyPte, pageWorkTicks, pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
 import type {Mm} from './mm_state.ts';
 import {
+  callStart,
+  invalidate_range_end,
+  invalidate_range_start,
+  mm_has_notifiers,
   mmu_notifier_invalidate_range_end,
-  mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_PROTECTION_PAGE, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_test_anon} from './page.ts';
@@ -60,111 +64,166 @@ const ENOMEM = 12;
 const LARGE = PG_head | PG_tail;
 
 /** vma_needs_copy. */
-function vma_needs_copy(dst: VmArea, src: VmArea): boolean {
+export function vma_needs_copy(dst: VmArea, src: VmArea): boolean {
   if (dst.uffd !== 0 && (dst.flags & VM_UFFD_WP) !== 0) return true;
   return (src.flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0 || src.anonVma !== null;
 }
 
-/**
- * copy_page_range: copies the PTEs of `srcVma` for the child. Caller: dup_mmap with both mmap_locks
- * for write, after the child's VMA is linked. Decides itself whether anything need be copied.
- * Returns 0 or -12 (ENOMEM).
- */
-export function* copy_page_range(
-  k: Kernel,
-  t: Task,
-  dst: MmStruct,
-  src: MmStruct,
-  dstVma: VmArea,
-  srcVma: VmArea,
-): Code<number> {
-  const {mm} = k;
-  if (!vma_needs_copy(dstVma, srcVma)) return 0;
-  t.cpu.charge(mm.costs.copyVmaTicks, mm.fns.copy_page_range);
-  if ((srcVma.flags & VM_HUGETLB) !== 0) {
-    const {copy_hugetlb_page_range} = mm.hooks;
-    if (copy_hugetlb_page_range === null) return 0;
-    return yield* copy_hugetlb_page_range(t, dst, src, dstVma, srcVma);
+/** Where a walk stands: done, out of memory, or what it must wait for before it goes on. */
+const DONE = 0;
+const NO_MEMORY = 1;
+const WAITS_SETTLE = 2;
+const WAITS_LOCK = 3;
+const WAITS_SPLIT = 4;
+const WAITS_RESCHED = 5;
+const WAITS_NOTIFIER = 6;
+const HUGETLB = 7;
+
+/** dup_mmap's walk over the page tables of parent and child: one object for all VMAs. */
+export class CopyWalk {
+  private readonly cursor = new PgtableCursor();
+  private readonly vec = new Int32Array(4);
+  private dstVma: VmArea = null!;
+  private srcVma: VmArea = null!;
+  /** Of a COW mapping; null for others. */
+  private range: MmuNotifierRange | null = null;
+
+  constructor(
+    readonly k: Kernel,
+    readonly t: Task,
+    readonly dst: MmStruct,
+    readonly src: MmStruct,
+  ) {}
+
+  /** copy_page_range as far as it gets without waiting. */
+  start(dstVma: VmArea, srcVma: VmArea): number {
+    const {k, t, src} = this;
+    const {mm} = k;
+    this.dstVma = dstVma;
+    this.srcVma = srcVma;
+    this.range = null;
+    t.cpu.charge(mm.costs.copyVmaTicks, mm.fns.copy_page_range);
+    const {start, end, flags} = srcVma;
+    if ((flags & VM_HUGETLB) !== 0) return HUGETLB;
+    startRange(this.cursor, start, end);
+    if (is_cow_mapping(flags)) {
+      const event = MMU_NOTIFY_PROTECTION_PAGE;
+      this.range = new MmuNotifierRange(event, src, srcVma, start, end, 'copy_page_range');
+      if (!invalidate_range_start(k, t, this.range)) return WAITS_NOTIFIER;
+      src.user!.writeProtectSeq++;
+    }
+    return this.step();
   }
-  if (!is_cow_mapping(srcVma.flags)) return yield* copyTables(k, t, dst, src, dstVma, srcVma);
-  const {start, end} = srcVma;
-  const range = new MmuNotifierRange(
-    MMU_NOTIFY_PROTECTION_PAGE,
-    src,
-    srcVma,
-    start,
-    end,
-    'copy_page_range',
-  );
-  yield* mmu_notifier_invalidate_range_start(k, t, range);
-  src.user!.writeProtectSeq++;
-  const result = yield* copyTables(k, t, dst, src, dstVma, srcVma);
-  src.user!.writeProtectSeq++;
-  yield* mmu_notifier_invalidate_range_end(k, t, range);
-  return result;
+
+  /** copy_p4d_range and below, a PTE table at a time. */
+  private step(): number {
+    const {k, t, dst, src, cursor} = this;
+    const {mm} = k;
+    const to = dst.user!;
+    const {pgd} = src.user!;
+    while (nextRange(pgd, cursor)) {
+      if (cursor.level > 0) {
+        if (!this.copyHuge()) return WAITS_SPLIT;
+        if (t.cpu.settle()) return WAITS_SETTLE;
+        continue;
+      }
+      const target = pte_alloc(k, t, to, cursor.vpn);
+      if (target < 0) return NO_MEMORY;
+      if (t.cpu.settleWithin(LEAF_AHEAD_TICKS)) return this.again(WAITS_SETTLE);
+      if (mm.ptl.busy(cursor.slot >>> 9)) return this.again(WAITS_LOCK);
+      const fn = mm.fns.copy_pte_range;
+      pte_lock(mm, t, target, fn);
+      pte_lock(mm, t, cursor.slot, fn);
+      copy_pte_range(k, t, cursor, target, this.dstVma, this.srcVma, this.vec);
+      pte_unlock(mm, t, cursor.slot);
+      add_mm_rss_vec(k, t, dst, this.vec);
+      pte_unlock(mm, t, target);
+      if (k.sched.needsResched(t)) return WAITS_RESCHED;
+    }
+    return DONE;
+  }
+
+  /** The walk comes back to the same place: what was there may be gone after the wait. */
+  private again(why: number): number {
+    this.cursor.next = this.cursor.vpn;
+    return why;
+  }
+
+  private copyHuge(): boolean {
+    const {k, t, dst, src, dstVma, srcVma} = this;
+    const {slot, vpn} = this.cursor;
+    return k.mm.hooks.copy_huge_pmd?.(t, dst, src, dstVma, srcVma, slot, vpn) ?? false;
+  }
+
+  /** copy_page_range from where `start` had to wait, to its end. 0 or -12 (ENOMEM). */
+  *finish(began: number): Code<number> {
+    const {k, t, range, src} = this;
+    let why = began;
+    if (why === HUGETLB) return yield* this.hugetlb();
+    if (why === WAITS_NOTIFIER) {
+      yield* callStart(k, t, range!);
+      src.user!.writeProtectSeq++;
+      why = this.step();
+    }
+    while (why > NO_MEMORY) {
+      if (why === WAITS_SETTLE) yield;
+      else if (why === WAITS_RESCHED) yield* k.sched.condResched(t);
+      else if (why === WAITS_LOCK) yield* this.spin();
+      else if (k.mm.hooks.split_huge === null) why = NO_MEMORY;
+      else {
+        yield* k.mm.hooks.split_huge(t, this.srcVma, this.cursor.slot, this.cursor.vpn);
+        this.again(why);
+      }
+      if (why > NO_MEMORY) why = this.step();
+    }
+    if (range !== null) {
+      src.user!.writeProtectSeq++;
+      yield* mmu_notifier_invalidate_range_end(k, t, range);
+    }
+    return why === DONE ? 0 : -ENOMEM;
+  }
+
+  private *spin(): Code {
+    const {ptl, fns} = this.k.mm;
+    const table = this.cursor.slot >>> 9;
+    while (ptl.busy(table)) yield* ptl.spin(this.t, table, fns.copy_pte_range);
+  }
+
+  private *hugetlb(): Code<number> {
+    const {copy_hugetlb_page_range} = this.k.mm.hooks;
+    if (copy_hugetlb_page_range === null) return 0;
+    return yield* copy_hugetlb_page_range(this.t, this.dst, this.src, this.dstVma, this.srcVma);
+  }
+
+  /** The end of `start` when nothing had to wait. False: go on with `finish`. */
+  ended(): boolean {
+    if (this.range === null) return true;
+    if (mm_has_notifiers(this.src)) return false;
+    this.src.user!.writeProtectSeq++;
+    return invalidate_range_end(this.k, this.range);
+  }
 }
 
-/** copy_p4d_range and below, a PTE table at a time. */
-function* copyTables(
-  k: Kernel,
-  t: Task,
-  dst: MmStruct,
-  src: MmStruct,
-  dstVma: VmArea,
-  srcVma: VmArea,
-): Code<number> {
-  const {mm} = k;
-  const {hooks, fns} = mm;
-  const from = src.user!;
-  const to = dst.user!;
-  const cursor = new PgtableCursor();
-  const vec = new Int32Array(4);
-  startRange(cursor, srcVma.start, srcVma.end);
-  while (nextRange(from.pgd, cursor)) {
-    if (cursor.level > 0) {
-      const {slot, vpn} = cursor;
-      const copied = hooks.copy_huge_pmd?.(t, dst, src, dstVma, srcVma, slot, vpn) ?? false;
-      if (!copied) {
-        if (hooks.split_huge === null) return -ENOMEM;
-        yield* hooks.split_huge(t, srcVma, slot, vpn);
-        cursor.next = vpn;
-      }
-      if (t.cpu.settle()) yield;
-      continue;
-    }
-    const target = pte_alloc(k, t, to, cursor.vpn);
-    if (target < 0) return -ENOMEM;
-    if (t.cpu.settle()) {
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
-    while (mm.ptl.busy(cursor.slot >>> 9))
-      yield* mm.ptl.spin(t, cursor.slot >>> 9, fns.copy_pte_range);
-    pte_lock(mm, t, target, fns.copy_pte_range);
-    pte_lock(mm, t, cursor.slot, fns.copy_pte_range);
-    copy_pte_range(k, t, cursor.slot, target, cursor.count, cursor.vpn, dstVma, srcVma, vec);
-    pte_unlock(mm, t, cursor.slot);
-    add_mm_rss_vec(k, t, dst, vec);
-    pte_unlock(mm, t, target);
-    if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
-  }
-  return 0;
+/**
+ * copy_page_range: copies the PTEs of `srcVma` for the child. Caller: dup_mmap with both mmap_locks
+ * for write, after the child's VMA is linked, when vma_needs_copy. Returns 0 or -12 (ENOMEM).
+ */
+export function* copy_page_range(walk: CopyWalk, dstVma: VmArea, srcVma: VmArea): Code<number> {
+  return yield* walk.finish(walk.start(dstVma, srcVma));
 }
 
 /** One run of PTEs of one table, under both locks. */
 function copy_pte_range(
   k: Kernel,
   t: Task,
-  from: number,
+  cursor: PgtableCursor,
   to: number,
-  count: number,
-  vpn: number,
   dstVma: VmArea,
   srcVma: VmArea,
   vec: Int32Array,
 ): void {
   const {mm} = k;
+  const {slot: from, count, vpn} = cursor;
   const {pt, costs} = mm;
   const {entries, flags} = pt;
   const cow = is_cow_mapping(srcVma.flags);

@@ -11,9 +11,11 @@ import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {MmuGather} from './mmu_gather.ts';
 import type {VmArea} from './vma.ts';
-import {unlinkVma} from './vma_ops.ts';
+import {unlinkFile} from './vma_ops.ts';
 
 const PMD_PAGES = 512;
+/** struct unlink_vma_file_batch holds that many VMAs (6.10+). */
+const UNLINK_BATCH = 8;
 
 /**
  * free_pgtables for VMAs whose pages are gone, in ascending order: unlinks each from its rmap trees
@@ -29,45 +31,57 @@ export function* free_pgtables(
   floor: number,
   ceiling: number,
 ): Code {
-  const pgd = mm.user!.pgd;
+  const {pgd} = mm.user!;
   for (let i = 0; i < vmas.length; ) {
-    const {start} = vmas[i];
     let {end} = vmas[i];
-    yield* unlinkLocked(k, t, vmas[i]);
     let next = i + 1;
-    while (next < vmas.length && vmas[next].start <= end + PMD_PAGES) {
-      end = vmas[next].end;
-      yield* unlinkLocked(k, t, vmas[next]);
-      next++;
-    }
+    while (next < vmas.length && vmas[next].start <= end + PMD_PAGES) ({end} = vmas[next++]);
+    yield* unlinkVmas(k, t, vmas, i, next);
     const high = next < vmas.length ? vmas[next].start : ceiling;
-    free_pgd_range(k, t, tlb, pgd, start, end, floor, high);
+    free_pgd_range(k, t, tlb, pgd, vmas[i].start, end, floor, high);
     i = next;
   }
 }
 
-/** unlink_anon_vmas and unlink_file_vma, each under its tree's lock. */
-function* unlinkLocked(k: Kernel, t: Task, vma: VmArea): Code {
+/**
+ * unlink_anon_vmas and unlink_file_vma_batch for vmas[from, to): each under its tree's lock, in
+ * sections that are given up ahead (rwsem_state.ts).
+ */
+function* unlinkVmas(k: Kernel, t: Task, vmas: readonly VmArea[], from: number, to: number): Code {
   const {mm} = k;
   const {costs, fns} = mm;
-  if (vma.anonVma !== null) {
-    const lock = mm.anonVmaLock(vma.anonVma);
-    const fn = fns.unlink_anon_vmas;
-    if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-    t.cpu.charge(vma.anonVmaChain.length * costs.unlinkAnonNodeTicks, fn);
-    mm.anon.unlink(vma);
-    if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+  const most = mm.batchesFileUnlink ? UNLINK_BATCH : 1;
+  const batch: VmArea[] = [];
+  for (let i = from; i < to; i++) {
+    const vma = vmas[i];
+    if (vma.anonVma !== null) {
+      const lock = mm.anonVmaLock(vma.anonVma);
+      const fn = fns.unlink_anon_vmas;
+      if (t.cpu.settle()) yield;
+      if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
+      t.cpu.charge(vma.anonVmaChain.length * costs.unlinkAnonNodeTicks, fn);
+      mm.anon.unlink(vma);
+      if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+    } else mm.anon.unlink(vma);
+    if (vma.iMmapNode === 0) continue;
+    const full = batch.length === most;
+    if (full || (batch.length > 0 && batch[0].file !== vma.file)) yield* unlinkFiles(k, t, batch);
+    batch.push(vma);
   }
-  if (vma.mapping === null || vma.iMmapNode === 0) {
-    unlinkVma(vma);
-    return;
-  }
-  const lock = mm.iMmapLock(vma.mapping);
-  if (!lock.writeAcquire(t, fns.unlink_file_vma))
-    yield* lock.writeAcquireSlow(t, fns.unlink_file_vma);
-  t.cpu.charge(costs.unlinkVmaTicks, fns.unlink_file_vma);
-  unlinkVma(vma);
-  if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+  if (batch.length > 0) yield* unlinkFiles(k, t, batch);
+}
+
+/** unlink_file_vma_batch_process: VMAs of one file, under its i_mmap lock. Empties the batch. */
+function* unlinkFiles(k: Kernel, t: Task, batch: VmArea[]): Code {
+  const {mm} = k;
+  const fn = mm.fns.unlink_file_vma;
+  const lock = mm.iMmapLock(batch[0].mapping!);
+  if (t.cpu.settle()) yield;
+  if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
+  t.cpu.charge(batch.length * mm.costs.unlinkVmaTicks, fn);
+  for (const vma of batch) unlinkFile(vma);
+  if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+  batch.length = 0;
 }
 
 /** free_pgd_range: frees the (empty) tables of [start, end) that lie within [floor, ceiling). */

@@ -10,6 +10,7 @@ import {LEVEL_PAGES} from '../arch/x86/mm/pgtable.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {LEAF_AHEAD_TICKS} from './leaf_lock.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import {ZapLoop} from './memory_zap_ptes.ts';
 import {
@@ -56,19 +57,16 @@ export function* unmap_vmas(
   start: number,
   end: number,
 ): Code {
-  const range = new MmuNotifierRange(
-    MMU_NOTIFY_UNMAP,
-    tlb.mm,
-    vmas[0] ?? null,
-    start,
-    end,
-    'unmap_vmas',
-  );
+  const {mm} = tlb;
+  const first = vmas[0] ?? null;
+  const range = new MmuNotifierRange(MMU_NOTIFY_UNMAP, mm, first, start, end, 'unmap_vmas');
   yield* mmu_notifier_invalidate_range_start(k, t, range);
+  const walk = new ZapWalk(k, t, tlb);
   for (const vma of vmas) {
     if (vma.end <= start || vma.start >= end) continue;
     const from = Math.max(vma.start, start);
-    yield* unmap_single_vma(k, t, tlb, vma, from, Math.min(vma.end, end), UNMAP_DETAILS);
+    const why = walk.start(vma, from, Math.min(vma.end, end), UNMAP_DETAILS);
+    if (why !== DONE) yield* walk.finish(why);
   }
   yield* mmu_notifier_invalidate_range_end(k, t, range);
 }
@@ -83,16 +81,9 @@ export function* unmap_single_vma(
   end: number,
   details: ZapDetails | null,
 ): Code {
-  const {mm} = k;
-  t.cpu.charge(mm.costs.unmapVmaTicks, mm.fns.unmap_vmas);
-  if (start >= end) return;
-  if ((vma.flags & VM_HUGETLB) !== 0) {
-    const {unmap_hugepage_range} = mm.hooks;
-    if (unmap_hugepage_range !== null)
-      yield* unmap_hugepage_range(t, tlb, vma, start, end, details);
-    return;
-  }
-  yield* unmap_page_range(k, t, tlb, vma, start, end, details);
+  const walk = new ZapWalk(k, t, tlb);
+  const why = walk.start(vma, start, end, details);
+  if (why !== DONE) yield* walk.finish(why);
 }
 
 /**
@@ -138,75 +129,125 @@ export function* zap_page_range_single_batched(
   yield* mmu_notifier_invalidate_range_end(k, t, range);
 }
 
-/** unmap_page_range: the walk. */
-function* unmap_page_range(
-  k: Kernel,
-  t: Task,
-  tlb: MmuGather,
-  vma: VmArea,
-  start: number,
-  end: number,
-  details: ZapDetails | null,
-): Code {
-  const {mm} = k;
-  const user = tlb.mm.user!;
-  const cursor = new PgtableCursor();
-  const zap = new ZapLoop();
-  startRange(cursor, start, end);
-  while (nextRange(user.pgd, cursor)) {
-    if (t.cpu.settle()) {
-      // The table may be gone after that.
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
-    if (cursor.level > 0) {
-      yield* zapHuge(k, t, tlb, vma, cursor, end, details);
-      continue;
-    }
-    const {slot} = cursor;
-    while (mm.ptl.busy(slot >>> 9)) yield* mm.ptl.spin(t, slot >>> 9, mm.fns.zap_pte_range);
-    pte_lock(mm, t, slot, mm.fns.zap_pte_range);
-    const done = zap.run(k, t, tlb, cursor, details);
-    add_mm_rss_vec(k, t, tlb.mm, zap.vec);
-    if (zap.forceFlush) yield* flushLocked(k, t, tlb, slot);
-    pte_unlock(mm, t, slot);
-    if (zap.forceFlush) yield* tlb_flush_mmu(k, t, tlb);
-    if (done < cursor.count) cursor.next = cursor.vpn + done;
-    if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
+/** Where a walk stands: done, or what it must wait for before it goes on. */
+const DONE = 0;
+const WAITS_SETTLE = 1;
+const WAITS_LOCK = 2;
+const WAITS_SPLIT = 3;
+const WAITS_FLUSH = 4;
+const WAITS_RESCHED = 5;
+const HUGETLB = 6;
+
+/** The walk of unmap_page_range; one object for all VMAs of an unmap_vmas. */
+class ZapWalk {
+  private readonly cursor = new PgtableCursor();
+  private readonly zap = new ZapLoop();
+  private vma: VmArea = null!;
+  private from = 0;
+  private end = 0;
+  private details: ZapDetails | null = null;
+
+  constructor(
+    readonly k: Kernel,
+    readonly t: Task,
+    readonly tlb: MmuGather,
+  ) {}
+
+  /** unmap_single_vma as far as it gets without waiting. */
+  start(vma: VmArea, from: number, end: number, details: ZapDetails | null): number {
+    const {mm} = this.k;
+    this.t.cpu.charge(mm.costs.unmapVmaTicks, mm.fns.unmap_vmas);
+    if (from >= end) return DONE;
+    this.vma = vma;
+    this.from = from;
+    this.end = end;
+    this.details = details;
+    if ((vma.flags & VM_HUGETLB) !== 0) return HUGETLB;
+    startRange(this.cursor, from, end);
+    return this.step();
   }
-}
 
-/** The flush that must come before the page-table lock is dropped. */
-function* flushLocked(k: Kernel, t: Task, tlb: MmuGather, slot: number): Code {
-  const {ptl} = k.mm;
-  ptl.hold(slot >>> 9);
-  yield* tlb_flush_mmu_tlbonly(k, t, tlb);
-  ptl.unhold(slot >>> 9);
-}
+  /** zap_p4d_range and below, a PTE table at a time. */
+  private step(): number {
+    const {k, t, tlb, cursor, zap} = this;
+    const {mm} = k;
+    const {pgd} = tlb.mm.user!;
+    while (nextRange(pgd, cursor)) {
+      if (t.cpu.settleWithin(LEAF_AHEAD_TICKS)) return this.again(WAITS_SETTLE);
+      if (cursor.level > 0) {
+        if (!this.zapHuge()) return WAITS_SPLIT;
+        continue;
+      }
+      const {slot} = cursor;
+      if (mm.ptl.busy(slot >>> 9)) return this.again(WAITS_LOCK);
+      pte_lock(mm, t, slot, mm.fns.zap_pte_range);
+      const done = zap.run(k, t, tlb, cursor, this.details);
+      add_mm_rss_vec(k, t, tlb.mm, zap.vec);
+      if (done < cursor.count) cursor.next = cursor.vpn + done;
+      if (zap.forceFlush) return WAITS_FLUSH;
+      pte_unlock(mm, t, slot);
+      if (k.sched.needsResched(t)) return WAITS_RESCHED;
+    }
+    return DONE;
+  }
 
-/** zap_pmd_range's case of a huge entry: zapped when it goes as a whole, else split. */
-function* zapHuge(
-  k: Kernel,
-  t: Task,
-  tlb: MmuGather,
-  vma: VmArea,
-  cursor: PgtableCursor,
-  end: number,
-  details: ZapDetails | null,
-): Code {
-  const {hooks, pt, pages} = k.mm;
-  const {slot, vpn, level} = cursor;
-  const span = LEVEL_PAGES[level];
-  const whole = vpn % span === 0 && vpn + span <= end;
-  if (whole) {
-    const cow = details !== null && !details.evenCows;
+  /** The walk comes back to the same place: the table may be gone after the wait. */
+  private again(why: number): number {
+    this.cursor.next = this.cursor.vpn;
+    return why;
+  }
+
+  /** zap_pmd_range's case of a huge entry that goes as a whole; false when it must be split. */
+  private zapHuge(): boolean {
+    const {k, t, tlb, details} = this;
+    const {hooks, pt, pages} = k.mm;
+    const {slot, vpn, level} = this.cursor;
+    const span = LEVEL_PAGES[level];
+    if (vpn % span !== 0 || vpn + span > this.end) return hooks.split_huge === null;
     const pfn = pt.entries[slot] & 0x7fff_ffff;
-    if (cow && folio_test_anon(pages, compound_head(pages, pfn))) return;
-    hooks.zap_huge?.(t, tlb, vma, slot, vpn);
-    return;
+    const keepsCow = details !== null && !details.evenCows;
+    if (keepsCow && folio_test_anon(pages, compound_head(pages, pfn))) return true;
+    hooks.zap_huge?.(t, tlb, this.vma, slot, vpn);
+    return true;
   }
-  if (hooks.split_huge === null) return;
-  yield* hooks.split_huge(t, vma, slot, vpn);
-  cursor.next = vpn;
+
+  /** unmap_single_vma from where `start` had to wait, to its end. */
+  *finish(began: number): Code {
+    const {k, t, tlb} = this;
+    if (began === HUGETLB) {
+      const {unmap_hugepage_range} = k.mm.hooks;
+      if (unmap_hugepage_range === null) return;
+      yield* unmap_hugepage_range(t, tlb, this.vma, this.from, this.end, this.details);
+      return;
+    }
+    for (let why = began; why !== DONE; why = this.step()) {
+      if (why === WAITS_SETTLE) yield;
+      else if (why === WAITS_LOCK) yield* this.spin();
+      else if (why === WAITS_SPLIT) {
+        yield* k.mm.hooks.split_huge!(t, this.vma, this.cursor.slot, this.cursor.vpn);
+        this.again(why);
+      } else {
+        if (why === WAITS_FLUSH) yield* this.flush();
+        if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
+      }
+    }
+  }
+
+  private *spin(): Code {
+    const {ptl, fns} = this.k.mm;
+    const table = this.cursor.slot >>> 9;
+    while (ptl.busy(table)) yield* ptl.spin(this.t, table, fns.zap_pte_range);
+  }
+
+  /** The flush that must come before the page-table lock is dropped, and what it makes free. */
+  private *flush(): Code {
+    const {k, t, tlb} = this;
+    const {ptl} = k.mm;
+    const {slot} = this.cursor;
+    ptl.hold(slot >>> 9);
+    yield* tlb_flush_mmu_tlbonly(k, t, tlb);
+    ptl.unhold(slot >>> 9);
+    pte_unlock(k.mm, t, slot);
+    yield* tlb_flush_mmu(k, t, tlb);
+  }
 }

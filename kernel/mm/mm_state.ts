@@ -86,6 +86,8 @@ export class Mm implements RmapTrees {
   probe: MmProbe | null = null;
   /** Per-VMA locks exist (6.4+). */
   readonly hasVmaLocks: boolean;
+  /** free_pgtables takes a file's i_mmap lock once for up to 8 VMAs (6.10+). */
+  readonly batchesFileUnlink: boolean;
   readonly cowRule: CowRule;
   /** Transparent huge pages (2.6.38+) and KSM (2.6.32+); their daemons are started apart. */
   readonly huge: HugeMemory | null;
@@ -126,6 +128,7 @@ export class Mm implements RmapTrees {
     this.zoneLocks = new LeafLocks(kernel, 'zone->lock', machine.topology.nodeCount);
     this.lruLocks = new LeafLocks(kernel, 'lruvec->lru_lock', machine.topology.nodeCount);
     this.hasVmaLocks = !isBefore(version, '6.4');
+    this.batchesFileUnlink = !isBefore(version, '6.10');
     this.mapsWholeFolios = !isBefore(facts.version, '6.18');
     this.faultAround = !isBefore(version, '3.15');
     const shares = isBefore(version, '5.9') ? 'mapcount' : 'refcount';

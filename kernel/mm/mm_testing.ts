@@ -9,7 +9,7 @@ import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
-import {copy_page_range} from './memory_copy.ts';
+import {CopyWalk, copy_page_range, vma_needs_copy} from './memory_copy.ts';
 import {free_pgtables} from './memory_free.ts';
 import {unmap_vmas} from './memory_zap.ts';
 import {tlb_finish_mmu, tlb_gather_mmu, tlb_gather_mmu_fullmm} from './mmu_gather.ts';
@@ -115,9 +115,10 @@ export function* duplicate(k: Kernel, t: Task, src: MmStruct): Code<MmStruct> {
   const {space} = k.mm.userOf(dst);
   const all: VmArea[] = [];
   for (let vma = src.user!.space.tree.first; vma !== null; vma = vma.next) all.push(vma);
+  const walk = new CopyWalk(k, t, dst, src);
   for (const vma of all) {
     const copy = dupVma(vma, space, false);
-    if (copy !== null) yield* copy_page_range(k, t, dst, src, copy, vma);
+    if (copy !== null && vma_needs_copy(copy, vma)) yield* copy_page_range(walk, copy, vma);
   }
   yield* k.tlb.flush_tlb_mm(t, src);
   return dst;

@@ -30,11 +30,23 @@ export function vma_end_read(k: Kernel, user: UserMm, vma: VmArea): void {
   k.sched.wake(writer);
 }
 
+/**
+ * The part of vma_start_write that does not wait: marks the VMA. True when readers are in it, and
+ * vma_wait_readers must follow.
+ */
+export function vma_mark_write(k: Kernel, user: UserMm, vma: VmArea): boolean {
+  if (!k.mm.hasVmaLocks || vma.lockSeq === user.lockSeq) return false;
+  vma.lockSeq = user.lockSeq;
+  return vma.lockReaders > 0;
+}
+
 /** vma_start_write: mmap_lock is held for write; waits for readers. */
 export function* vma_start_write(k: Kernel, t: Task, user: UserMm, vma: VmArea): Code {
-  if (!k.mm.hasVmaLocks || vma.lockSeq === user.lockSeq) return;
-  vma.lockSeq = user.lockSeq;
-  if (vma.lockReaders === 0) return;
+  if (vma_mark_write(k, user, vma)) yield* vma_wait_readers(k, t, user, vma);
+}
+
+/** Waits until no page fault reads the VMA any more. */
+export function* vma_wait_readers(k: Kernel, t: Task, user: UserMm, vma: VmArea): Code {
   if (t.cpu.settle()) yield;
   while (vma.lockReaders > 0) {
     user.vmaWriter = t;

@@ -44,10 +44,14 @@ function linkFile(vma: VmArea, after: VmArea | null): void {
 
 /** unlink_file_vma and unlink_anon_vmas: what free_pgtables does for a VMA whose pages are gone. */
 export function unlinkVma(vma: VmArea): void {
-  const {anon, files} = vma.space.trees;
-  anon.unlink(vma);
+  vma.space.trees.anon.unlink(vma);
+  unlinkFile(vma);
+}
+
+/** unlink_file_vma, under i_mmap_rwsem. */
+export function unlinkFile(vma: VmArea): void {
   if (vma.mapping === null || vma.iMmapNode === 0) return;
-  files.unlink(vma);
+  vma.space.trees.files.unlink(vma);
   if ((vma.flags & SHARED_MAYWRITE) === SHARED_MAYWRITE) vma.mapping.mmapWritable--;
 }
 
@@ -55,6 +59,15 @@ export function unlinkVma(vma: VmArea): void {
 export function detachVma(vma: VmArea): void {
   vma.space.tree.remove(vma);
   vm_stat_account(vma.space, vma.flags, -vma.pages);
+}
+
+/** detachVma for all VMAs of an mm that ends. */
+export function detachAll(space: VmaSpace): void {
+  space.tree.clear();
+  space.totalVm = 0;
+  space.dataVm = 0;
+  space.execVm = 0;
+  space.stackVm = 0;
 }
 
 /** Moves a VMA's ends (vma_expand, vma_shrink, __vma_adjust): all trees follow, pages and page tables do not. */

@@ -69,6 +69,11 @@ export class VmaTree {
   }
 
   insert(vma: VmArea): void {
+    const {last} = this;
+    if (last !== null && vma.start >= last.end) {
+      this.append(vma);
+      return;
+    }
     const next = this.find(vma.start);
     assert(next === null || next.start >= vma.end, 'VMA inserted over another');
     this.link(vma, next);
@@ -92,6 +97,39 @@ export class VmaTree {
     }
     chunk.vmas.splice(index, 0, vma);
     this.renew(this.at, index);
+  }
+
+  /** Insertion behind the last one, as fork does it VMA by VMA. */
+  private append(vma: VmArea): void {
+    this.link(vma, null);
+    this.count++;
+    let at = this.chunks.length - 1;
+    if (this.chunks[at].vmas.length === CHUNK) {
+      this.chunks.push(new Chunk());
+      this.lasts.push(0);
+      at++;
+    }
+    const chunk = this.chunks[at];
+    chunk.ends[chunk.vmas.length] = vma.end;
+    chunk.vmas.push(vma);
+    chunk.gap = UNKNOWN;
+    this.lasts[at] = vma.end;
+  }
+
+  /** Takes all VMAs out; they are no longer attached and no longer linked. */
+  clear(): void {
+    for (let vma = this.first; vma !== null; ) {
+      const {next}: VmArea = vma;
+      vma.next = null;
+      vma.prev = null;
+      vma.attached = false;
+      vma = next;
+    }
+    this.first = null;
+    this.last = null;
+    this.count = 0;
+    this.chunks.length = 0;
+    this.lasts.length = 0;
   }
 
   remove(vma: VmArea): void {
