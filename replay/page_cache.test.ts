@@ -12,7 +12,9 @@ const EVER = Number.POSITIVE_INFINITY;
 
 /** The window of pages 0 to 15 of a long mapping. */
 function window(op: number, pages: number[], absent: number, first = 0): FaultWindow {
-  return {op, file: 'lib', pages, absent, first, end: first + 16, low: 0, high: 0x1000};
+  const span = {first, end: first + 16, low: 0, high: 0x1000};
+  const startNs = op * 10_000;
+  return {op, file: 'lib', pages, absent, ...span, life: 0, startNs, endNs: startNs + 3000};
 }
 
 function marksOf(evidence: CacheEvidence): [number, number][] {
@@ -51,6 +53,7 @@ test('marks are compared by page and end', () => {
   const mark = (page: number, until: number): CacheMarks => ({
     pages: new Map([['lib', new Map([[page, until]])]]),
     folios: new Map(),
+    locked: new Map(),
   });
   assert.equal(sameMarks(mark(3, 9), mark(3, 9)), true);
   assert.equal(sameMarks(mark(3, 9), mark(3, 8)), false);
@@ -73,4 +76,43 @@ test('a page that was written without a read first was not mapped around', () =>
   evidence.wasMapped(4, 'lib', 3);
   evidence.faultedAlone(5, 'lib', 1);
   assert.deepEqual(marksOf(evidence), [[1, 5]]);
+});
+
+test('faults at the same time on the same pages pass over what the other has locked', () => {
+  const evidence = new CacheEvidence();
+  const other = {life: 1, startNs: 12_000, endNs: 14_000};
+  evidence.window(window(1, [1, 2, 3, 4], 1));
+  evidence.window({...window(2, [1, 2, 3, 4], 2), ...other});
+  evidence.faulted(9, 1, 'lib', 3);
+  const {pages, locked} = evidence.marks();
+  assert.equal(markCount(pages), 0);
+  assert.deepEqual(
+    [...locked],
+    [
+      [1, {file: 'lib', pages: [4]}],
+      [2, {file: 'lib', pages: [3, 4]}],
+    ],
+  );
+  assert.equal(sameMarks(evidence.marks(), evidence.marks()), true);
+});
+
+test('faults of one address space, or of different times, are not raced', () => {
+  const evidence = new CacheEvidence();
+  evidence.window(window(1, [1, 2], 1));
+  evidence.window({...window(1, [1, 2], 1), op: 2});
+  evidence.window({...window(7, [1, 2], 1), life: 1});
+  assert.equal(evidence.marks().locked.size, 0);
+});
+
+test('where the pages that are missing faulted later, the others were there', () => {
+  const evidence = new CacheEvidence();
+  evidence.window({...window(1, [1, 2, 3], 3), life: 1});
+  evidence.window(window(4, [1, 2, 3], 1));
+  evidence.faulted(6, 0, 'lib', 2);
+  evidence.window({...window(8, [1, 2, 3], 0), life: 2});
+  assert.deepEqual(marksOf(evidence), [
+    [1, 4],
+    [2, 8],
+    [3, 4],
+  ]);
 });

@@ -9,6 +9,10 @@
 // A window that gave more than 16 pages touched a large folio that reaches out of it (6.18 maps folios whole): the smallest
 // naturally aligned one that explains the number is taken.
 //
+// Two processes that fault on the same window at the same time pass over each other's pages: filemap_map_pages takes no page whose folio lock
+// another holds. Such a window tells nothing of the page cache. What it passed over (first of all the pages on which the same
+// process faulted later) is an input for this one fault.
+//
 // The evidence is collected by a replay in which everything is cached, marks are derived from it, and the replay is repeated
 // with them, until nothing changes. Reports say how many pages were marked.
 
@@ -18,10 +22,18 @@ export interface CacheMarks {
   readonly pages: ReadonlyMap<string, ReadonlyMap<number, number>>;
   /** Large folios: first page and order. */
   readonly folios: ReadonlyMap<string, ReadonlyMap<number, number>>;
+  /** Pages that another fault had locked, by the operation that passed over them. */
+  readonly locked: ReadonlyMap<number, LockedPages>;
+}
+
+/** Pages of one file. */
+export interface LockedPages {
+  readonly file: string;
+  readonly pages: readonly number[];
 }
 
 /** Nothing is known: every page is cached on its own. */
-export const NO_MARKS: CacheMarks = {pages: new Map(), folios: new Map()};
+export const NO_MARKS: CacheMarks = {pages: new Map(), folios: new Map(), locked: new Map()};
 
 /** One recorded read fault beside the simulated one. */
 export interface FaultWindow {
@@ -36,6 +48,10 @@ export interface FaultWindow {
   readonly end: number;
   readonly low: number;
   readonly high: number;
+  /** The address space, and when its fault began and had its last answer. */
+  readonly life: number;
+  readonly startNs: number;
+  readonly endNs: number;
 }
 
 const MAX_FOLIO_ORDER = 9;
@@ -49,6 +65,8 @@ export class CacheEvidence {
   private readonly mapped: {readonly op: number; readonly file: string; readonly page: number}[];
 
   private readonly folios: Map<string, Map<number, number>>;
+  /** Last fault on a page, by address space, file and page. */
+  private readonly faults = new Map<string, number>();
 
   constructor(before: CacheEvidence | null = null) {
     this.alone = new Map(before?.alone);
@@ -62,6 +80,11 @@ export class CacheEvidence {
   window(window: FaultWindow): void {
     if (window.absent >= 0) this.windows.push(window);
     else this.findFolios(window);
+  }
+
+  /** The recorded kernel faulted on `page`. */
+  faulted(op: number, life: number, file: string, page: number): void {
+    this.faults.set(`${life} ${keyOf(file, page)}`, op);
   }
 
   /** The smallest folios over the ends of the window that hold as many pages outside as the kernel mapped besides. */
@@ -104,7 +127,8 @@ export class CacheEvidence {
   /** The marks that explain the windows best. */
   marks(): CacheMarks {
     const thereFrom = this.thereFrom();
-    const short = this.windows.filter((window) => window.absent > 0);
+    const raced = racedWindows(this.windows);
+    const short = this.windows.filter((window) => window.absent > 0 && !raced.has(window));
     const votes = new Map<string, number>();
     for (const {file, pages, op} of short) {
       for (const page of pages) {
@@ -115,7 +139,25 @@ export class CacheEvidence {
     }
     const chosen = new Map<string, Map<number, number>>();
     for (const window of short) this.choose(window, thereFrom, votes, chosen);
-    return {pages: chosen, folios: this.folios};
+    const locked = new Map<number, LockedPages>();
+    for (const window of raced) {
+      if (window.absent > 0) locked.set(window.op, this.lockedIn(window, chosen));
+    }
+    return {pages: chosen, folios: this.folios, locked};
+  }
+
+  /** What a raced window passed over: what is marked anyhow, then pages on which its process faulted later, the last ones first. */
+  private lockedIn(
+    window: FaultWindow,
+    marks: ReadonlyMap<string, ReadonlyMap<number, number>>,
+  ): LockedPages {
+    const {op, file, pages, absent} = window;
+    const marked = (page: number): boolean => (marks.get(file)?.get(page) ?? 0) > op;
+    const later = (page: number): number => Number(this.faultedAfter(window, page));
+    const free = pages.filter((page) => !marked(page));
+    free.sort((a, b) => later(b) - later(a) || b - a);
+    const missing = Math.max(absent - (pages.length - free.length), 0);
+    return {file, pages: free.slice(0, missing)};
   }
 
   /** The first operation that shows a page to be there: a window that gave all it had, or a fault on the page. */
@@ -124,8 +166,8 @@ export class CacheEvidence {
     const note = (key: string, op: number): void => {
       first.set(key, Math.min(op, first.get(key) ?? Number.POSITIVE_INFINITY));
     };
-    for (const {op, file, pages, absent} of this.windows) {
-      if (absent === 0) for (const page of pages) note(keyOf(file, page), op);
+    for (const window of this.windows) {
+      for (const page of this.given(window)) note(keyOf(window.file, page), window.op);
     }
     for (const [key, op] of this.alone) note(key, op);
     for (const {op, file, page} of this.mapped) {
@@ -133,6 +175,17 @@ export class CacheEvidence {
       if (window !== null) note(keyOf(file, page), window.op);
     }
     return first;
+  }
+
+  /** Pages that a window mapped for certain: all, or all but those on which its process faulted later. */
+  private given(window: FaultWindow): readonly number[] {
+    if (window.absent === 0) return window.pages;
+    const rest = window.pages.filter((page) => !this.faultedAfter(window, page));
+    return window.pages.length - rest.length === window.absent ? rest : [];
+  }
+
+  private faultedAfter({op, life, file}: FaultWindow, page: number): boolean {
+    return (this.faults.get(`${life} ${keyOf(file, page)}`) ?? 0) > op;
   }
 
   private lastWindow(op: number, file: string, page: number): FaultWindow | null {
@@ -172,6 +225,30 @@ function keyOf(file: string, page: number): string {
   return `${page} ${file}`;
 }
 
+/** Recorded times are whole microseconds. */
+const CLOCK_NS = 1000;
+
+/** Windows of different address spaces that overlap, in the file and in time. */
+function racedWindows(windows: readonly FaultWindow[]): ReadonlySet<FaultWindow> {
+  const raced = new Set<FaultWindow>();
+  const sorted = [...windows].sort((a, b) => a.startNs - b.startNs);
+  const open: FaultWindow[] = [];
+  for (const window of sorted) {
+    let kept = 0;
+    for (const other of open) {
+      if (other.endNs + CLOCK_NS < window.startNs) continue;
+      open[kept++] = other;
+      if (other.file !== window.file || other.life === window.life) continue;
+      if (other.first >= window.end || window.first >= other.end) continue;
+      raced.add(other);
+      raced.add(window);
+    }
+    open.length = kept;
+    open.push(window);
+  }
+  return raced;
+}
+
 /**
  * Pages outside the window that a folio of this order over its border (its first page, or the one past its last) holds; 0
  * for order 0, -1 when there cannot be such a folio.
@@ -196,7 +273,19 @@ export function markCount(marks: CacheMarks['pages']): number {
 
 /** True when both say the same. */
 export function sameMarks(a: CacheMarks, b: CacheMarks): boolean {
-  return sameNumbers(a.pages, b.pages) && sameNumbers(a.folios, b.folios);
+  if (!sameNumbers(a.pages, b.pages) || !sameNumbers(a.folios, b.folios)) return false;
+  if (a.locked.size !== b.locked.size) return false;
+  for (const [op, {pages}] of a.locked) {
+    if (String(b.locked.get(op)?.pages) !== String(pages)) return false;
+  }
+  return true;
+}
+
+/** Number of pages passed over because they were locked. */
+export function lockedCount({locked}: CacheMarks): number {
+  let count = 0;
+  for (const {pages} of locked.values()) count += pages.length;
+  return count;
 }
 
 function sameNumbers(a: CacheMarks['pages'], b: CacheMarks['pages']): boolean {

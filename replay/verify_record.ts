@@ -45,6 +45,9 @@ export interface RecordedFault {
   readonly op: number;
   readonly life: MmLife;
   readonly faultClass: FaultClass;
+  /** When it began, and its last answer. */
+  readonly startNs: number;
+  readonly endNs: number;
 }
 
 /** A finished operation: when it ended, what it cost. */
@@ -413,7 +416,9 @@ class Reader {
     const i = this.compiled.opEvent[op];
     const faultClass = task.evidence.classOf((argNumber(this.events, i, 1) & X86_PF_PROT) !== 0);
     const life = this.lives.lives[this.opLife[op]];
-    this.faults.push({op: task.firstOp, life, faultClass});
+    const startNs = this.events.timeNs[i];
+    const endNs = Math.max(startNs, task.faultEnd);
+    this.faults.push({op: task.firstOp, life, faultClass, startNs, endNs});
     if (task.faultEnd < 0) return;
     this.durations.push({
       op,

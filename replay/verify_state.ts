@@ -245,7 +245,8 @@ export class StateGrader implements ReplayObserver, MmProbe {
     const mm = this.mmOfLife[fault.life.index];
     const now = (mm === undefined ? undefined : this.values.get(mm))?.[MM_FILEPAGES] ?? 0;
     const simulated = now - (this.op.before.get(key) ?? now);
-    this.windows.ended(op, recorded, simulated, this.op.faults > 0, this.cache);
+    const faulted = this.op.faults > 0;
+    this.windows.ended(fault, {recorded, simulated, faulted}, this.cache);
   }
 
   private extraFaults(op: number): void {

@@ -7,6 +7,7 @@ import type {Kernel} from '../kernel/kernel.ts';
 import type {UserMm} from '../kernel/mm/user_mm.ts';
 import type {Task} from '../kernel/task.ts';
 import type {CacheEvidence} from './page_cache.ts';
+import type {RecordedFault} from './verify_record.ts';
 
 const WINDOW_PAGES = 16;
 const TABLE_PAGES = 512;
@@ -18,6 +19,13 @@ export function isMapped(k: Kernel, user: UserMm, vpn: number): boolean {
   const flags = k.mm.pt.flags[slot];
   const kind = flags & PTE_KIND;
   return kind === PTE_PRESENT || kind === PTE_PROTNONE || (flags & PTE_HUGE) !== 0;
+}
+
+/** Pages that each kernel mapped; and whether this one took a fault too. */
+export interface WindowResult {
+  readonly recorded: number;
+  readonly simulated: number;
+  readonly faulted: boolean;
 }
 
 /** Watches one fault at a time. */
@@ -84,16 +92,15 @@ export class WindowWatch {
     else evidence.wasMapped(op, file, page);
   }
 
-  /** It is over. `recorded`, `simulated`: pages that each kernel mapped; `faulted`: this one took a fault too. */
+  /** It is over. */
   ended(
-    op: number,
-    recorded: number,
-    simulated: number,
-    faulted: boolean,
+    {op, life, startNs, endNs}: RecordedFault,
+    {recorded, simulated, faulted}: WindowResult,
     evidence: CacheEvidence,
   ): void {
     const {page, file, user, span, kernel} = this;
     if (page < 0 || recorded < 0 || user === null) return;
+    evidence.faulted(op, life.index, file, page);
     if (!faulted) {
       if (recorded > 0) evidence.faultedAlone(op, file, page);
       return;
@@ -102,6 +109,7 @@ export class WindowWatch {
     if (recorded === 1 && this.wide) evidence.faultedAlone(op, file, page);
     const pages = this.pages.filter((at) => at !== page);
     const passed = this.vpns.filter((vpn) => !isMapped(kernel, user, vpn)).length;
-    evidence.window({op, file, pages, absent: simulated + passed - recorded, ...span});
+    const absent = simulated + passed - recorded;
+    evidence.window({op, file, pages, absent, ...span, life: life.index, startNs, endNs});
   }
 }

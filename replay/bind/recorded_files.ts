@@ -4,7 +4,7 @@
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
 import {PG_readahead} from '../../kernel/mm/page_flags.ts';
-import type {CacheMarks} from '../page_cache.ts';
+import type {CacheMarks, LockedPages} from '../page_cache.ts';
 
 /** Files of tmpfs without a disk behind them: System V shared memory, POSIX shared memory, memfd. */
 const SHMEM_NAMES = /^\/(SYSV[0-9a-f]{8}|dev\/shm\/|memfd:)/;
@@ -16,6 +16,8 @@ export class RecordedFiles {
   /** Marks that end, by operation. */
   private readonly ends: {readonly op: number; readonly file: string; readonly page: number}[] = [];
   private nextEnd = 0;
+  /** What the operation under way passes over. */
+  private passed: LockedPages | null = null;
 
   constructor(
     private readonly kernel: Kernel,
@@ -53,11 +55,29 @@ export class RecordedFiles {
 
   /** Operation `op` begins: pages that were read in by then are there. */
   reached(op: number): void {
-    const {ends} = this;
+    const {ends, passed} = this;
+    if (passed !== null) {
+      for (const page of passed.pages) this.wasRead(passed.file, page);
+      this.passed = null;
+    }
     while (this.nextEnd < ends.length && ends[this.nextEnd].op <= op) {
       const {file, page} = ends[this.nextEnd++];
       this.wasRead(file, page);
     }
+    const locked = this.marks.locked.get(op);
+    if (locked !== undefined) this.passOver(locked);
+  }
+
+  private passOver(locked: LockedPages): void {
+    const mapping = this.byName.get(locked.file);
+    if (mapping === undefined) return;
+    const {mm} = this.kernel;
+    for (const page of locked.pages) {
+      mm.readahead.mark(mapping, page);
+      const pfn = mm.files.page(mapping, page);
+      if (pfn > 0) mm.pages.flags[pfn] |= PG_readahead;
+    }
+    this.passed = locked;
   }
 
   private wasRead(name: string, page: number): void {
