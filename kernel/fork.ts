@@ -116,7 +116,9 @@ function chargeFilesAndSignals(k: Kernel, t: Task, flags: number): void {
 
 function copy_signal(k: Kernel, t: Task, p: Task, flags: number): SignalStruct {
   if ((flags & CLONE_THREAD) !== 0) return t.signal!;
-  return new SignalStruct(p, k.locks.bulk('siglock', p.node), k.taskList.takeSlot());
+  const signal = new SignalStruct(p, k.locks.bulk('siglock', p.node), k.taskList.takeSlot());
+  signal.oomScoreAdj = t.signal!.oomScoreAdj;
+  return signal;
 }
 
 /** False: no memory. */

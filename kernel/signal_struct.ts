@@ -4,6 +4,7 @@
 // user-mode computation is cut short (kick_process).
 
 import type {BulkLock} from './locking/bulk_lock.ts';
+import type {MmStruct} from './mm_types.ts';
 import type {Task} from './task.ts';
 
 /** Shared by the threads of a group; allocated by copy_signal, gone with the last thread. */
@@ -21,6 +22,10 @@ export class SignalStruct {
   readonly zombies: Task[] = [];
   /** The thread that waits in de_thread for the others to be gone, null when none does. */
   groupExecTask: Task | null = null;
+  /** /proc/PID/oom_score_adj, inherited by fork: -1000 (never killed) to 1000. */
+  oomScoreAdj = 0;
+  /** The mm that the OOM killer killed this group for; set once (mark_oom_victim). */
+  oomMm: MmStruct | null = null;
   /** PR_SET_CHILD_SUBREAPER. */
   isChildSubreaper = false;
 

@@ -13,7 +13,7 @@ import {mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock} fr
 import {remove_vmas, USER_PGTABLES_CEILING} from './mmap_unmap.ts';
 import {tlb_finish_mmu, tlb_gather_mmu_fullmm} from './mmu_gather.ts';
 import {mmu_notifier_release} from './mmu_notifier.ts';
-import {MMF_OOM_SKIP, type UserMm} from './user_mm.ts';
+import {MMF_OOM_SKIP, MMF_OOM_VICTIM, type UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 import {detachAll} from './vma_ops.ts';
 
@@ -30,11 +30,14 @@ export function* exit_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
   if (ksm_exit !== null) yield* ksm_exit(t, mm);
   if (khugepaged_exit !== null) yield* khugepaged_exit(t, mm);
   yield* mmu_notifier_release(k, t, mm);
+  const victim = (user.flags & MMF_OOM_VICTIM) !== 0;
+  if (victim) yield* k.mm.hooks.oom_exit_mmap!(t, user, false);
   yield* mmap_read_lock(t, user, fn);
   const vmas: VmArea[] = [];
   for (let vma = user.space.tree.first; vma !== null; vma = vma.next) vmas.push(vma);
   if (vmas.length === 0) yield* mmap_read_unlock(t, user);
   else yield unmapAll(k, t, user, vmas);
+  if (victim) yield* k.mm.hooks.oom_exit_mmap!(t, user, true);
   k.mm.probe?.exitMmap(mm);
 }
 

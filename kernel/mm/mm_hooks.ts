@@ -46,6 +46,18 @@ export interface MmHooks {
   uncharge: ((memcg: number, n: number) => void) | null;
   memcg_reclaim: ((t: Task, memcg: number, n: number) => Code<boolean>) | null;
 
+  /**
+   * OOM: out_of_memory for an allocation of 2^order pages that reclaim could not help. False: nobody
+   * can be killed, the allocation fails.
+   */
+  out_of_memory: ((t: Task, node: number, order: number) => Code<boolean>) | null;
+  /** OOM: the same for a cgroup at its limit; true: charge again. */
+  mem_cgroup_oom: ((t: Task, memcg: number, n: number) => Code<boolean>) | null;
+  /** OOM: a user fault ended with VM_FAULT_OOM. True: take the fault again. */
+  pagefault_out_of_memory: ((t: Task) => Code<boolean>) | null;
+  /** OOM: exit_mmap of a victim begins (`torn` false), and has freed everything. */
+  oom_exit_mmap: ((t: Task, user: UserMm, torn: boolean) => Code) | null;
+
   /** SWAP: a file page with a shadow entry came back (workingset_refault). */
   workingset_refault: ((t: Task, head: number, shadow: number) => void) | null;
   /** SWAP: a shmem page that is swapped out: brings it back into the cache. */
@@ -172,7 +184,7 @@ export interface MmHooks {
     | null;
   /** HUGE: madvise(MADV_COLLAPSE) of one VMA's part: 0 or -errno. khugepaged_enter_vma. */
   madvise_collapse: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
-  khugepaged_enter_vma: ((t: Task, vma: VmArea) => void) | null;
+  khugepaged_enter_vma: ((t: Task, vma: VmArea, flags: number) => void) | null;
   /**
    * BACKGROUND: ksm_madvise without the flag: __ksm_enter when `on`, else unmerge_ksm_pages. 0 or
    * -errno.
@@ -206,6 +218,10 @@ export function noHooks(): MmHooks {
     try_charge: null,
     uncharge: null,
     memcg_reclaim: null,
+    out_of_memory: null,
+    mem_cgroup_oom: null,
+    pagefault_out_of_memory: null,
+    oom_exit_mmap: null,
     workingset_refault: null,
     shmem_swapin: null,
     migration_entry_wait: null,

@@ -24,12 +24,14 @@ import {type HugeMemory, install_huge_memory} from './huge_memory.ts';
 import {install_ksm, type Ksm} from './ksm.ts';
 import {LeafLocks} from './leaf_lock.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
-import {type MmHooks, noHooks} from './mm_hooks.ts';
 import {install_numa_balancing} from './memory_numa.ts';
+import {Mempolicies} from './mempolicy.ts';
 import {Migration} from './migrate_state.ts';
 import {migration_entry_wait} from './migrate_wait.ts';
+import {type MmHooks, noHooks} from './mm_hooks.ts';
 import {NotifierCounts} from './mmu_notifier.ts';
 import {type NotifierFacts, notifierFacts} from './mmu_notifier_facts.ts';
+import {install_oom, type Oom} from './oom_kill.ts';
 import {Pages} from './page.ts';
 import {PG_hugetlb, PG_reserved} from './page_flags.ts';
 import {PageLists} from './page_list.ts';
@@ -65,11 +67,12 @@ export class Mm implements RmapTrees {
   readonly mapsWholeFolios: boolean;
   readonly costs: CostsMm;
   readonly swap: SwapState;
-  readonly hooks: MmHooks = noHooks();
-  readonly notifierFacts: NotifierFacts;
   readonly migration: Migration;
   /** NUMA balancing; it scans only machines of several nodes. */
   readonly numa: NumaBalancing;
+  readonly policies: Mempolicies;
+  readonly hooks: MmHooks = noHooks();
+  readonly notifierFacts: NotifierFacts;
   /** mmu_notifier's srcu, one for all mms; mm_all_locks_mutex. */
   readonly srcu: Srcu;
   readonly allLocksMutex: Mutex;
@@ -92,6 +95,7 @@ export class Mm implements RmapTrees {
   /** Transparent huge pages (2.6.38+) and KSM (2.6.32+); their daemons are started apart. */
   readonly huge: HugeMemory | null;
   readonly ksm: Ksm | null;
+  readonly oom: Oom;
   /** filemap_map_pages exists (3.15+). */
   readonly faultAround: boolean;
   /** FAULT_ class of the last handle_mm_fault. */
@@ -137,12 +141,15 @@ export class Mm implements RmapTrees {
     this.swap = new SwapState(kernel);
     install_reclaim(kernel, this);
     install_dax(kernel, this);
-    this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
-    this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
-    this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
     this.migration = new Migration(kernel);
     this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
     this.numa = install_numa_balancing(kernel, this);
+    this.policies = new Mempolicies(kernel);
+    this.hooks.policyNode = (t, vma, vpn) => this.policies.nodeFor(t, vma, vpn);
+    this.oom = install_oom(kernel, this);
+    this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
+    this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
+    this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
   }
 
   /** Index of an lruvec's lock. */

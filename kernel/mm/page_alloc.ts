@@ -10,6 +10,8 @@ import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
+import {LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE} from './lru.ts';
 import {clearMapping, dissolve_compound, folio_order, prep_compound_page} from './page.ts';
 import {PG_head, PG_hugetlb, PG_lru, PG_swapbacked} from './page_flags.ts';
 import type {Zone} from './zones.ts';
@@ -109,14 +111,15 @@ function prep_new_page(k: Kernel, pfn: number, order: number, memcg: number): nu
   pages.refcount.set(pfn, 1);
   // Whoever asked for it fills it: with zeros, unless he says otherwise.
   if (pages.hasContent) pages.content.fill(0, pfn, pfn + (1 << order));
+  if (pages.hasCpupids) pages.cpupid[pfn] = 0;
   if (memcg !== 0) pages.memcg[pfn] = memcg;
   return pfn;
-  if (pages.hasCpupids) pages.cpupid[pfn] = 0;
 }
 
 /**
- * __alloc_pages_slowpath and charging with reclaim. 0 when all failed; the OOM killer has then had
- * its turn.
+ * __alloc_pages_slowpath and charging with reclaim: reclaims until there is a page, and when that
+ * leads nowhere has the OOM killer make room. 0: a killed task, nobody to kill, or a large order
+ * that is not worth it.
  */
 export function* alloc_folio_slow(
   k: Kernel,
@@ -126,8 +129,10 @@ export function* alloc_folio_slow(
   memcg: number,
 ): Code<number> {
   const {hooks} = k.mm;
-  for (let attempt = 0; attempt < MAX_RECLAIM_RETRIES; attempt++) {
-    if (t.sigkill) return 0;
+  const costly = order > COSTLY_ORDER;
+  let fruitless = 0;
+  for (let attempt = 0; !costly || attempt < MAX_RECLAIM_RETRIES; attempt++) {
+    if (t.sigkill) return alloc_from_reserves(k, t, order, node, memcg);
     const pfn = alloc_folio(k, t, order, node, memcg);
     if (pfn >= 0) return pfn;
     if (t.cpu.settle()) yield;
@@ -135,17 +140,74 @@ export function* alloc_folio_slow(
       memcg !== 0 && hooks.try_charge !== null && !hooks.try_charge(memcg, 1 << order);
     if (overLimit) {
       if (hooks.memcg_reclaim === null) return 0;
-      if (!(yield* hooks.memcg_reclaim(t, memcg, 1 << order))) return 0;
+      if (!(yield* hooks.memcg_reclaim(t, memcg, 1 << order)) && !t.sigkill) return 0;
       continue;
     }
     if (memcg !== 0) hooks.uncharge?.(memcg, 1 << order);
     if (hooks.try_to_free_pages === null) return 0;
-    if (!(yield* hooks.try_to_free_pages(t, node, order, memcg))) return 0;
+    const freed = yield* hooks.try_to_free_pages(t, node, order, memcg);
+    fruitless = freed ? 0 : fruitless + 1;
+    if (freed || should_reclaim_retry(k, order, fruitless)) continue;
+    if (costly || hooks.out_of_memory === null) return 0;
+    if (!(yield* hooks.out_of_memory(t, node, order))) return 0;
+    fruitless = 0;
   }
   return 0;
 }
-/** MAX_RECLAIM_RETRIES. */
+/** MAX_RECLAIM_RETRIES, PAGE_ALLOC_COSTLY_ORDER. */
 const MAX_RECLAIM_RETRIES = 16;
+const COSTLY_ORDER = 3;
+
+/** should_reclaim_retry: would a zone be above min if everything reclaimable in it were freed? */
+function should_reclaim_retry(k: Kernel, order: number, fruitless: number): boolean {
+  if (fruitless > MAX_RECLAIM_RETRIES) return false;
+  const {zones, swap} = k.mm;
+  const needed = 2 ** order;
+  return zones.some((zone) => {
+    let pages = zone.free - needed;
+    for (const {id} of swap.memcgs.byId) pages += reclaimablePages(k, zone.node, id);
+    return pages >= zone.watermarks.min;
+  });
+}
+
+/** zone_reclaimable_pages of one cgroup: anonymous pages only with room to swap to. */
+function reclaimablePages(k: Kernel, node: number, memcg: number): number {
+  const {size} = k.mm.lruvecs.of(node, memcg);
+  const file = size[LRU_INACTIVE_FILE] + size[LRU_ACTIVE_FILE];
+  if (k.mm.swap.areas.free <= 0) return file;
+  return file + size[LRU_INACTIVE_ANON] + size[LRU_ACTIVE_ANON];
+}
+
+/**
+ * A killed task's allocation: it need not wait, and an OOM victim may go below min, by half (ALLOC_OOM,
+ * 4.14+) or all of it (TIF_MEMDIE). Its charge is forced up to 5.14. 0: none left.
+ */
+function alloc_from_reserves(
+  k: Kernel,
+  t: Task,
+  order: number,
+  node: number,
+  memcg: number,
+): number {
+  const {mm, facts} = k;
+  const {hooks} = mm;
+  const pages = 1 << order;
+  if (memcg !== 0 && hooks.try_charge !== null && !hooks.try_charge(memcg, pages)) {
+    if (!isBefore(facts.version, '5.15')) return 0;
+    // Negative uncharging: over the limit, as PF_EXITING tasks could.
+    hooks.uncharge?.(memcg, -pages);
+  }
+  const victim = t.signal!.oomMm !== null;
+  const share = !victim ? 1 : isBefore(facts.version, '4.14') ? 0 : 0.5;
+  for (const at of mm.zones[node].fallback) {
+    const zone = mm.zones[at];
+    if (zone.buddy.freePages - pages < zone.watermarks.min * share) continue;
+    const pfn = rmqueue(k, t, zone, order);
+    if (pfn !== 0) return prep_new_page(k, pfn, order, memcg);
+  }
+  if (memcg !== 0) hooks.uncharge?.(memcg, pages);
+  return 0;
+}
 
 /** folio_put: drops one reference; with the last one the folio is freed. Plain. */
 export function folio_put(k: Kernel, t: Task, head: number): void {

@@ -27,6 +27,9 @@ export const MMF_MULTIPROCESS = 1 << 7;
 export const MMF_HAS_PINNED = 1 << 8;
 export const MMF_VM_MERGE_ANY = 1 << 9;
 export const MMF_HAS_UPROBES = 1 << 10;
+/** An OOM victim's mm (Linux: 4.15 to 5.19; here always, as exit_mmap asks). */
+export const MMF_OOM_VICTIM = 1 << 11;
+export const MMF_RECALC_UPROBES = 1 << 12;
 
 /** User half of an mm. */
 export class UserMm {

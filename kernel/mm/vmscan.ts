@@ -210,5 +210,6 @@ export function* memcg_reclaim(k: Kernel, t: Task, memcg: number, n: number): Co
     if (group.margin >= n || freed > 0) return true;
   }
   group.oomEvents++;
-  return false;
+  const {mem_cgroup_oom} = k.mm.hooks;
+  return mem_cgroup_oom !== null && (yield* mem_cgroup_oom(t, memcg, n));
 }

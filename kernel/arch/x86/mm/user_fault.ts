@@ -210,7 +210,12 @@ export function* faultSlow(
   if (t.cpu.settle()) yield;
   const read = k.layout.faultLine.read(t.cpu, k.machine.engine.now);
   t.cpu.stall(read, state.fns.do_user_addr_fault);
-  const faultClass = yield* do_user_addr_fault(k, t, mm, vpn, errorCode);
+  let faultClass = yield* do_user_addr_fault(k, t, mm, vpn, errorCode);
+  const {pagefault_out_of_memory} = state.hooks;
+  while (faultClass === FAULT_OOM && pagefault_out_of_memory !== null) {
+    if (!(yield* pagefault_out_of_memory(t))) break;
+    faultClass = yield* do_user_addr_fault(k, t, mm, vpn, errorCode);
+  }
   state.probe?.fault(t, vpn, errorCode, faultClass);
   return faultClass;
 }
