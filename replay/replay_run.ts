@@ -106,7 +106,6 @@ export class ReplayRun {
   execute(): void {
     const {machine} = this.kernel;
     if (this.openTracks === 0) return;
-    this.background.start(this.kernel);
     for (const copy of this.copies) copy.adoptProcesses(null, null);
     this.runToEnd();
     this.endTick = machine.engine.now;
@@ -168,5 +167,6 @@ export class ReplayRun {
     locks.reset();
     checks.counters.clear();
     this.timesAtStart = this.kernel.sched.times();
+    this.background.start(this.kernel, this.options.scale);
   }
 }

@@ -137,6 +137,7 @@ function gradeStates(
     const ksm = new KsmWatch(run.kernel);
     run.kernel.tlb.traced = grader;
     run.execute();
+    grader.gradeBackground();
     const states = {run, grader, ksm, differences, marks, replays};
     if (best === null || grader.exact > best.grader.exact) best = states;
     const better = options.infer ? grader.cache.marks() : marks;

@@ -72,6 +72,8 @@ export class StateGrader implements ReplayObserver, MmProbe {
   };
   private readonly evidence = new FaultEvidence();
   private readonly windows: WindowWatch;
+  /** Samples of background threads that are not graded yet. */
+  private readonly background: RssSample[] = [];
   /** What this replay tells of the page cache. */
   readonly cache: CacheEvidence;
 
@@ -105,6 +107,7 @@ export class StateGrader implements ReplayObserver, MmProbe {
   // --- the replay
 
   began(t: Task, op: number): void {
+    this.gradeBackground();
     this.beganFault(t, op);
     const life = this.recorded.opLife[op];
     if (t.mm !== null && life >= 0) this.bind(life, t.mm);
@@ -144,6 +147,7 @@ export class StateGrader implements ReplayObserver, MmProbe {
     for (let n = this.sampleStart[op]; n < this.sampleStart[op + 1]; n++) {
       const sample = this.recorded.samples[n];
       if (sample.outside) this.notModelled(sample, 'a call that was not recorded');
+      else if (sample.background) this.background.push(sample);
       else if (outcome === 'skipped') this.notModelled(sample, KIND_BY_CODE[kind]?.name ?? '');
       else this.gradeSample(sample);
     }
@@ -207,6 +211,12 @@ export class StateGrader implements ReplayObserver, MmProbe {
   notifier(): void {}
 
   // --- grading
+
+  /** What background threads changed after an operation has happened when the next one begins, or at the end. */
+  gradeBackground(): void {
+    for (const sample of this.background) this.gradeSample(sample);
+    this.background.length = 0;
+  }
 
   private gradeFault(fault: RecordedFault): void {
     if (!fault.life.known) {

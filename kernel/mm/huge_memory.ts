@@ -163,11 +163,11 @@ export class HugeMemory {
     return true;
   }
 
-  /** The policy for a VMA, whatever its size. */
-  allowed(vma: VmArea): boolean {
+  /** The policy for a VMA with these flags, whatever its size. */
+  allowed(vma: VmArea, flags = vma.flags): boolean {
     const {enabled} = this.settings;
-    if (enabled === 'never' || (vma.flags & VM_NOHUGEPAGE) !== 0) return false;
-    if (enabled === 'madvise' && (vma.flags & VM_HUGEPAGE) === 0) return false;
+    if (enabled === 'never' || (flags & VM_NOHUGEPAGE) !== 0) return false;
+    if (enabled === 'madvise' && (flags & VM_HUGEPAGE) === 0) return false;
     const user = this.k.mm.byId(vma.space.mmId);
     return user !== null && (user.flags & MMF_DISABLE_THP) === 0;
   }
@@ -214,7 +214,7 @@ export function install_huge_memory(k: Kernel, mm: Mm): HugeMemory {
   hooks.undo_large_folio = (_t, head) => {
     huge.deferredSplit.delete(head);
   };
-  hooks.khugepaged_enter_vma = (t, vma) => khugepaged_enter_vma(huge, t, vma);
+  hooks.khugepaged_enter_vma = (t, vma, flags) => khugepaged_enter_vma(huge, t, vma, flags);
   hooks.khugepaged_fork = (t, child, parent) => khugepaged_fork(huge, t, child, parent);
   hooks.khugepaged_exit = (t, mm) => khugepaged_exit(huge, t, mm);
   hooks.madvise_collapse = (t, vma, start, end) => madvise_collapse(huge, t, vma, start, end);

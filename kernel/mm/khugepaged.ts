@@ -77,21 +77,44 @@ export class Khugepaged {
   }
 }
 
-/** start_stop_khugepaged: the daemon as a kernel thread with the number `tid`. */
-export function start_khugepaged(huge: HugeMemory, tid: number): Task {
+/**
+ * start_stop_khugepaged: the daemon as a kernel thread with the number `tid`. `scanTicks`: it does not
+ * sleep by its settings but scans at these times, as a recorded one did.
+ */
+export function start_khugepaged(
+  huge: HugeMemory,
+  tid: number,
+  scanTicks: readonly number[] | null = null,
+): Task {
   const {khugepaged, k} = huge;
-  const program = (t: Task): Code => khugepaged.main(t);
+  const program = (t: Task): Code =>
+    scanTicks === null ? khugepaged.main(t) : scanAt(khugepaged, t, scanTicks);
   const task = startProcess(k, {tid, comm: 'khugepaged', program, kernelThread: true});
   task.process!.daemon = true;
   khugepaged.task = task;
   return task;
 }
 
+function* scanAt(khugepaged: Khugepaged, t: Task, scanTicks: readonly number[]): Code {
+  const {k} = khugepaged.huge;
+  for (const at of scanTicks) {
+    const early = at - k.machine.engine.now;
+    if (early > 0) yield* k.sched.sleep(t, early);
+    yield* khugepaged_do_scan(khugepaged, t);
+  }
+  yield* k.sched.block(t, {name: 'the end of the recording'});
+}
+
 /** khugepaged_enter_vma: the mm of this VMA goes onto the list if huge pages may be there. */
-export function khugepaged_enter_vma(huge: HugeMemory, _t: Task, vma: VmArea): void {
+export function khugepaged_enter_vma(
+  huge: HugeMemory,
+  _t: Task,
+  vma: VmArea,
+  flags = vma.flags,
+): void {
   const user = huge.k.mm.byId(vma.space.mmId);
   if (user === null || user.khugepagedSlot !== null) return;
-  if (!vma_is_anonymous(vma) || !huge.allowed(vma) || !hasRoom(vma)) return;
+  if (!vma_is_anonymous(vma) || !huge.allowed(vma, flags) || !hasRoom(vma)) return;
   enter(huge.khugepaged, user);
 }
 

@@ -139,7 +139,7 @@ function* advisedFlags(
     case MADV_DODUMP:
       return flags & ~VM_DONTDUMP;
     case MADV_HUGEPAGE:
-      k.mm.hooks.khugepaged_enter_vma?.(t, vma);
+      k.mm.hooks.khugepaged_enter_vma?.(t, vma, (flags & ~VM_NOHUGEPAGE) | VM_HUGEPAGE);
       return (flags & ~VM_NOHUGEPAGE) | VM_HUGEPAGE;
     case MADV_NOHUGEPAGE:
       return (flags & ~VM_HUGEPAGE) | VM_NOHUGEPAGE;
