@@ -43,8 +43,10 @@ import {
   NEED_SHMEM,
 } from './memory_need.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
+import {try_do_swap_page} from './memory_swap.ts';
 import {do_wp_page, wp_page_copy_slow} from './memory_wp.ts';
 import {alloc_folio_slow, folio_put} from './page_alloc.ts';
+import {MMF_UNSTABLE} from './user_mm.ts';
 import {
   FAULT_FLAG_UNSHARE,
   FAULT_FLAG_WRITE,
@@ -60,7 +62,7 @@ import {
   VmFault,
 } from './vm_fault.ts';
 import {linear_page_index, type VmArea, vma_is_anonymous} from './vma.ts';
-import {VM_ACCESS, VM_HUGETLB} from './vma_flags.ts';
+import {VM_ACCESS, VM_HUGETLB, VM_SHARED} from './vma_flags.ts';
 
 /**
  * handle_mm_fault: FAULT_FLAG_ bits in, VM_FAULT_ bits out; the FAULT_ class is in
@@ -187,6 +189,10 @@ export function try_handle_mm_fault(k: Kernel, t: Task, f: VmFault): number {
 
 /** do_pte_missing. */
 function do_pte_missing(k: Kernel, t: Task, f: VmFault): number {
+  // check_stable_address_space: the OOM reaper has been here, what was there is lost.
+  if ((f.user.flags & MMF_UNSTABLE) !== 0 && (f.vma.flags & VM_SHARED) === 0) {
+    return VM_FAULT_SIGBUS;
+  }
   return vma_is_anonymous(f.vma) ? do_anonymous_page(k, t, f) : do_fault(k, t, f);
 }
 
@@ -231,7 +237,10 @@ function faultAbovePte(k: Kernel, t: Task, f: VmFault): number {
 /** do_swap_page's dispatch and do_numa_page. */
 function faultNotPresent(k: Kernel, t: Task, f: VmFault, kind: number): number {
   const {hooks} = k.mm;
-  if (kind === PTE_SWAP) return byHook(f, hooks.do_swap_page);
+  if (kind === PTE_SWAP) {
+    const result = try_do_swap_page(k, t, f);
+    return result === NEED_HOOK ? byHook(f, hooks.do_swap_page) : result;
+  }
   if (kind === PTE_PROTNONE) {
     if ((f.vma.flags & VM_ACCESS) === 0) return VM_FAULT_SIGSEGV;
     return byHook(f, hooks.do_numa_page);

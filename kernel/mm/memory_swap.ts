@@ -20,11 +20,12 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain} from './folio_lru.ts';
 import {VM_FAULT_AGAIN, wait_for_fault} from './memory.ts';
+import {NEED_HOOK} from './memory_need.ts';
 import {PTE_DIRTIED, PTE_MAPPED, pte_lock, pte_unlock} from './memory_pte.ts';
 import {do_wp_page} from './memory_wp.ts';
 import {folio_test_ksm, folio_test_large} from './page.ts';
 import {folio_put} from './page_alloc.ts';
-import {PG_lru, PG_mlocked, PG_swapcache, PG_uptodate} from './page_flags.ts';
+import {PG_locked, PG_lru, PG_mlocked, PG_swapcache, PG_uptodate} from './page_flags.ts';
 import {folio_lock, folio_unlock} from './page_io.ts';
 import {folio_add_anon_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES, MM_SWAPENTS} from './rss.ts';
@@ -42,6 +43,37 @@ import {
   type VmFault,
 } from './vm_fault.ts';
 import {VM_LOCKED, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
+
+/**
+ * do_swap_page for a page that is in the swap cache and that nobody has locked, as most are that
+ * were read ahead: plain. NEED_HOOK, and nothing changed: do_swap_page must do it.
+ */
+export function try_do_swap_page(k: Kernel, t: Task, f: VmFault): number {
+  const {mm} = k;
+  const {pages, swap} = mm;
+  const entry = f.value;
+  const area = swap.areas.byType[swp_type(entry)] ?? null;
+  const head = area === null ? 0 : area.cached(swp_offset(entry));
+  const bits = pages.flags[head] & (PG_swapcache | PG_uptodate | PG_locked);
+  if (head === 0 || bits !== (PG_swapcache | PG_uptodate) || mm.ptl.busy(f.slot >>> 9)) {
+    return NEED_HOOK;
+  }
+  t.cpu.charge(swap.costs.swapFaultTicks, swap.fns.do_swap_page);
+  pages.refcount.increment(head);
+  swap_readahead_hit(k, head, f.vma);
+  f.faultClass = FAULT_MINOR_ANON;
+  pages.flags[head] |= PG_locked;
+  drainFor(k, t, f, head);
+  const {word} = f;
+  pte_lock(mm, t, f.slot, swap.fns.do_swap_page);
+  const write = mapSwappedIn(k, t, f, head, head + (entry - pages.private[head]), word);
+  pte_unlock(mm, t, f.slot);
+  folio_unlock(k, head);
+  if (!write) return 0;
+  f.word = mm.pt.flags[f.slot];
+  f.value = mm.pt.entries[f.slot];
+  return do_wp_page(k, t, f);
+}
 
 /** do_swap_page: f.word and f.value are the entry as the fault saw it. Returns VM_FAULT_ bits. */
 export function* do_swap_page(k: Kernel, t: Task, f: VmFault): Code<number> {
@@ -67,8 +99,7 @@ export function* do_swap_page(k: Kernel, t: Task, f: VmFault): Code<number> {
   const head = cached;
   yield* folio_lock(k, t, head);
   const pfn = pageOf(k, head, entry);
-  const drain = (f.flags & FAULT_FLAG_WRITE) !== 0 && (pages.flags[head] & PG_lru) === 0;
-  if (drain && !folio_test_ksm(pages, head)) lru_add_drain(k, t);
+  drainFor(k, t, f, head);
   if (t.cpu.settle()) yield;
   while (!pte_lock(mm, t, f.slot, mm.swap.fns.do_swap_page))
     yield* mm.ptl.spin(t, f.slot >>> 9, mm.swap.fns.do_swap_page);
@@ -83,6 +114,13 @@ export function* do_swap_page(k: Kernel, t: Task, f: VmFault): Code<number> {
   pte_unlock(mm, t, f.slot);
   folio_unlock(k, head);
   return write ? major | (yield* writeAfter(k, t, f)) : major;
+}
+
+/** A write wants the page for itself: the reference of this CPU's batch goes. */
+function drainFor(k: Kernel, t: Task, f: VmFault, head: number): void {
+  const {pages} = k.mm;
+  const drain = (f.flags & FAULT_FLAG_WRITE) !== 0 && (pages.flags[head] & PG_lru) === 0;
+  if (drain && !folio_test_ksm(pages, head)) lru_add_drain(k, t);
 }
 
 function stillSame(k: Kernel, f: VmFault, word: number, entry: number): boolean {

@@ -32,11 +32,11 @@ const BYTES_PER_SECOND = 1.2e9;
 const COMPLETION_TICKS = nsToTicks(900);
 const PAGE_BYTES = 4096;
 
-interface Request {
-  readonly endTick: number;
-  readonly cpu: Cpu;
-  readonly done: () => void;
-}
+/** Called when a folio that reclaim wants back soon has been written. */
+export type Rotate = (k: Kernel, head: number) => void;
+
+/** A power of two. */
+const FIRST_CAPACITY = 64;
 
 /** A block device with one queue. */
 export class SwapDevice {
@@ -47,7 +47,17 @@ export class SwapDevice {
   private readonly pageTicks: number;
   /** The transfers asked for so far end here. */
   private freeTick = 0;
-  private readonly queue: Request[] = [];
+  /**
+   * Requests under way, a ring from `first` on: when each ends, on whose behalf, its folio and
+   * pages, negative for a write. Reclaim may have many thousands waiting here.
+   */
+  private endTick = new Float64Array(FIRST_CAPACITY);
+  private cpuId = new Int32Array(FIRST_CAPACITY);
+  private folio = new Int32Array(FIRST_CAPACITY);
+  private signedPages = new Int32Array(FIRST_CAPACITY);
+  private first = 0;
+  private waiting = 0;
+  private rotate: Rotate | null = null;
   private readonly timer: Timer;
   private readonly kernel: Kernel;
 
@@ -59,28 +69,77 @@ export class SwapDevice {
     this.timer = new Timer(kernel.machine.engine, () => this.complete());
   }
 
-  /** submit_bio: `done` runs in the completion interrupt. The submitter does not wait. */
-  submit(cpu: Cpu, pages: number, write: boolean, done: () => void): void {
+  /** submit_bio of a read: the folio is locked, and unlocked when it has arrived. */
+  read(cpu: Cpu, head: number, pages: number): void {
+    this.readPages += pages;
+    this.submit(cpu, head, pages, false);
+  }
+
+  /** submit_bio of a write of a folio under writeback. The submitter does not wait. */
+  write(cpu: Cpu, head: number, pages: number, rotate: Rotate): void {
+    this.rotate = rotate;
+    this.writtenPages += pages;
+    this.submit(cpu, head, pages, true);
+  }
+
+  private submit(cpu: Cpu, head: number, pages: number, write: boolean): void {
     const {engine} = this.kernel.machine;
     const now = engine.now + cpu.pendingTicks;
     this.freeTick = Math.max(now, this.freeTick) + pages * this.pageTicks;
-    if (write) this.writtenPages += pages;
-    else this.readPages += pages;
-    const first = this.queue.length === 0;
-    this.queue.push({endTick: this.freeTick + this.latencyTicks, cpu, done});
-    if (first) engine.schedule(this.timer, this.queue[0].endTick, PRIORITY.timer);
+    if (this.waiting === this.endTick.length) this.grow();
+    const at = (this.first + this.waiting++) & (this.endTick.length - 1);
+    this.endTick[at] = this.freeTick + this.latencyTicks;
+    this.cpuId[at] = cpu.id;
+    this.folio[at] = head;
+    this.signedPages[at] = write ? -pages : pages;
+    if (this.waiting === 1) engine.schedule(this.timer, this.endTick[at], PRIORITY.timer);
   }
 
+  /** The first request's time has come: an interrupt on the CPU that submitted it. */
   private complete(): void {
-    const {engine} = this.kernel.machine;
-    const request = this.queue.shift()!;
-    if (this.queue.length > 0) {
-      engine.schedule(this.timer, Math.max(this.queue[0].endTick, engine.now), PRIORITY.timer);
+    const {machine, sched} = this.kernel;
+    const {first} = this;
+    const head = this.folio[first];
+    const pages = this.signedPages[first];
+    this.first = (first + 1) & (this.endTick.length - 1);
+    if (--this.waiting > 0) {
+      const endTick = Math.max(this.endTick[this.first], machine.engine.now);
+      machine.engine.schedule(this.timer, endTick, PRIORITY.timer);
     }
-    this.kernel.sched.interrupt(request.cpu, () => {
-      request.done();
+    sched.interrupt(machine.cpus[this.cpuId[first]], () => {
+      if (pages < 0) this.endWrite(head, -pages);
+      else this.endRead(head);
       return COMPLETION_TICKS;
     });
+  }
+
+  private endRead(head: number): void {
+    this.kernel.mm.pages.flags[head] |= PG_uptodate;
+    folio_unlock(this.kernel, head);
+  }
+
+  private endWrite(head: number, n: number): void {
+    const {pages, swap} = this.kernel.mm;
+    const wanted = (pages.flags[head] & PG_reclaim) !== 0;
+    pages.flags[head] &= ~(PG_writeback | PG_reclaim);
+    swap.writebacks -= n;
+    if (wanted) this.rotate!(this.kernel, head);
+    swap.waits.wake(head);
+    if (!swap.throttled.isEmpty) swap.throttled.wakeAll();
+  }
+
+  private grow(): void {
+    const rotated = <T extends Float64Array | Int32Array>(old: T, larger: T): T => {
+      larger.set(old.subarray(this.first));
+      larger.set(old.subarray(0, this.first), old.length - this.first);
+      return larger;
+    };
+    const length = this.endTick.length * 2;
+    this.endTick = rotated(this.endTick, new Float64Array(length));
+    this.cpuId = rotated(this.cpuId, new Int32Array(length));
+    this.folio = rotated(this.folio, new Int32Array(length));
+    this.signedPages = rotated(this.signedPages, new Int32Array(length));
+    this.first = 0;
   }
 }
 
@@ -148,20 +207,6 @@ export function* folio_wait_writeback(k: Kernel, t: Task, head: number): Code {
   yield* folio_wait_bits(k, t, head, PG_writeback);
 }
 
-/** swap_read_folio: the folio is locked, and unlocked when its pages have arrived. */
-export function swap_read_folio(
-  k: Kernel,
-  cpu: Cpu,
-  device: SwapDevice,
-  head: number,
-  n: number,
-): void {
-  device.submit(cpu, n, false, () => {
-    k.mm.pages.flags[head] |= PG_uptodate;
-    folio_unlock(k, head);
-  });
-}
-
 /**
  * __swap_writepage: writeback begins, the folio is unlocked. `rotate` is
  * folio_rotate_reclaimable, called when it ends for a folio that reclaim wants back soon.
@@ -172,18 +217,11 @@ export function swap_writepage(
   device: SwapDevice,
   head: number,
   n: number,
-  rotate: (head: number) => void,
+  rotate: Rotate,
 ): void {
   const {pages, swap} = k.mm;
   pages.flags[head] |= PG_writeback;
   swap.writebacks += n;
   folio_unlock(k, head);
-  device.submit(cpu, n, true, () => {
-    const wanted = (pages.flags[head] & PG_reclaim) !== 0;
-    pages.flags[head] &= ~(PG_writeback | PG_reclaim);
-    swap.writebacks -= n;
-    if (wanted) rotate(head);
-    swap.waits.wake(head);
-    if (!swap.throttled.isEmpty) swap.throttled.wakeAll();
-  });
+  device.write(cpu, head, n, rotate);
 }

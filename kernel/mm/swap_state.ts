@@ -43,6 +43,8 @@ export class SwapCounts {
   /** PTEs and slots that swapoff has looked at. */
   unusePtes = 0;
   unuseSlots = 0;
+  /** Pages that it brought in. */
+  unused = 0;
 }
 
 /** swap_readahead_info of a VMA: last fault, its window, pages of it that were used since. */
@@ -77,6 +79,14 @@ export interface ReclaimProbe {
   memcgReclaim(memcg: number, begin: boolean, reclaimed: number): void;
 }
 
+/** Decides when swapoff brings in its next page, as a replay of a recorded one does. */
+export interface UnusePace {
+  /** Returns when the next page may come in; mmap_lock is held for reading. */
+  wait(t: Task): Code;
+  /** A PTE has become present. */
+  brought(): void;
+}
+
 /** Swap and reclaim state of one kernel. */
 export class SwapState {
   readonly costs: SwapCosts;
@@ -97,6 +107,8 @@ export class SwapState {
   readonly throttled: WaitQueue;
   /** Hears of every folio written; null when nobody listens. */
   probe: ReclaimProbe | null = null;
+  /** Null: as fast as it goes. Since 5.1. */
+  unusePace: UnusePace | null = null;
   private disk: SwapDevice | null = null;
   /** vm.swappiness, vm.page-cluster. */
   swappiness = 60;
@@ -258,35 +270,59 @@ export function* read_swap_cache_async(
   entry: number,
   wait: boolean,
 ): Code<CachedFolio> {
-  const {mm} = k;
-  const {pages, swap} = mm;
-  const offset = swp_offset(entry);
-  let spare = 0;
   for (;;) {
     if (t.cpu.settle()) yield;
-    const area = swap.areas.byType[swp_type(entry)] ?? null;
-    const pfn = area === null ? 0 : area.cached(offset);
-    if (area === null || pfn !== 0 || !area.inUse(offset)) {
-      if (spare !== 0) folio_put(k, t, spare);
-      if (pfn === 0) return NO_FOLIO;
-      const head = (pages.flags[pfn] & PG_swapcache) !== 0 ? pfn : pages.next[pfn];
-      pages.refcount.increment(head);
-      return {pfn: head, fresh: false};
+    const found = try_read_swap_cache(k, t, entry);
+    if (found === 0) return NO_FOLIO;
+    if (found !== NEED_RECLAIM) return {pfn: Math.abs(found), fresh: found > 0};
+    if (!wait) return NO_FOLIO;
+    const {nodeOf} = k.machine.topology;
+    const spare = yield* alloc_folio_slow(k, t, 0, nodeOf[t.cpu.id], memcgOf(k, entry));
+    if (spare === 0) return NO_FOLIO;
+    if (t.cpu.settle()) yield;
+    const now = cachedFolio(k, entry);
+    if (now === null) {
+      enterCache(k, t, entry, spare);
+      return {pfn: spare, fresh: true};
     }
-    const node = k.machine.topology.nodeOf[t.cpu.id];
-    const memcg = swap.cgroups[area.type]?.[offset] ?? 0;
-    if (spare === 0) {
-      spare = alloc_folio(k, t, 0, node, memcg);
-      if (spare < 0) {
-        spare = wait ? yield* alloc_folio_slow(k, t, 0, node, memcg) : 0;
-        if (spare === 0) return NO_FOLIO;
-        continue;
-      }
-      if (spare === 0) return NO_FOLIO;
-    }
-    enterCache(k, t, entry, spare);
-    return {pfn: spare, fresh: true};
+    folio_put(k, t, spare);
+    return {pfn: now, fresh: false};
   }
+}
+
+/** try_read_swap_cache found no memory without reclaim. */
+export const NEED_RECLAIM = -(2 ** 40);
+
+/**
+ * read_swap_cache_async without waiting; the task has settled. The pfn of a new folio that is to be
+ * read, minus that of a folio found in the cache, 0 when the entry is free, or NEED_RECLAIM.
+ */
+export function try_read_swap_cache(k: Kernel, t: Task, entry: number): number {
+  const cached = cachedFolio(k, entry);
+  if (cached !== null) return -cached;
+  const pfn = alloc_folio(k, t, 0, k.machine.topology.nodeOf[t.cpu.id], memcgOf(k, entry));
+  if (pfn === 0) return 0;
+  if (pfn < 0) return NEED_RECLAIM;
+  enterCache(k, t, entry, pfn);
+  return pfn;
+}
+
+/** The folio of an entry with a reference more; 0: the entry is free, null: it must be read. */
+function cachedFolio(k: Kernel, entry: number): number | null {
+  const {pages, swap} = k.mm;
+  const offset = swp_offset(entry);
+  const area = swap.areas.byType[swp_type(entry)] ?? null;
+  if (area === null) return 0;
+  const pfn = area.cached(offset);
+  if (pfn === 0) return area.inUse(offset) ? null : 0;
+  const head = (pages.flags[pfn] & PG_swapcache) !== 0 ? pfn : pages.next[pfn];
+  pages.refcount.increment(head);
+  return head;
+}
+
+/** The cgroup that the page of an entry was charged to. */
+function memcgOf(k: Kernel, entry: number): number {
+  return k.mm.swap.cgroups[swp_type(entry)]?.[swp_offset(entry)] ?? 0;
 }
 
 /** A new folio takes its place in the cache, locked, before it is read. */

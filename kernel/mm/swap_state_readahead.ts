@@ -11,9 +11,8 @@ import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_readahead} from './page_flags.ts';
-import {swap_read_folio} from './page_io.ts';
 import {swp_entry, swp_offset, swp_type} from './swap_map.ts';
-import {read_swap_cache_async} from './swap_state.ts';
+import {NEED_RECLAIM, read_swap_cache_async, try_read_swap_cache} from './swap_state.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 
@@ -68,26 +67,32 @@ export function* swapin_readahead(
       : clusterWindow(k, entry);
   for (const other of entries) {
     if (other === entry) continue;
-    const neighbour = yield* readOne(k, t, other, false);
-    if (neighbour === 0) continue;
-    folio_put(k, t, neighbour);
+    if (t.cpu.settle()) yield;
+    const neighbour = try_read_swap_cache(k, t, other);
+    if (neighbour === 0 || neighbour === NEED_RECLAIM) continue;
+    if (neighbour > 0) startReading(k, t, other, neighbour, false);
+    folio_put(k, t, Math.abs(neighbour));
   }
-  return yield* readOne(k, t, entry, true);
+  return yield* readOne(k, t, entry);
 }
 
-function* readOne(k: Kernel, t: Task, entry: number, target: boolean): Code<number> {
+/** The page that the fault is about. */
+function* readOne(k: Kernel, t: Task, entry: number): Code<number> {
+  const {pfn, fresh} = yield* read_swap_cache_async(k, t, entry, true);
+  if (fresh) startReading(k, t, entry, pfn, true);
+  return pfn;
+}
+
+function startReading(k: Kernel, t: Task, entry: number, pfn: number, target: boolean): void {
   const {pages, swap} = k.mm;
-  const {pfn, fresh} = yield* read_swap_cache_async(k, t, entry, target);
-  if (!fresh) return pfn;
   const device = swap.devices[swp_type(entry)]!;
-  t.cpu.charge(k.mm.swap.costs.swapIoTicks, k.mm.swap.fns.swap_read_folio);
+  t.cpu.charge(swap.costs.swapIoTicks, swap.fns.swap_read_folio);
   swap.counts.pswpin++;
   if (!target) {
     pages.flags[pfn] |= PG_readahead;
     swap.counts.readahead++;
   }
-  swap_read_folio(k, t.cpu, device, pfn, 1);
-  return pfn;
+  device.read(t.cpu, pfn, 1);
 }
 
 /** swap_vma_readahead: entries in the window around `vpn`, within the VMA and the page table. */

@@ -28,7 +28,7 @@ import {
 } from './page_flags.ts';
 import {folio_trylock, folio_unlock, type SwapDevice, swap_writepage} from './page_io.ts';
 import {QuickRmap} from './rmap_quick.ts';
-import {folio_referenced, try_to_unmap} from './rmap_unmap.ts';
+import {folio_referenced, type Referenced, try_to_unmap} from './rmap_unmap.ts';
 import {newUnmapBatch, try_to_unmap_flush, type UnmapBatch} from './rmap_unmap_flush.ts';
 import {swp_type} from './swap_map.ts';
 import {
@@ -53,15 +53,9 @@ export class ReclaimStat {
 
 type References = 'reclaim' | 'clean' | 'keep' | 'activate';
 
-/** folio_check_references. */
-function* folio_check_references(
-  k: Kernel,
-  t: Task,
-  head: number,
-  memcg: number,
-): Code<References> {
+/** folio_check_references, given what folio_referenced found. */
+function judgeReferences(k: Kernel, head: number, {ptes, vmFlags}: Referenced): References {
   const {flags} = k.mm.pages;
-  const {ptes, vmFlags} = yield* folio_referenced(k, t, head, memcg);
   if ((vmFlags & VM_LOCKED) !== 0) return 'activate';
   if (ptes < 0) return 'keep';
   const before = (flags[head] & PG_referenced) !== 0;
@@ -73,23 +67,6 @@ function* folio_check_references(
     return file && (vmFlags & VM_EXEC) !== 0 ? 'activate' : 'keep';
   }
   return before && file ? 'clean' : 'reclaim';
-}
-
-/** folio_check_references of an anonymous page whose mappings `quick` knows. */
-function checkQuickly(
-  k: Kernel,
-  t: Task,
-  head: number,
-  memcg: number,
-  quick: QuickRmap,
-): References {
-  const {flags} = k.mm.pages;
-  const ptes = quick.referenced(t, head, memcg);
-  const before = (flags[head] & PG_referenced) !== 0;
-  flags[head] &= ~PG_referenced;
-  if (ptes === 0) return 'reclaim';
-  flags[head] |= PG_referenced;
-  return before || ptes > 1 ? 'activate' : 'keep';
 }
 
 /**
@@ -106,10 +83,8 @@ export function* shrink_folio_list(
   stat: ReclaimStat,
   anyway = false,
 ): Code<number[]> {
-  const {pages} = k.mm;
-  const batch = newUnmapBatch(k);
+  const scan: FolioScan = {memcg, kswapd, anyway, stat, batch: newUnmapBatch(k)};
   const quick = new QuickRmap(k);
-  const scan = {memcg, kswapd, anyway};
   const kept: number[] = [];
   const freed: number[] = [];
   for (const head of folios) {
@@ -120,7 +95,12 @@ export function* shrink_folio_list(
       kept.push(head);
       continue;
     }
-    const fate = yield* shrinkFolio(k, t, head, scan, quick, batch, stat);
+    let fate = shrinkFolio(k, t, head, scan, quick);
+    if (fate === 'walk') fate = yield* shrinkMapped(k, t, head, scan);
+    if (fate === 'flush') {
+      yield* try_to_unmap_flush(k, t, scan.batch);
+      fate = pageout(k, t, head, stat);
+    }
     if (fate === 'free') {
       freed.push(head);
       continue;
@@ -130,7 +110,8 @@ export function* shrink_folio_list(
     if (fate !== 'written') folio_unlock(k, head);
     kept.push(head);
   }
-  yield* try_to_unmap_flush(k, t, batch);
+  yield* try_to_unmap_flush(k, t, scan.batch);
+  const {pages} = k.mm;
   for (const head of freed) {
     folio_unlock(k, head);
     pages.flags[head] &= ~(PG_active | PG_referenced | PG_workingset | PG_reclaim | PG_dirty);
@@ -155,46 +136,72 @@ function activate(k: Kernel, head: number, stat: ReclaimStat): void {
   swap.counts.activated += n;
 }
 
-type Fate = 'free' | 'keep' | 'activate' | 'written';
+/**
+ * What becomes of a folio. `walk`: its mappings must be walked with waiting (shrinkMapped); `flush`:
+ * it is to be written, once the TLBs are flushed.
+ */
+type Fate = 'free' | 'keep' | 'activate' | 'written' | 'walk' | 'flush';
 
-/** What of scan_control concerns single folios. */
+/** What of scan_control concerns single folios, and what they add up to. */
 interface FolioScan {
   readonly memcg: number;
   readonly kswapd: boolean;
   readonly anyway: boolean;
+  readonly stat: ReclaimStat;
+  readonly batch: UnmapBatch | null;
 }
 
-/** One locked folio. */
-function* shrinkFolio(
-  k: Kernel,
-  t: Task,
-  head: number,
-  {memcg, kswapd, anyway}: FolioScan,
-  quick: QuickRmap,
-  batch: UnmapBatch | null,
-  stat: ReclaimStat,
-): Code<Fate> {
+/** One locked folio, as far as it goes without waiting. */
+function shrinkFolio(k: Kernel, t: Task, head: number, scan: FolioScan, quick: QuickRmap): Fate {
   const {pages} = k.mm;
   const {flags} = pages;
+  const {stat, batch} = scan;
   if ((flags[head] & (PG_unevictable | PG_mlocked)) !== 0) return 'activate';
   const n = folio_nr_pages(pages, head);
   if ((flags[head] & PG_dirty) !== 0) stat.dirty += n;
   if ((flags[head] & PG_writeback) !== 0) {
     // Recycled before its write was over: it goes to the tail when the write is.
-    if (kswapd && (flags[head] & PG_reclaim) !== 0) stat.immediate += n;
+    if (scan.kswapd && (flags[head] & PG_reclaim) !== 0) stat.immediate += n;
     else stat.writeback += n;
     flags[head] |= PG_reclaim;
     return 'activate';
   }
-  const known = folio_mapped(pages, head) && quick.isQuick(t, head, batch);
+  const mapped = folio_mapped(pages, head);
+  if (mapped && !quick.isQuick(t, head, batch)) return 'walk';
+  const ptes = mapped && !scan.anyway ? quick.referenced(t, head, scan.memcg) : 0;
+  const references = scan.anyway ? 'reclaim' : judgeReferences(k, head, {ptes, vmFlags: 0});
+  const before = beforeUnmap(k, t, head, references, stat);
+  if (before !== null) return before;
+  if (mapped) quick.unmap(t, head, batch!);
+  return afterUnmap(k, t, head, references, scan);
+}
+
+/** As shrinkFolio, for a mapped folio that may take waiting. */
+function* shrinkMapped(k: Kernel, t: Task, head: number, scan: FolioScan): Code<Fate> {
+  const {batch, anyway, memcg} = scan;
   const references = anyway
     ? 'reclaim'
-    : known
-      ? checkQuickly(k, t, head, memcg, quick)
-      : yield* folio_check_references(k, t, head, memcg);
+    : judgeReferences(k, head, yield* folio_referenced(k, t, head, memcg));
+  const before = beforeUnmap(k, t, head, references, scan.stat);
+  if (before !== null) return before;
+  yield* try_to_unmap(k, t, head, batch);
+  if (t.cpu.settle()) yield;
+  return afterUnmap(k, t, head, references, scan);
+}
+
+/** Keeps what was used, gives the others their swap slots; null: the folio is to be unmapped. */
+function beforeUnmap(
+  k: Kernel,
+  t: Task,
+  head: number,
+  references: References,
+  stat: ReclaimStat,
+): Fate | null {
+  const {pages} = k.mm;
+  const {flags} = pages;
   if (references === 'activate') return 'activate';
   if (references === 'keep') {
-    stat.referenceKept += n;
+    stat.referenceKept += folio_nr_pages(pages, head);
     return 'keep';
   }
   const swapCandidate = folio_test_anon(pages, head) && (flags[head] & PG_swapbacked) !== 0;
@@ -204,22 +211,26 @@ function* shrinkFolio(
   }
   // A page of shared memory would need its slot in the page cache: not modelled, it stays.
   if ((flags[head] & PG_swapbacked) !== 0 && (flags[head] & PG_swapcache) === 0) return 'activate';
+  return null;
+}
+
+/** Writes a dirty folio that nobody maps any more, or takes a clean one out of its cache. */
+function afterUnmap(
+  k: Kernel,
+  t: Task,
+  head: number,
+  references: References,
+  {stat, batch}: FolioScan,
+): Fate {
+  const {pages} = k.mm;
   if (folio_mapped(pages, head)) {
-    if (known) quick.unmap(t, head, batch!);
-    else {
-      yield* try_to_unmap(k, t, head, batch);
-      if (t.cpu.settle()) yield;
-    }
-    if (folio_mapped(pages, head)) {
-      stat.unmapFailed += n;
-      return 'activate';
-    }
+    stat.unmapFailed += folio_nr_pages(pages, head);
+    return 'activate';
   }
   if (folio_maybe_dma_pinned(pages, head)) return 'activate';
-  if ((flags[head] & PG_dirty) !== 0 && discardable(k, head) === false) {
+  if ((pages.flags[head] & PG_dirty) !== 0 && discardable(k, head) === false) {
     if (references === 'clean') return 'keep';
-    yield* try_to_unmap_flush(k, t, batch);
-    return pageout(k, t, head, stat);
+    return batch?.required === true ? 'flush' : pageout(k, t, head, stat);
   }
   return remove_mapping(k, t, head) ? 'free' : 'keep';
 }
@@ -249,9 +260,7 @@ function pageout(k: Kernel, t: Task, head: number, stat: ReclaimStat): Fate {
     save_swap_content(k, head);
   }
   swap.probe?.writeFolio(head);
-  swap_writepage(k, t.cpu, device as SwapDevice, head, n, (folio) =>
-    folio_rotate_reclaimable(k, folio),
-  );
+  swap_writepage(k, t.cpu, device as SwapDevice, head, n, folio_rotate_reclaimable);
   return 'written';
 }
 
