@@ -26,6 +26,7 @@ import {blocksOnOthers} from './dependencies.ts';
 import {OperationGate} from './gate.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayRun} from './replay_run.ts';
+import type {Steering} from './steering.ts';
 import {INTERRUPTED, type Track} from './tracks.ts';
 
 /** Pids of copy n are those of the recording plus n times this; larger than any pid_max. */
@@ -91,6 +92,11 @@ export class TraceCopy {
     return this.index === 0 ? this.run.observer : null;
   }
 
+  /** As the observer, for the first copy only. */
+  private get steering(): Steering | null {
+    return this.index === 0 ? this.run.steering : null;
+  }
+
   /** How long after the common start this copy begins. */
   shift(ticks: number): void {
     this.phaseTicks = ticks;
@@ -140,7 +146,7 @@ export class TraceCopy {
 
   private *operations(t: Task, track: Track): Code {
     const {compiled, recorder, passesTurnEarly, files} = this.run;
-    const {observer} = this;
+    const {observer, steering} = this;
     const {kind: kinds} = compiled.trace.events;
     const {engine} = this.run.kernel.machine;
     this.watchEnd(t, track);
@@ -148,7 +154,9 @@ export class TraceCopy {
       if (!this.arriveAtOnce(t, op)) yield* this.arrive(t, op);
       const i = compiled.opEvent[op];
       const kind = kinds[i];
-      if (passesTurnEarly && blocksOnOthers(compiled, op)) this.gate.finish(op);
+      if (steering !== null) yield* steering.before(t, op);
+      if (passesTurnEarly && (blocksOnOthers(compiled, op) || steering?.outlasts(op)))
+        this.gate.finish(op);
       const began = engine.now + t.cpu.pendingTicks;
       recorder.lateness.record(Math.max(0, began - this.intendedTick(op)));
       if (kind === KIND.exit) {
@@ -160,6 +168,7 @@ export class TraceCopy {
       const quick = QUICK_BINDINGS[kind];
       let outcome = quick === undefined ? null : quick(this.context, t, i);
       outcome ??= yield* this.carryOut(t, op, kind, i);
+      if (steering !== null) yield* steering.after(t, op);
       const ticks = engine.now + t.cpu.pendingTicks - began;
       recorder.record(kind, ticks, outcome);
       observer?.ended(t, op, ticks, outcome);

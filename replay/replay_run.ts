@@ -21,6 +21,7 @@ import {type CacheMarks, NO_MARKS} from './page_cache.ts';
 import {Placer} from './placement.ts';
 import {OpRecorder} from './recorder.ts';
 import {StartGate} from './start_gate.ts';
+import type {Steering} from './steering.ts';
 import type {CompiledTrace, Track} from './tracks.ts';
 
 /** Share of the trace's duration over which the starts of the copies are spread. */
@@ -51,6 +52,8 @@ export class ReplayRun {
   endTick = 0;
   /** Set before execute(). */
   observer: ReplayObserver | null = null;
+  /** What the recording tells besides its operations; set before execute(). */
+  steering: Steering | null = null;
   /** Shared by all copies. */
   readonly files: RecordedFiles;
   readonly contents: PageContents | null;

@@ -12,6 +12,8 @@ import {loadMachine} from '../machine/machines.ts';
 import {VERIFY_SCHEMA, type CountPair, type VerifyReport} from '../results/verify.ts';
 import {DEFAULT_OPTIONS, type Order, type ReplayOptions, type TimeMode} from './options.ts';
 import {type CacheEvidence, type CacheMarks, markCount, NO_MARKS, sameMarks} from './page_cache.ts';
+import {ReclaimDriver, type ReclaimMode} from './reclaim_driver.ts';
+import {planReclaim, type ReclaimPlan} from './recorded_reclaim.ts';
 import {ReplayRun} from './replay_run.ts';
 import {reportOf} from './report.ts';
 import {compileTrace, type CompiledTrace} from './tracks.ts';
@@ -37,6 +39,8 @@ export interface VerifyOptions {
   readonly durations: boolean;
   /** False takes every file as fully cached when the recording begins. */
   readonly infer: boolean;
+  /** Who chooses the pages that reclaim takes; without `infer`, reclaim that the trace does not ask for does not happen. */
+  readonly reclaim: ReclaimMode;
 }
 
 export const VERIFY_DEFAULTS: VerifyOptions = {
@@ -50,6 +54,7 @@ export const VERIFY_DEFAULTS: VerifyOptions = {
   time: null,
   durations: true,
   infer: true,
+  reclaim: 'recorded',
 };
 
 /** Events that say that a background thread changed memory. */
@@ -69,9 +74,11 @@ export function verifyTrace(
   const compiled = compileTrace(trace);
   const recorded = readRecorded(compiled);
   const time = full.time ?? (hasBackground(trace) ? 'timed' : 'asap');
-  const states = gradeStates(compiled, recorded, full, time);
+  const plan = full.infer && full.reclaim !== 'none' ? planReclaim(compiled, recorded) : null;
+  const states = gradeStates(compiled, recorded, full, time, plan);
   const {run, grader, differences, marks, replays} = states;
   const timed = makeRun(compiled, full, {order: 'causal', time: 'think'}, marks);
+  if (plan !== null) timed.steering = driverOf(timed, plan, recorded, full.reclaim);
   const simulated = new TimingObserver(compiled, timed.kernel.machine.engine);
   timed.observer = simulated;
   if (full.durations) timed.execute();
@@ -91,7 +98,9 @@ export function verifyTrace(
       files: [...marks.pages.values()].filter((pages) => pages.size > 0).length,
       large_folios: markCount(marks.folios),
       replays,
+      ...reclaimPart(plan, states.driver, full.reclaim),
     },
+    swap: swapPart(trace, recorded, grader),
     ksm: ksmPart(compiled, states.ksm),
     durations: full.durations ? gradeDurations(compiled, recorded, simulated) : {},
     record_cost_ns: recorded.recordCostNs,
@@ -114,6 +123,7 @@ interface GradedStates {
   readonly differences: Differences;
   readonly marks: CacheMarks;
   readonly replays: number;
+  readonly driver: ReclaimDriver | null;
 }
 
 /** Replays in total order until the inferred page cache no longer changes. The best replay counts. */
@@ -122,6 +132,7 @@ function gradeStates(
   recorded: Recorded,
   options: VerifyOptions,
   time: TimeMode,
+  plan: ReclaimPlan | null,
 ): GradedStates {
   let marks = NO_MARKS;
   let best: GradedStates | null = null;
@@ -136,14 +147,63 @@ function gradeStates(
     run.kernel.mm.probe = grader;
     const ksm = new KsmWatch(run.kernel);
     run.kernel.tlb.traced = grader;
+    const driver = plan === null ? null : driverOf(run, plan, recorded, options.reclaim);
+    run.steering = driver;
     run.execute();
     grader.gradeBackground();
-    const states = {run, grader, ksm, differences, marks, replays};
+    const states = {run, grader, ksm, differences, marks, replays, driver};
     if (best === null || grader.exact > best.grader.exact) best = states;
     const better = options.infer ? grader.cache.marks() : marks;
     if (replays === MAX_REPLAYS || sameMarks(marks, better)) return {...best, replays};
     marks = better;
   }
+}
+
+function driverOf(
+  run: ReplayRun,
+  plan: ReclaimPlan,
+  {opLife}: Recorded,
+  mode: ReclaimMode,
+): ReclaimDriver {
+  const total = run.options.order === 'total';
+  return new ReclaimDriver(run.kernel, run.compiled, plan, opLife, mode, total);
+}
+
+/** What of reclaim is an input. */
+function reclaimPart(
+  plan: ReclaimPlan | null,
+  driver: ReclaimDriver | null,
+  mode: ReclaimMode,
+): Pick<
+  VerifyReport['inferred'],
+  'swap_area_pages' | 'memcg_limit_pages' | 'reclaimed_pages' | 'reclaim_operations'
+> {
+  const chosen = mode === 'recorded' ? plan : null;
+  return {
+    swap_area_pages: driver?.totals.areaPages ?? 0,
+    memcg_limit_pages: driver?.totals.limitPages ?? 0,
+    reclaimed_pages: chosen?.pages ?? 0,
+    reclaim_operations: chosen?.taken.size ?? 0,
+  };
+}
+
+/** What was swapped in and out on both sides. */
+function swapPart(
+  trace: LoadedTrace,
+  recorded: Recorded,
+  grader: StateGrader,
+): VerifyReport['swap'] {
+  const {counts} = grader.kernel.mm.swap;
+  const {count, kind} = trace.events;
+  let written = 0;
+  for (let i = 0; i < count; i++) if (kind[i] === KIND.vmscan_write_folio) written++;
+  const swapFaults = recorded.faults.filter(({faultClass}) => faultClass === 'swap').length;
+  if (written + swapFaults + counts.pswpout === 0) return null;
+  return {
+    written: {recorded: written, simulated: counts.pswpout},
+    faults: {recorded: swapFaults, simulated: grader.swapFaults},
+    unused: {recorded: recorded.unused.length, simulated: counts.unused},
+  };
 }
 
 function makeRun(

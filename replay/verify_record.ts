@@ -12,8 +12,10 @@
 
 import {argNumber, argSigned, type EventColumns} from '../formats/columns.ts';
 import {FIRST_ANSWER, KIND, KIND_BY_CODE} from '../formats/kinds.ts';
+import {MM_SWAPENTS} from '../kernel/mm/rss.ts';
 import {X86_PF_PROT, X86_PF_USER} from '../kernel/mm/vm_fault.ts';
 import {type CompiledTrace, timeOrder} from './tracks.ts';
+import {RacedCounter, racingChanges} from './verify_races.ts';
 import {FaultEvidence, type FaultClass} from './verify_faults.ts';
 import {type MmLife, MmLives} from './verify_lives.ts';
 
@@ -83,6 +85,12 @@ export interface Recorded {
   readonly stepOp: Int32Array;
   readonly stepKey: Int32Array;
   readonly stepChange: Int32Array;
+  /** 1 where swapoff wrote the record: see Reader.unused. */
+  readonly stepUnused: Uint8Array;
+  /** Pages that swapoff brought in, in order: the operation that began next. */
+  readonly unused: Int32Array;
+  /** Pages that an operation's task wrote in reclaim (mm_vmscan_write_folio), by operation. */
+  readonly writtenIn: ReadonlyMap<number, number>;
   /** By operation: the address space of its task before it; -1 unknown number. */
   readonly opLife: Int32Array;
 }
@@ -141,12 +149,20 @@ class Reader {
   private readonly opLife: Int32Array;
   private readonly samples: RssSample[] = [];
   private readonly sampleOf = new Map<string, RssSample>();
-  /** Last recorded value by life and member. */
-  private readonly last = new Map<number, number>();
+  /** By life and member: the sum of the changes so far. */
+  private readonly counters = new Map<number, RacedCounter>();
+  private changes: Float64Array | null = null;
   private readonly steps: number[] = [];
   private readonly faults: RecordedFault[] = [];
   private readonly durations: RecordedDuration[] = [];
   private readonly flushes = new Map<string, number>();
+  /**
+   * A swapoff lasts while others go on, page by page: what it changes belongs to the next operation that begins, as if each page
+   * were a step of its own.
+   */
+  private readonly unusing: {life: MmLife; member: number; change: number; event: number}[] = [];
+  private readonly unused: number[] = [];
+  private readonly writtenIn = new Map<number, number>();
   private rssRecords = 0;
   private unknownRecords = 0;
   private pairNs = 0;
@@ -164,12 +180,14 @@ class Reader {
   read(): Recorded {
     const {events} = this;
     const order = timeOrder(events);
+    this.changes = racingChanges(events, order);
     for (let n = 0; n < events.count; n++) {
       const i = order === null ? n : order[n];
       if (events.kind[i] < FIRST_ANSWER) this.operation(this.opOfEvent[i], i);
       else this.answer(i);
     }
     for (const task of this.tasks.values()) this.endFault(task);
+    this.unuseBefore(this.latestOp);
     return {
       lives: this.lives.lives,
       samples: this.serialised(),
@@ -180,6 +198,8 @@ class Reader {
       unknownRecords: this.unknownRecords,
       recordCostNs: this.pairs === 0 ? 0 : this.pairNs / this.pairs,
       ...this.sortedSteps(),
+      unused: Int32Array.from(this.unused),
+      writtenIn: this.writtenIn,
       opLife: this.opLife,
     };
   }
@@ -199,6 +219,7 @@ class Reader {
     task.op = op;
     task.ended = false;
     this.latestOp = op;
+    this.unuseBefore(op);
     const kind = events.kind[i];
     // What is mapped inside an exec is mapped in the new image.
     if (kind === KIND.map) this.lives.execEnded(track);
@@ -230,6 +251,8 @@ class Reader {
     else if (kind === KIND.tlb_flush) this.tlbFlush(i, task);
     else if (kind === KIND.sys_exit) this.sysExit(i, task);
     else if (kind === KIND.sys_enter) this.endFault(task);
+    else if (kind === KIND.vmscan_write_folio)
+      this.writtenIn.set(task.op, (this.writtenIn.get(task.op) ?? 0) + 1);
     else if (kind === KIND.exit_mmap) this.exitMmap(task, events.timeNs[i]);
   }
 
@@ -248,15 +271,43 @@ class Reader {
       if (life === null) return;
     }
     const key = life.index * 4 + member;
-    const before = this.last.get(key);
-    this.last.set(key, pages);
-    const change = pages - (before ?? (life.known ? 0 : pages));
+    let counter = this.counters.get(key);
+    if (counter === undefined) {
+      counter = new RacedCounter(life.known ? 0 : pages);
+      this.counters.set(key, counter);
+    }
+    const change = counter.change(pages, this.changes?.[i] ?? Number.NaN);
     if (task.faultOp >= 0) {
       if (life.index === this.opLife[task.faultOp]) task.evidence.rss(member, change);
       this.faultAnswered(task, events.timeNs[i]);
     }
-    if (life.known && task.op >= 0) this.steps.push(task.op, key, change);
+    if (this.unuses(task)) {
+      this.unusing.push({life, member, change, event: i});
+      return;
+    }
+    if (life.known && task.op >= 0) this.steps.push(task.op, key, change, 0);
     this.addSample(task, life, member, change, i);
+  }
+
+  /** In a swapoff. */
+  private unuses(task: Reading): boolean {
+    const {events, compiled} = this;
+    if (task.callOp < 0 || task.op !== task.callOp) return false;
+    return events.kind[compiled.opEvent[task.callOp]] === KIND.swapoff;
+  }
+
+  /** What swapoff did since the last operation comes before this one. */
+  private unuseBefore(op: number): void {
+    const {unusing} = this;
+    // SWAP comes first: a page of which only that is recorded yet belongs to the next operation as a whole.
+    const left = unusing.at(-1)?.member === MM_SWAPENTS ? unusing.splice(-1) : [];
+    for (const {life, member, change, event} of unusing) {
+      if (life.known) this.steps.push(op, life.index * 4 + member, change, 1);
+      this.addSample({op, ended: false}, life, member, change, event);
+      for (let n = 0; member === MM_SWAPENTS && n < -change; n++) this.unused.push(op);
+    }
+    unusing.length = 0;
+    unusing.push(...left);
   }
 
   /** io_submit faults in its buffers after it has read its ring: what comes after a fault in it is its own. */
@@ -281,7 +332,13 @@ class Reader {
     task.lastRss = {timeNs, member, life: index};
   }
 
-  private addSample(task: Reading, life: MmLife, member: number, change: number, i: number): void {
+  private addSample(
+    task: Pick<Reading, 'op' | 'ended'>,
+    life: MmLife,
+    member: number,
+    change: number,
+    i: number,
+  ): void {
     const background = task.op < 0;
     const op = background ? this.latestOp : task.op;
     if (op < 0) return;
@@ -297,13 +354,14 @@ class Reader {
     sample.event = i;
   }
 
-  private sortedSteps(): Pick<Recorded, 'stepOp' | 'stepKey' | 'stepChange'> {
+  private sortedSteps(): Pick<Recorded, 'stepOp' | 'stepKey' | 'stepChange' | 'stepUnused'> {
     const {steps} = this;
-    const count = steps.length / 3;
+    const count = steps.length / 4;
     const order = Int32Array.from({length: count}, (_, n) => n);
-    order.sort((a, b) => steps[a * 3] - steps[b * 3] || a - b);
-    const column = (k: number): Int32Array => order.map((n) => steps[n * 3 + k]);
-    return {stepOp: column(0), stepKey: column(1), stepChange: column(2)};
+    order.sort((a, b) => steps[a * 4] - steps[b * 4] || a - b);
+    const column = (k: number): Int32Array => order.map((n) => steps[n * 4 + k]);
+    const stepUnused = Uint8Array.from(column(3));
+    return {stepOp: column(0), stepKey: column(1), stepChange: column(2), stepUnused};
   }
 
   private serialised(): RssSample[] {

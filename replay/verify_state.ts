@@ -39,6 +39,8 @@ export class StateGrader implements ReplayObserver, MmProbe {
   missing = 0;
   extra = 0;
   ungradedFaults = 0;
+  /** Graded faults that brought a page in from swap here. */
+  swapFaults = 0;
   samples = 0;
   exact = 0;
   changesExact = 0;
@@ -78,7 +80,7 @@ export class StateGrader implements ReplayObserver, MmProbe {
   readonly cache: CacheEvidence;
 
   constructor(
-    private readonly kernel: Kernel,
+    readonly kernel: Kernel,
     private readonly compiled: CompiledTrace,
     private readonly recorded: Recorded,
     private readonly differences: Differences,
@@ -115,8 +117,6 @@ export class StateGrader implements ReplayObserver, MmProbe {
     current.index = op;
     current.mm = t.mm;
     current.faults = 0;
-    current.steps.length = 0;
-    current.before.clear();
     this.evidence.clear();
   }
 
@@ -151,7 +151,11 @@ export class StateGrader implements ReplayObserver, MmProbe {
       else if (outcome === 'skipped') this.notModelled(sample, KIND_BY_CODE[kind]?.name ?? '');
       else this.gradeSample(sample);
     }
-    if (op === this.op.index) this.gradeSteps(op);
+    if (op !== this.op.index) return;
+    this.gradeSteps(op);
+    // What others (a swapoff) change from here on comes before the next operation.
+    this.op.steps.length = 0;
+    this.op.before.clear();
   }
 
   private bind(life: number, mm: MmStruct): void {
@@ -228,6 +232,7 @@ export class StateGrader implements ReplayObserver, MmProbe {
     const {op} = this;
     const found =
       op.index !== fault.op || op.faults === 0 ? null : this.evidence.classOf(op.present);
+    if (found === 'swap') this.swapFaults++;
     if (found === fault.faultClass) {
       tally.agreed++;
       return;

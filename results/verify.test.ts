@@ -33,7 +33,21 @@ function report(): VerifyReport {
       records: {recorded: 2000, simulated: 1990, matched: 1985},
       before_trace: 95,
     },
-    inferred: {file_pages: 3, files: 2, large_folios: 1, replays: 2},
+    inferred: {
+      file_pages: 3,
+      files: 2,
+      large_folios: 1,
+      replays: 2,
+      swap_area_pages: 262144,
+      memcg_limit_pages: 0,
+      reclaimed_pages: 320,
+      reclaim_operations: 8,
+    },
+    swap: {
+      written: {recorded: 318, simulated: 319},
+      faults: {recorded: 200, simulated: 200},
+      unused: {recorded: 120, simulated: 120},
+    },
     durations: {
       fork: {
         count: 50,

@@ -100,14 +100,25 @@ export interface VerifyReport {
   };
   /**
    * Inputs that no recording states, taken from its answers: file pages that fault-around passed over, in how many files;
-   * large folios of files; replays it took.
+   * large folios of files; replays it took. Of reclaim: slots of the swap area that was there before (0: none was missing; its size
+   * is assumed); the limit of the cgroup when the model chooses what goes; pages whose going was an input, in how many operations.
    */
   readonly inferred: {
     readonly file_pages: number;
     readonly files: number;
     readonly large_folios: number;
     readonly replays: number;
+    readonly swap_area_pages: number;
+    readonly memcg_limit_pages: number;
+    readonly reclaimed_pages: number;
+    readonly reclaim_operations: number;
   };
+  /** Pages written to swap, faults that brought one in, and pages that swapoff brought in; null when nothing was swapped. */
+  readonly swap: {
+    readonly written: CountPair;
+    readonly faults: CountPair;
+    readonly unused: CountPair;
+  } | null;
   /** What ksmd did there and here, when it was recorded. */
   readonly ksm?:
     | {

@@ -4,6 +4,7 @@ import type {Command} from 'commander';
 import {InvalidArgumentError, Option} from 'commander';
 import {EXIT} from '../../formats/errors.ts';
 import {ORDERS, parseTimeMode, type Order} from '../../replay/options.ts';
+import {RECLAIM_MODES, type ReclaimMode} from '../../replay/reclaim_driver.ts';
 import {VERIFY_DEFAULTS, verifyTrace} from '../../replay/verify.ts';
 import {drawVerify} from '../../results/draw/verify.ts';
 import {colourWanted} from '../../results/draw/options.ts';
@@ -24,6 +25,7 @@ interface Flags {
   each: number;
   durations: boolean;
   infer: boolean;
+  reclaim: ReclaimMode;
   tolerant: boolean;
   json: boolean;
 }
@@ -47,7 +49,15 @@ export function verifyVerb(program: Command, invocation: Invocation): void {
     .option('--differences <n>', 'differences to list', wholeNumber(0), d.differences)
     .option('--each <n>', 'differences to list of each cause', wholeNumber(1), d.perCause)
     .option('--no-durations', 'leave out the second replay, for times')
-    .option('--no-infer', 'take every file as fully cached when the recording begins')
+    .option(
+      '--no-infer',
+      'take every file as fully cached when the recording begins, and no swap area',
+    )
+    .addOption(
+      new Option('--reclaim <mode>', 'who chooses the pages that recorded reclaim takes')
+        .choices(RECLAIM_MODES)
+        .default(d.reclaim),
+    )
     .option('--tolerant', 'verify what comes before a damage in the file', false)
     .option('--json', 'print the report as JSON', false)
     .action((path: string, flags: Flags) => verify(path, flags, invocation));
@@ -66,6 +76,7 @@ function verify(path: string, flags: Flags, invocation: Invocation): void {
     perCause: flags.each,
     durations: flags.durations,
     infer: flags.infer,
+    reclaim: flags.reclaim,
   });
   const {out, err} = invocation;
   const color = colourWanted(process.env, out.isTerminal);

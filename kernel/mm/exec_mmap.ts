@@ -46,6 +46,8 @@ export function* bprm_stack(k: Kernel, t: Task, mm: MmStruct, plan: StackPlan): 
   const {costs, fns} = k.mm;
   const user = k.mm.userOf(mm);
   const {space} = user;
+  // mm_init_owner: the new image belongs to the task, and so to its cgroup.
+  user.memcg = t.mm?.user?.memcg ?? 0;
   yield* mmap_write_lock(t, user, fns.bprm_mm_init);
   const flags = vmFlags(k, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_GROWSDOWN);
   const top = TASK_SIZE_PAGES;

@@ -72,8 +72,8 @@ function install_swap(mm: Mm): void {
   hooks.page_swapcount = (head) => (folio_swapped(k, head) ? 1 : 0);
 }
 
-/** The task that runs now. */
-function currentTask(k: Kernel): Task {
+/** The task that runs now, in a plain function that is not told. */
+export function currentTask(k: Kernel): Task {
   const cpu = k.sched.currentCpu();
   const t = cpu === null ? null : k.sched.dispatcher.rqs[cpu.id].current;
   assert(t !== null, 'swap entry freed by nobody');

@@ -227,6 +227,10 @@ function* bringIn(
   slot: number,
 ): Code<number> {
   const {pages, pt, swap} = k.mm;
+  if (swap.unusePace !== null) {
+    yield* swap.unusePace.wait(t);
+    if ((pt.flags[slot] & PTE_KIND) !== PTE_SWAP) return 0;
+  }
   const entry = pt.entries[slot];
   const pfn = swap_cache_page(k, entry);
   let head = 0;
@@ -243,6 +247,7 @@ function* bringIn(
   yield* folio_lock(k, t, head);
   yield* folio_wait_writeback(k, t, head);
   const done = unuse_pte(k, t, user, vma, vpn, slot, entry);
+  if (done > 0) swap.unusePace?.brought();
   folio_free_swap(k, head);
   folio_unlock(k, head);
   folio_put(k, t, head);
@@ -273,6 +278,7 @@ function unuse_pte(
   folio_add_anon_rmap_pte(k, pfn, vma, vpn, exclusive);
   setPte(pt, slot, pfn, PTE_PRESENT | (word & (PTE_SOFT_DIRTY | PTE_UFFD_WP)));
   swap.areas.of(entry).release(swp_offset(entry));
+  swap.counts.unused++;
   t.cpu.charge(mm.costs.setPteTicks + swap.costs.swapFreeTicks, swap.fns.unuse_mm);
   pte_unlock(mm, t, slot);
   return 1;

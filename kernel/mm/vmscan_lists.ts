@@ -43,7 +43,7 @@ function isolate_lru_folios(
 }
 
 /** move_folios_to_lru: back to the young end of the lists they belong to; drops the references. */
-function move_folios_to_lru(k: Kernel, t: Task, folios: readonly number[]): void {
+export function move_folios_to_lru(k: Kernel, t: Task, folios: readonly number[]): void {
   const {mm} = k;
   const {pages, swap} = mm;
   if (folios.length === 0) return;

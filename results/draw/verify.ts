@@ -1,7 +1,7 @@
 // A verification for people: the two agreements first, then what disagrees most and the first cases of it, then times.
 
 import pc from 'picocolors';
-import type {DifferenceReport, DurationReport, VerifyReport} from '../verify.ts';
+import type {CountPair, DifferenceReport, DurationReport, VerifyReport} from '../verify.ts';
 import {digits4, formatCount, formatNs, formatShare, padEnd, padStart, widthOf} from './number.ts';
 import type {DrawOptions} from './options.ts';
 
@@ -50,9 +50,36 @@ function agreement(report: VerifyReport, flag: (text: string, good: boolean) => 
       `recorded, ${formatCount(records.simulated)} here, ${formatCount(records.matched)} match`,
     `inferred   ${formatCount(inferred.file_pages)} pages of ${formatCount(inferred.files)} files that fault-around ` +
       `passed over, ${formatCount(inferred.large_folios)} large folios, in ${formatCount(inferred.replays)} replays`,
+    ...reclaim(report),
     `not graded ${formatCount(faults.before_trace)} faults and ${formatCount(rss.before_trace)} records of ` +
       'address spaces older than the recording',
   ].join('\n');
+}
+
+/** What of reclaim was an input, and what came of it. */
+function reclaim({inferred, swap}: VerifyReport): string[] {
+  const lines: string[] = [];
+  if (inferred.reclaimed_pages > 0) {
+    lines.push(
+      `           ${formatCount(inferred.reclaimed_pages)} pages that ${formatCount(inferred.reclaim_operations)} ` +
+        'operations reclaimed: when and how many by their records, which by later faults',
+    );
+  }
+  if (inferred.memcg_limit_pages > 0)
+    lines.push(`           a cgroup of ${formatCount(inferred.memcg_limit_pages)} pages`);
+  if (inferred.swap_area_pages > 0) {
+    const slots = formatCount(inferred.swap_area_pages);
+    lines.push(`           a swap area in use before, taken to have ${slots} pages`);
+  }
+  if (swap !== null) {
+    const pair = ({recorded, simulated}: CountPair): string =>
+      `${formatCount(recorded)} recorded, ${formatCount(simulated)} here`;
+    lines.push(
+      `swap       written ${pair(swap.written)}; faults ${pair(swap.faults)}; ` +
+        `by swapoff ${pair(swap.unused)}`,
+    );
+  }
+  return lines;
 }
 
 function alarms(report: VerifyReport): string[] {
