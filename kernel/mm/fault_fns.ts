@@ -62,6 +62,8 @@ const NAMES = [
   'do_mlock',
   'mlock_pte_range',
   'remap_file_pages',
+  'unmap_mapping_range',
+  'truncate_inode_pages_range',
 ] as const;
 
 /** Profile ids by function name. */

@@ -105,6 +105,7 @@ export function filemap_get_page(k: Kernel, t: Task, mapping: AddressSpace, inde
   if (entry > 0) return entry;
   if (entry < 0 || mapping.host !== 'file') return 0;
   if (mm.uncached.any && mm.uncached.has(mapping, index)) return 0;
+  if (mm.holes.any && mm.holes.has(mapping, index)) return 0;
   return cachedBefore(k, t, mapping, index);
 }
 
@@ -121,6 +122,10 @@ function cachedBefore(k: Kernel, t: Task, mapping: AddressSpace, index: number):
   let order = mm.largeFolios.orderOf(mapping, index);
   const whole = 2 ** order;
   if (order > 0 && !isUncached(mm, mapping, index - (index % whole), whole)) order = 0;
+  if (order > 0 && mm.holes.any) {
+    const start = index - (index % whole);
+    if (mm.holes.overlaps(mapping, start, start + whole)) order = 0;
+  }
   const first = index - (index % 2 ** order);
   for (const node of fallback) {
     const head = mm.zones[node].buddy.alloc(order);
@@ -169,6 +174,8 @@ export function* filemap_read(
   const end = Math.min(first + READAHEAD_PAGES, mapping.sizePages);
   const node = k.machine.topology.nodeOf[t.cpu.id];
   let fresh = 0;
+  /** Pages that are read; those in holes are only cleared. */
+  let read = 0;
   for (let at = first; at < end; at++) {
     if (filemap_get_page(k, t, mapping, at) !== 0) continue;
     let pfn = alloc_folio(k, t, 0, node, 0);
@@ -184,8 +191,10 @@ export function* filemap_read(
     filemap_add_folio(k, t, mapping, at, pfn);
     if (at === first + READAHEAD_PAGES - ASYNC_PAGES) mm.pages.flags[pfn] |= PG_readahead;
     fresh++;
+    if (!mm.holes.any || !mm.holes.has(mapping, at)) read++;
   }
-  yield* k.sched.sleep(t, READ_TICKS + fresh * READ_PAGE_TICKS);
+  t.cpu.charge((fresh - read) * mm.costs.clearPageTicks, mm.fns.clear_page_erms);
+  if (read > 0 || fresh === 0) yield* k.sched.sleep(t, READ_TICKS + read * READ_PAGE_TICKS);
   return true;
 }
 

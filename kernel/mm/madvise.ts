@@ -10,6 +10,7 @@ import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import {madvise_cold_or_pageout} from './madvise_cold.ts';
 import {isFlagAdvice, madvise_vma_flags} from './madvise_flags.ts';
 import {madvise_guard_install, madvise_guard_remove} from './madvise_guard.ts';
 import {
@@ -177,8 +178,8 @@ function* adviseVma(
     case MADV_COLD:
     case MADV_PAGEOUT: {
       if ((vma.flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0) return -EINVAL;
-      if (hooks.madvise_cold === null) return 0;
-      return yield* hooks.madvise_cold(t, vma, start, end, advice === MADV_PAGEOUT);
+      const pageout = advice === MADV_PAGEOUT;
+      return yield* madvise_cold_or_pageout(k, t, user, vma, start, end, pageout);
     }
     case MADV_COLLAPSE: {
       if (hooks.madvise_collapse === null) return -EINVAL;
@@ -227,6 +228,13 @@ function* madvise_remove(
   const may = isBefore(k.facts.version, '6.6') ? VM_WRITE : VM_MAYWRITE;
   if ((vma.flags & VM_SHARED) === 0 || (vma.flags & may) === 0) return -EACCES;
   if (punch_hole === null) return -EOPNOTSUPP;
-  return yield* punch_hole(t, vma.mapping, vma.pgoff + (start - vma.start), end - start);
+  const {mapping, pgoff} = vma;
+  const first = pgoff + (start - vma.start);
+  const user = k.mm.byId(vma.space.mmId)!;
+  // The file system may sleep on its own locks: mmap_lock is dropped, the VMA may go.
+  yield* mmap_read_unlock(t, user);
+  const result = yield* punch_hole(t, mapping, first, end - start);
+  yield* mmap_read_lock(t, user, k.mm.fns.do_madvise);
+  return result;
 }
 const EACCES = 13;

@@ -21,6 +21,7 @@ import {type MmFns, mmFns} from './fault_fns.ts';
 import {LargeFolios, ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
 import {type HugeMemory, install_huge_memory} from './huge_memory.ts';
+import {type Hugetlb, install_hugetlb} from './hugetlb.ts';
 import {install_ksm, type Ksm} from './ksm.ts';
 import {LeafLocks} from './leaf_lock.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
@@ -38,6 +39,8 @@ import {PageLists} from './page_list.ts';
 import type {MmProbe} from './probe.ts';
 import {SwapState} from './swap_state.ts';
 import {install_reclaim} from './swapfile.ts';
+import {install_truncate} from './truncate.ts';
+import {FileHoles} from './truncate_holes.ts';
 import {UserMm} from './user_mm.ts';
 import {VmFault} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
@@ -61,6 +64,7 @@ export class Mm implements RmapTrees {
   readonly anon: AnonVmas;
   readonly files = new AddressSpaces();
   readonly uncached = new UncachedRanges();
+  readonly holes = new FileHoles();
   readonly readahead = new ReadaheadMarks();
   readonly largeFolios = new LargeFolios();
   /** Fault-around and finish_fault map whole large folios of files (6.18). */
@@ -94,6 +98,7 @@ export class Mm implements RmapTrees {
   readonly cowRule: CowRule;
   /** Transparent huge pages (2.6.38+) and KSM (2.6.32+); their daemons are started apart. */
   readonly huge: HugeMemory | null;
+  readonly hugetlb: Hugetlb;
   readonly ksm: Ksm | null;
   readonly oom: Oom;
   /** filemap_map_pages exists (3.15+). */
@@ -141,12 +146,14 @@ export class Mm implements RmapTrees {
     this.swap = new SwapState(kernel);
     install_reclaim(kernel, this);
     install_dax(kernel, this);
+    this.hugetlb = install_hugetlb(kernel, this);
     this.migration = new Migration(kernel);
     this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
     this.numa = install_numa_balancing(kernel, this);
     this.policies = new Mempolicies(kernel);
     this.hooks.policyNode = (t, vma, vpn) => this.policies.nodeFor(t, vma, vpn);
     this.oom = install_oom(kernel, this);
+    install_truncate(kernel, this);
     this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
     this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
