@@ -36,8 +36,18 @@ export function blocksOnOthers(compiled: CompiledTrace, op: number): boolean {
   return kind === KIND.fork && (argNumber(events, i, 1) & CLONE_VFORK) !== 0;
 }
 
-/** The start conditions of every operation under `order`. */
+const known = new WeakMap<CompiledTrace, Map<Order, Dependencies>>();
+
+/** The start conditions of every operation under `order`; made once for a trace. */
 export function dependenciesOf(compiled: CompiledTrace, order: Order): Dependencies {
+  const byOrder = known.get(compiled) ?? new Map<Order, Dependencies>();
+  known.set(compiled, byOrder);
+  const dependencies = byOrder.get(order) ?? findDependencies(compiled, order);
+  byOrder.set(order, dependencies);
+  return dependencies;
+}
+
+function findDependencies(compiled: CompiledTrace, order: Order): Dependencies {
   const pairs = pairsOf(compiled, order);
   const start = new Uint32Array(compiled.opCount + 1);
   for (const [, to] of pairs) start[to + 1]++;

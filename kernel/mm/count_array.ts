@@ -9,8 +9,9 @@ export class CountArray {
   readonly low: Uint16Array;
   private readonly carries = new Map<number, number>();
 
-  constructor(length: number) {
-    this.low = new Uint16Array(length);
+  /** `length` counters at `byteOffset` of `buffer`, or in memory of their own. */
+  constructor(length: number, buffer?: ArrayBuffer, byteOffset = 0) {
+    this.low = buffer ? new Uint16Array(buffer, byteOffset, length) : new Uint16Array(length);
   }
 
   get(index: number): number {

@@ -23,6 +23,10 @@ const MAX_GATHER_BATCH_COUNT = 19;
 /** MAX_NR_FOLIOS_PER_FREE: pages freed between two cond_resched. */
 const FREE_CHUNK = 512;
 
+/** Arrays of gathers that are over, for the next ones. */
+const spare: Int32Array[] = [];
+const MAX_SPARE = 64;
+
 export class MmuGather {
   /** Range to flush, in pages; empty when end <= start. */
   start = Infinity;
@@ -39,7 +43,7 @@ export class MmuGather {
   clearedPtes = false;
   delayedRmap = false;
   /** Heads of folios, one for each reference that a removed mapping had; `count` of them. */
-  pages = new Int32Array(FIRST_ROOM);
+  pages = spare.pop() ?? new Int32Array(FIRST_ROOM);
   count = 0;
   /** Frames of page tables. */
   readonly tables: number[] = [];
@@ -158,4 +162,5 @@ export function* tlb_finish_mmu(k: Kernel, t: Task, tlb: MmuGather): Code {
   }
   yield* tlb_flush_mmu(k, t, tlb);
   user.tlbFlushPending--;
+  if (spare.length < MAX_SPARE) spare.push(tlb.pages);
 }

@@ -56,6 +56,9 @@ export function layoutNodes(pagesByNode: readonly number[]): NodeSpan[] {
   return spans;
 }
 
+/** Bytes of an ArrayBuffer that every host can make. */
+const LARGEST_BUFFER = 2 ** 32;
+
 /** All struct pages. */
 export class Pages {
   readonly nodes: readonly NodeSpan[];
@@ -80,13 +83,22 @@ export class Pages {
     const memoryEnd = this.nodes.length === 0 ? FIRST_PFN : this.nodes[this.nodes.length - 1].end;
     this.endPfn = memoryEnd + devicePages;
     assert(this.endPfn < 2 ** 31, 'more than 2^31 page frames');
-    this.flags = new Int32Array(this.endPfn);
-    this.refcount = new CountArray(this.endPfn);
-    this.mapcount = new CountArray(this.endPfn);
-    this.mapping = new Int32Array(this.endPfn);
-    this.index = new Int32Array(this.endPfn);
-    this.prev = new Int32Array(this.endPfn);
-    this.next = new Int32Array(this.endPfn);
+    // One allocation where it fits: so much memory comes zeroed from the system, a page at a time.
+    const words = this.endPfn;
+    const bytes = words * 4;
+    const one = bytes * 6 <= LARGEST_BUFFER;
+    const buffer = new ArrayBuffer(one ? bytes * 6 : 0);
+    const column = (i: number): Int32Array =>
+      one ? new Int32Array(buffer, i * bytes, words) : new Int32Array(words);
+    const counts = (at: number): CountArray =>
+      one ? new CountArray(words, buffer, at) : new CountArray(words);
+    this.flags = column(0);
+    this.mapping = column(1);
+    this.index = column(2);
+    this.prev = column(3);
+    this.next = column(4);
+    this.refcount = counts(5 * bytes);
+    this.mapcount = counts(5 * bytes + words * 2);
   }
 
   /** What a page holds, as a class of equal contents (KSM); 0 is unknown or zero. */
