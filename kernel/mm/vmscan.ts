@@ -206,7 +206,8 @@ export function* memcg_reclaim(k: Kernel, t: Task, memcg: number, n: number): Co
   const group = k.mm.swap.memcgs.of(memcg);
   for (let retries = MAX_RECLAIM_RETRIES; retries > 0; retries--) {
     if (t.sigkill) return false;
-    const freed = yield* try_to_free_mem_cgroup_pages(k, t, memcg, n);
+    // A frame: below here is code that gives way often, and callers are many.
+    const freed = (yield try_to_free_mem_cgroup_pages(k, t, memcg, n)) as number;
     if (group.margin >= n || freed > 0) return true;
   }
   group.oomEvents++;
