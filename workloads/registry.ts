@@ -4,6 +4,7 @@ import {EXIT, UserError} from '../formats/errors.ts';
 import {forkStorm} from './fork_storm.ts';
 import {locktorture} from './locktorture.ts';
 import {mmapChurn} from './mmap_churn.ts';
+import {numaBalance} from './numa_balance.ts';
 import {open1} from './open1.ts';
 import {snapshot} from './snapshot.ts';
 import {stressVm} from './stress_vm.ts';
@@ -22,6 +23,7 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
     mmapChurn,
     stressVm,
     snapshot,
+    numaBalance,
   ].map((one) => [one.name, one]),
 );
 

@@ -6,6 +6,7 @@ import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {thp_store} from '../../kernel/mm/huge_memory_sysfs.ts';
 import {ksm_store} from '../../kernel/mm/ksm_sysfs.ts';
+import {isNumaPath, numa_store} from '../../kernel/sched/numa_sysctl.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
 import {type BindingContext, type BindingTable, type Outcome, outcomeOf} from './binding.ts';
@@ -19,6 +20,7 @@ function* sysfs_write(context: BindingContext, t: Task, i: number): Code<Outcome
   const [directory, ...rest] = path.split('/');
   const file = rest.join('/');
   const {ksm, huge} = kernel.mm;
+  if (isNumaPath(path)) return outcomeOf(numa_store(kernel.mm.numa, path, value));
   if (directory === 'ksm') {
     return ksm === null ? 'failed' : outcomeOf(yield* ksm_store(ksm, t, file, Number(value)));
   }

@@ -5,6 +5,7 @@ import type {Binding, QuickBinding} from './binding.ts';
 import {CONFORMANCE_BINDINGS, QUICK_CONFORMANCE_BINDINGS} from './conformance.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
 import {KSM_BINDINGS} from './ksm.ts';
+import {NUMA_BINDINGS} from './numa.ts';
 import {SWAP_BINDINGS} from './swap.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
 import {SYSFS_BINDINGS} from './sysfs.ts';
@@ -21,6 +22,7 @@ function byKind<T>(...groups: readonly (readonly (readonly [number, T])[])[]): (
 export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   TASK_BINDINGS,
   KERNEL_MEMORY_BINDINGS,
+  NUMA_BINDINGS,
   SWAP_BINDINGS,
   KSM_BINDINGS,
   SYSFS_BINDINGS,
