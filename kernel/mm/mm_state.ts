@@ -27,7 +27,6 @@ import {LeafLocks} from './leaf_lock.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
 import {install_numa_balancing} from './memory_numa.ts';
 import {Mempolicies} from './mempolicy.ts';
-import {Mempolicies} from './mempolicy.ts';
 import {Migration} from './migrate_state.ts';
 import {migration_entry_wait} from './migrate_wait.ts';
 import {type MmHooks, noHooks} from './mm_hooks.ts';
@@ -75,7 +74,6 @@ export class Mm implements RmapTrees {
   readonly migration: Migration;
   /** NUMA balancing; it scans only machines of several nodes. */
   readonly numa: NumaBalancing;
-  readonly policies: Mempolicies;
   readonly policies: Mempolicies;
   readonly hooks: MmHooks = noHooks();
   readonly notifierFacts: NotifierFacts;
@@ -152,8 +150,6 @@ export class Mm implements RmapTrees {
     this.migration = new Migration(kernel);
     this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
     this.numa = install_numa_balancing(kernel, this);
-    this.policies = new Mempolicies(kernel);
-    this.hooks.policyNode = (t, vma, vpn) => this.policies.nodeFor(t, vma, vpn);
     this.policies = new Mempolicies(kernel);
     this.hooks.policyNode = (t, vma, vpn) => this.policies.nodeFor(t, vma, vpn);
     this.oom = install_oom(kernel, this);
