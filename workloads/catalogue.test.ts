@@ -37,10 +37,14 @@ test('has every pgd scenario under its name', () => {
 for (const scenario of CATALOGUE.values()) {
   describe(scenario.name, () => {
     test('is small and keeps the laws on every seed', () => {
-      assert.ok(scenario.seeds.length >= 3);
+      const selftest = scenario.name.startsWith('conformance/');
+      assert.ok(scenario.seeds.length >= (selftest ? 1 : 3));
       for (const seed of scenario.seeds) {
         const made = inMemory((open) => scenario.build(open, seed));
-        assert.ok(made.summary.events > 0 && made.summary.events < 5000, `${made.summary.events}`);
+        assert.ok(
+          made.summary.events > 0 && made.summary.events < 10_000,
+          `${made.summary.events}`,
+        );
         assert.deepEqual(lawViolations(decode(made)), []);
         assert.equal(made.summary.header.seed, BigInt(seed));
       }

@@ -16,6 +16,7 @@ import {
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
 import {folio_get, pinFolio, unpinFolio} from './folio_counts.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
 import {compound_head, folio_test_anon} from './page.ts';
@@ -24,7 +25,7 @@ import {PG_anon_exclusive} from './page_flags.ts';
 import {MMF_HAS_PINNED, type UserMm} from './user_mm.ts';
 import {FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
-import {VM_ACCESS, VM_IO, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
+import {is_cow_mapping, VM_ACCESS, VM_IO, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
 
 export const EFAULT = 14;
 export const ENOMEM = 12;
@@ -32,25 +33,46 @@ export const ENOMEM = 12;
 /** FOLL_ flags that make a difference here. */
 export const FOLL_WRITE = 1;
 export const FOLL_PIN = 2;
+export const FOLL_LONGTERM = 4;
 
 /**
  * follow_page_mask: pfn mapped at `vpn` with enough rights, 0 for the page of zeros or a pfn map,
  * -1 when a fault is needed.
  */
 export function follow_page(k: Kernel, user: UserMm, vpn: number, foll: number): number {
-  const {pt, pages} = k.mm;
+  const {pt} = k.mm;
   const slot = walkSlot(user.pgd, vpn);
   const word = pt.flags[slot];
   if ((word & PTE_KIND) !== PTE_PRESENT) return -1;
   if ((foll & FOLL_WRITE) !== 0 && (word & PTE_WRITE) === 0) return -1;
-  if ((word & PTE_SPECIAL) !== 0) return 0;
+  const special = (word & PTE_SPECIAL) !== 0;
   const span = (word & PTE_HUGE) === 0 ? 0 : vpn % (pt.level[slot >>> 9] === 1 ? 512 : 2 ** 18);
-  const pfn = (pt.entries[slot] & ~LEAF) + span;
-  const unshare = (foll & FOLL_PIN) !== 0 && k.mm.cowRule === 'exclusive';
-  if (unshare && (pages.flags[pfn] & PG_anon_exclusive) === 0) {
-    if (folio_test_anon(pages, compound_head(pages, pfn))) return -1;
+  const pfn = special ? 0 : (pt.entries[slot] & ~LEAF) + span;
+  if ((foll & FOLL_PIN) === 0 || (word & PTE_WRITE) !== 0) return pfn;
+  // One bit says it for all of what a huge entry maps: the head's.
+  const marked = span === 0 ? pfn : compound_head(k.mm.pages, pfn);
+  return gup_must_unshare(k, user, vpn, marked, foll) ? -1 : pfn;
+}
+
+/**
+ * gup_must_unshare, for a page that is pinned and not mapped writable: an anonymous page that is not
+ * exclusive (5.19+); for long, anything else in a COW mapping (6.2+). `pfn` 0: the page of zeros.
+ */
+function gup_must_unshare(
+  k: Kernel,
+  user: UserMm,
+  vpn: number,
+  pfn: number,
+  foll: number,
+): boolean {
+  const {pages, cowRule} = k.mm;
+  if (cowRule !== 'exclusive') return false;
+  if (pfn !== 0 && folio_test_anon(pages, compound_head(pages, pfn))) {
+    return (pages.flags[pfn] & PG_anon_exclusive) === 0;
   }
-  return pfn;
+  if ((foll & FOLL_LONGTERM) === 0 || isBefore(k.facts.version, '6.2')) return false;
+  const vma = user.space.tree.lookup(vpn);
+  return vma !== null && is_cow_mapping(vma.flags);
 }
 
 /**
@@ -99,7 +121,7 @@ function faultFlags(
   const remote = t.mm === mm ? 0 : FAULT_FLAG_REMOTE;
   if ((foll & FOLL_WRITE) !== 0) return remote | FAULT_FLAG_WRITE;
   // A page that is mapped and still not good enough is a shared one to be pinned.
-  return follow_page(k, user, vpn, 0) > 0 ? remote | FAULT_FLAG_UNSHARE : remote;
+  return follow_page(k, user, vpn, 0) >= 0 ? remote | FAULT_FLAG_UNSHARE : remote;
 }
 
 function takeReference(k: Kernel, user: UserMm, pfn: number, foll: number): void {

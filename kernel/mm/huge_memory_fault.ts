@@ -17,7 +17,7 @@ import {
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
-import {addEntireMapping} from './folio_counts.ts';
+import {addEntireMapping, folio_mapcount} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
 import {HPAGE_PMD_NR, HPAGE_PMD_ORDER, type HugeMemory} from './huge_memory.ts';
 import {__split_huge_pmd} from './huge_memory_split.ts';
@@ -187,6 +187,12 @@ function mayReuse(huge: HugeMemory, t: Task, vma: VmArea, head: number): boolean
   if (cowRule === 'exclusive' && (pages.flags[head] & PG_anon_exclusive) !== 0) return true;
   if ((pages.flags[head] & PG_locked) !== 0) return false;
   const cached = (pages.flags[head] & PG_swapcache) !== 0;
+  // reuse_swap_page, before 5.18: who maps it counts, references do not.
+  if (cowRule === 'mapcount') {
+    if (folio_mapcount(pages, head) !== 1 || cached) return false;
+    folio_move_anon_rmap(pages, head, vma);
+    return true;
+  }
   const extra = cached ? folio_nr_pages(pages, head) : 0;
   if (pages.refcount.get(head) > 1 + extra) return false;
   if (cached) hooks.folio_free_swap?.(t, head);

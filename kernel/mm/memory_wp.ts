@@ -21,7 +21,7 @@ import {
 } from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {folio_mapcount} from './folio_counts.ts';
+import {page_mapcount} from './folio_counts.ts';
 import {folio_add_lru_vma, lru_add_drain} from './folio_lru.ts';
 import {alloc_anon_page, anon_vma_prepare} from './memory_anon.ts';
 import {fault_dirty_shared_page, mm_counter_file} from './memory_file.ts';
@@ -44,7 +44,13 @@ import {
   mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
-import {compound_head, folio_test_anon, folio_test_ksm, folio_test_large} from './page.ts';
+import {
+  compound_head,
+  folio_nr_pages,
+  folio_test_anon,
+  folio_test_ksm,
+  folio_test_large,
+} from './page.ts';
 import {alloc_folio_slow, folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive, PG_locked, PG_lru, PG_swapcache, PG_uptodate} from './page_flags.ts';
 import {folio_add_new_anon_rmap, folio_move_anon_rmap, folio_remove_rmap_pte} from './rmap.ts';
@@ -104,9 +110,21 @@ function mayReuse(k: Kernel, t: Task, f: VmFault, head: number, pfn: number): bo
   const swapCache = (pages.flags[head] & PG_swapcache) === 0 ? 0 : 1;
   if (mm.cowRule === 'refcount') return pages.refcount.get(head) === 1 + swapCache;
   const swapped = swapCache === 0 ? 0 : (mm.hooks.page_swapcount?.(head) ?? 0);
-  if (folio_mapcount(pages, head) + swapped !== 1) return false;
+  if (maxMapcount(k, head) + swapped !== 1) return false;
+  if (folio_test_large(pages, head)) return true;
   folio_move_anon_rmap(pages, head, f.vma);
   return true;
+}
+
+/** page_trans_huge_mapcount: how often the page of a folio that is mapped most often is mapped. */
+function maxMapcount({mm}: Kernel, head: number): number {
+  const {pages} = mm;
+  const n = folio_nr_pages(pages, head);
+  let most = 0;
+  for (let pfn = head; pfn < head + n; pfn++) {
+    most = Math.max(most, page_mapcount(pages, head, pfn));
+  }
+  return most;
 }
 
 /**

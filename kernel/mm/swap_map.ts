@@ -97,10 +97,11 @@ export class SwapArea {
       const offset = this.takeFrom(cpu, this.next[cpu], 1);
       if (offset !== 0) return offset;
     }
-    const fresh = this.takeFreeCluster();
-    if (fresh >= 0) {
+    for (let fresh = this.takeFreeCluster(); fresh >= 0; fresh = this.takeFreeCluster()) {
       const offset = this.takeFrom(cpu, fresh << CLUSTER_SHIFT, pages);
       if (offset !== 0) return offset;
+      // Only the header's cluster has no room for a huge page.
+      if (fresh > 0) break;
     }
     return pages === 1 ? this.scan(cpu) : 0;
   }

@@ -1,6 +1,7 @@
 // The conformance scenarios, in the order of the listings.
 
 import type {Scenario} from '../catalogue.ts';
+import {COW, COW_COLLAPSE, COW_THP} from './cow.ts';
 import {GUARD_REGIONS} from './guard_regions.ts';
 import {MADV_POPULATE} from './madv_populate.ts';
 import {MERGE} from './merge.ts';
@@ -18,4 +19,7 @@ export const CONFORMANCE: readonly Scenario[] = [
   GUARD_REGIONS,
   PROCESS_MADVISE,
   MSEAL,
+  COW,
+  COW_THP,
+  COW_COLLAPSE,
 ].map(scenarioOf);

@@ -25,7 +25,6 @@ import {
   state,
   store,
   storeDies,
-  swapon,
   unlock,
   unmap,
 } from './moves.ts';
@@ -124,7 +123,7 @@ const ANONYMOUS: Selftest['cases'] = {
   dontneed: [prepared, advise(0, 10, 'dontneed'), guarded(2, 3), load(0, 2, 0), load(5, 5, 0)],
   free: [prepared, advise(0, 10, 'free'), intact()],
   cold: [prepared, advise(0, 10, 'cold'), intact()],
-  pageout: [swapon(4096), prepared, advise(0, 10, 'pageout'), intact()],
+  pageout: [prepared, advise(0, 10, 'pageout'), intact()],
   mlock: [
     map(0, 10),
     store(0, 10, 7),
@@ -233,6 +232,7 @@ export const GUARD_REGIONS: Selftest = {
   name: 'guard-regions',
   summary: 'guards kill whoever touches them and outlive what happens to the pages (6.13+)',
   source: 'mm/guard-regions.c; kernel.md G.2',
+  swapPages: 4096,
   cases: {...ANONYMOUS, ...FILES},
   on: [
     holds('6.18'),

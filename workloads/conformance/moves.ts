@@ -2,7 +2,6 @@
 // what a call must return comes last and is success where it is left out.
 
 import {KIND} from '../../formats/kinds.ts';
-import {NOMINAL_NS} from '../nominal.ts';
 import {addr, type Move, PAGE} from './selftest.ts';
 
 export const NONE = 0;
@@ -40,6 +39,7 @@ export const ADVICE = Object.freeze({
   free: 8,
   remove: 9,
   dontfork: 10,
+  dofork: 11,
   mergeable: 12,
   unmergeable: 13,
   hugepage: 14,
@@ -242,11 +242,12 @@ export function poke(
 
 const FOLL_WRITE = 1;
 const FOLL_PIN = 2;
-/** Kinds of pin: vmsplice takes a plain reference for reading, the others are FOLL_PIN (longterm). */
+const FOLL_LONGTERM = 4;
+/** Kinds of pin: vmsplice takes a plain reference for reading, the others are FOLL_PIN | FOLL_LONGTERM. */
 export const PIN = Object.freeze({
   vmsplice: 0,
-  read: FOLL_PIN,
-  write: FOLL_PIN | FOLL_WRITE,
+  read: FOLL_PIN | FOLL_LONGTERM,
+  write: FOLL_PIN | FOLL_LONGTERM | FOLL_WRITE,
 });
 
 /** Pins pages as `id`. */
@@ -298,13 +299,6 @@ export function meet(name: string, parties = 2): Move {
 
 /** echo 4 > /proc/self/clear_refs: soft-dirty bits. */
 export const clearSoftDirty: Move = (p) => p.op(KIND.clear_refs, 4);
-
-/** swapon, a file that only this case has. */
-export function swapon(pages: number): Move {
-  return (p) => {
-    p.self.op(KIND.swapon, NOMINAL_NS.syscall, p.self.intern('/swap'), pages);
-  };
-}
 
 /** Several moves as one. */
 export function all(...moves: readonly Move[]): Move {
