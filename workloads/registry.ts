@@ -2,12 +2,14 @@
 
 import {EXIT, UserError} from '../formats/errors.ts';
 import {forkStorm} from './fork_storm.ts';
+import {ksm} from './ksm.ts';
 import {locktorture} from './locktorture.ts';
 import {mmapChurn} from './mmap_churn.ts';
 import {numaBalance} from './numa_balance.ts';
 import {open1} from './open1.ts';
 import {snapshot} from './snapshot.ts';
 import {stressVm} from './stress_vm.ts';
+import {thp} from './thp.ts';
 import {vmallocGrowth} from './vmalloc_growth.ts';
 import {vmallocSyncStorm} from './vmalloc_sync_storm.ts';
 import type {Workload} from './workload.ts';
@@ -23,6 +25,8 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
     mmapChurn,
     stressVm,
     snapshot,
+    ksm,
+    thp,
     numaBalance,
   ].map((one) => [one.name, one]),
 );

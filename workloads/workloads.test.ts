@@ -13,11 +13,13 @@ import {decode, generate} from './testing.ts';
 /** Parameters that keep a test's traces small, beyond what the defaults of each workload do. */
 const SMALL: Readonly<Record<string, readonly string[]>> = {
   'fork-storm': ['children=6', 'workers=3', 'pages=40'],
+  ksm: ['pages=40', 'rounds=1'],
   locktorture: ['acquisitions=50'],
   'mmap-churn': ['size=40960', 'iterations=3'],
   open1: ['iterations=20'],
   snapshot: ['bytes=409600'],
   'stress-vm': ['vm_bytes=81920', 'rounds=4'],
+  thp: ['size=4194304', 'rounds=2'],
   'vmalloc-growth': ['areas=12', 'pages=10'],
   'vmalloc-sync-storm': ['live=20', 'forks=6', 'workers=3', 'pages=10'],
   skeleton: ['think=5000'],
@@ -48,8 +50,21 @@ const CHOICES: Readonly<Record<string, readonly string[][]>> = {
     ['vm_method=walk-1a', 'vm_madvise=none', 'vm_locked=1', 'swap=1G', 'limit=1M'],
     ['vm_method=swap', 'vm=3', 'cpus=2'],
   ],
+  ksm: [
+    ['zeros=0.5', 'duplicates=0.5', 'contents=3', 'use_zero_pages=yes', 'finish=unmerge'],
+    ['zeros=0', 'duplicates=0', 'processes=3', 'rounds=2', 'writes=1', 'finish=exit'],
+    ['rewrite=duplicate', 'max_page_sharing=4', 'smart_scan=no', 'finish=stop', 'cpus=1'],
+    ['pages=1', 'finish=unmap', 'settle=0', 'interval=0'],
+  ],
   locktorture: [['delays=none'], ['writers=1', 'long_split=1000'], ['placement=free', 'cpus=2']],
   open1: [['mode=processes'], ['tasks=1'], ['tasks=9', 'cpus=4']],
+  thp: [
+    ['enabled=always', 'advise=no', 'collapse=khugepaged', 'fault=read'],
+    ['enabled=never', 'fault=sparse', 'collapse=none', 'give_back=munmap'],
+    ['splits=1', 'split=munmap', 'forks=1', 'child_writes=1', 'processes=1'],
+    ['splits=1', 'split=mprotect', 'cpus=1'],
+    ['splits=1', 'split=dontneed', 'size=2097152'],
+  ],
   'vmalloc-growth': [['growth=1.5'], ['free_every=0', 'fork_every=1', 'touch=0.5']],
   'vmalloc-sync-storm': [['rate=500', 'exec=0.5'], ['rate=100000', 'times=constant'], ['live=0']],
 };

@@ -10,7 +10,11 @@ import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
 import {HPAGE_PMD_NR, type HugeMemory, suitable} from './huge_memory.ts';
-import {hpage_collapse_scan_pmd, SCAN_FAILED_AFTER_UNLOCK} from './khugepaged_collapse.ts';
+import {
+  hpage_collapse_scan_pmd,
+  SCAN_FAILED_AFTER_UNLOCK,
+  SCAN_SUCCEED,
+} from './khugepaged_collapse.ts';
 import type {UserMm} from './user_mm.ts';
 import {type VmArea, vma_is_anonymous} from './vma.ts';
 
@@ -210,6 +214,7 @@ function* khugepaged_scan_mm_slot(khugepaged: Khugepaged, t: Task, pages: number
       slot.address += HPAGE_PMD_NR;
       progress += HPAGE_PMD_NR;
       const result = yield* hpage_collapse_scan_pmd(huge, t, vma, address, true);
+      if (result === SCAN_SUCCEED) khugepaged.pagesCollapsed++;
       if (result >= SCAN_FAILED_AFTER_UNLOCK) return progress;
       if (progress >= pages) {
         if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);

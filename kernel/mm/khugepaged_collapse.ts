@@ -330,7 +330,6 @@ function copyAndMap(
   map_anon_folio_pmd(k, t, user.mm, vma, slot, address, head, 0);
   mm.ptl.unlock(t.cpu, slot >>> 9);
   huge.counts.collapsed++;
-  huge.khugepaged.pagesCollapsed++;
 }
 
 /**

@@ -102,6 +102,8 @@ export class Ksm {
   rmapItems = 0;
   task: Task | null = null;
   trace: KsmTrace | null = null;
+  /** At the end of the full scan after which most pages were saved. */
+  readonly peak = {shared: 0, sharing: 0, unshared: 0, volatile: 0};
   /** Slot that is scanned, slots.length at the start of a full scan; where it goes on. */
   cursor = 0;
   address = 0;
@@ -120,6 +122,12 @@ export class Ksm {
     this.costs = scaledCosts(COSTS_KSM, k.machine.topology.kernelWork);
     this.fn = k.fn('ksm_scan_thread');
     this.checksumFirst = !isBefore(k.facts.version, '6.11');
+  }
+
+  /** pages_volatile: rmap_items in no tree. Linux computes it without a lock, and never below 0. */
+  get pagesVolatile(): number {
+    const {pagesShared, pagesSharing, pagesUnshared} = this.trees;
+    return Math.max(0, this.rmapItems - pagesShared - pagesSharing - pagesUnshared);
   }
 
   /** Wakes ksmd when it has nothing to wait for any more. */
@@ -249,6 +257,14 @@ function forget(ksm: Ksm, item: RmapItem): void {
   ksm.rmapItems--;
 }
 
+function notePeak({trees, peak, pagesVolatile}: Ksm): void {
+  if (trees.pagesSharing < peak.sharing) return;
+  peak.shared = trees.pagesShared;
+  peak.sharing = trees.pagesSharing;
+  peak.unshared = trees.pagesUnshared;
+  peak.volatile = pagesVolatile;
+}
+
 /** ksm_do_scan: at most `pages` pages; ends at the end of a full scan. */
 export function* ksm_do_scan(ksm: Ksm, t: Task, pages: number): Code {
   const {k} = ksm;
@@ -296,6 +312,7 @@ function* scan_get_next_rmap_item(ksm: Ksm, t: Task): Code<Found | null> {
   ksm.trace?.scan(false, ksm.seqnr, ksm.rmapItems);
   ksm.seqnr++;
   ksm.fullScans++;
+  notePeak(ksm);
   return null;
 }
 

@@ -37,14 +37,12 @@ const RMAP_ITEM_BYTES = 64;
 /** What reading the files gives now. */
 export function ksm_counts(ksm: Ksm): KsmCounts {
   const {trees} = ksm;
-  const volatile = ksm.rmapItems - trees.pagesShared - trees.pagesSharing - trees.pagesUnshared;
   const saved = (trees.pagesSharing + ksm.zeroPages) * PAGE_BYTES;
   return {
     pages_shared: trees.pagesShared,
     pages_sharing: trees.pagesSharing,
     pages_unshared: trees.pagesUnshared,
-    // It is computed without a lock and never below 0.
-    pages_volatile: Math.max(0, volatile),
+    pages_volatile: ksm.pagesVolatile,
     pages_scanned: ksm.pagesScanned,
     pages_skipped: ksm.pagesSkipped,
     full_scans: ksm.fullScans,

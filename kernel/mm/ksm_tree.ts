@@ -50,9 +50,6 @@ export class StableNode {
 export class KsmTrees {
   pagesShared = 0;
   pagesSharing = 0;
-  /** The most that they ever were. */
-  maxShared = 0;
-  maxSharing = 0;
   /** Items in the unstable tree, and those of the last one that were not visited again yet. */
   pagesUnshared = 0;
   /** merge_across_nodes = 0: a pair of trees for each memory node. */
@@ -120,8 +117,6 @@ export class KsmTrees {
     assert(item.node === null && item.unstableSeq < 0, 'rmap_item in two trees');
     if (node.items.size === 0) this.pagesShared++;
     else this.pagesSharing++;
-    this.maxShared = Math.max(this.maxShared, this.pagesShared);
-    this.maxSharing = Math.max(this.maxSharing, this.pagesSharing);
     node.items.add(item);
     item.node = node;
     item.user.ksmMergingPages++;

@@ -63,7 +63,7 @@ test('a write of unknown content takes a page out; run 2 takes all', () => {
   const {counters} = merged(2);
   assert.equal(counters.ksm_pages_sharing, undefined);
   assert.equal(counters.ksm_pages_shared, undefined);
-  assert.equal(counters.ksm_pages_sharing_max, 39);
+  assert.equal(counters.ksm_peak_pages_sharing, 39);
 });
 
 test('max_page_sharing is refused while pages are merged', () => {
