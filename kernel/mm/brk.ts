@@ -14,7 +14,7 @@ import {
 import {propsFor} from './mmap_prot.ts';
 import {DOWNGRADED, do_vmi_munmap} from './mmap_unmap.ts';
 import type {UserMm} from './user_mm.ts';
-import {VM_ACCOUNT, VM_DATA_DEFAULT, VM_LOCKED} from './vma_flags.ts';
+import {VM_ACCOUNT, VM_DATA_DEFAULT, VM_LOCKED, VM_SOFTDIRTY} from './vma_flags.ts';
 import {STACK_GUARD_GAP} from './vma.ts';
 
 const PAGE_BYTES = 4096;
@@ -63,6 +63,6 @@ function hasRoom(user: UserMm, from: number, to: number): boolean {
 /** do_brk_flags. */
 function* grow(k: Kernel, t: Task, user: UserMm, from: number, to: number): Code {
   t.cpu.charge(k.mm.costs.brkGrowTicks, k.mm.fns.sys_brk);
-  const flags = VM_DATA_DEFAULT | VM_ACCOUNT | user.space.defFlags;
+  const flags = VM_DATA_DEFAULT | VM_ACCOUNT | VM_SOFTDIRTY | user.space.defFlags;
   yield* mmap_region(k, t, user, from, to, from, propsFor(flags, null));
 }

@@ -39,7 +39,14 @@ import {
   type VmFault,
 } from './vm_fault.ts';
 import {linear_page_index, type VmArea} from './vma.ts';
-import {VM_HIGH_UFFD_MINOR, VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
+import {
+  VM_HIGH_UFFD_MINOR,
+  VM_SHARED,
+  VM_SOFTDIRTY,
+  VM_UFFD_MISSING,
+  VM_UFFD_WP,
+  VM_WRITE,
+} from './vma_flags.ts';
 
 /** fault_around_bytes, in pages. */
 const FAULT_AROUND_PAGES = 16;
@@ -81,10 +88,10 @@ function do_read_fault(k: Kernel, t: Task, f: VmFault): number {
 
 /**
  * vm_page_prot of a read: shared memory without a file system behind it needs no notice of the
- * first write.
+ * first write, unless soft-dirty bits are watched.
  */
 function readPte(vma: VmArea): number {
-  const writable = VM_SHARED | VM_WRITE;
+  const writable = VM_SHARED | VM_WRITE | VM_SOFTDIRTY;
   const direct = vma.ops === 'shmem' && (vma.flags & writable) === writable;
   return direct ? PTE_MAPPED | PTE_WRITE : PTE_MAPPED;
 }

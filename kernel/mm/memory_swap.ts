@@ -42,7 +42,8 @@ import {
   VM_FAULT_OOM,
   type VmFault,
 } from './vm_fault.ts';
-import {VM_LOCKED, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
+import type {VmArea} from './vma.ts';
+import {VM_LOCKED, VM_SOFTDIRTY, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
 
 /**
  * do_swap_page for a page that is in the swap cache and that nobody has locked, as most are that
@@ -173,13 +174,18 @@ function mapSwappedIn(
   const protectedByUffd = (word & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0;
   if (own && (vma.flags & VM_WRITE) !== 0 && !protectedByUffd) {
     if (write) flags |= PTE_WRITE | PTE_DIRTIED;
-    else if (mm.cowRule === 'exclusive') flags |= PTE_WRITE;
+    else if (mm.cowRule === 'exclusive' && !pte_needs_soft_dirty_wp(vma, word)) flags |= PTE_WRITE;
     write = false;
   }
   folio_add_anon_rmap_pte(k, pfn, vma, f.vpn, own && mm.cowRule === 'exclusive');
   setPte(mm.pt, f.slot, pfn, flags);
   t.cpu.charge(mm.costs.setPteTicks, mm.swap.fns.do_swap_page);
   return write;
+}
+
+/** Its next write must fault, to mark it soft-dirty. */
+function pte_needs_soft_dirty_wp(vma: VmArea, word: number): boolean {
+  return (vma.flags & VM_SOFTDIRTY) === 0 && (word & PTE_SOFT_DIRTY) === 0;
 }
 
 /** Nobody else can have the page: no other reference (5.19+, 5.9+), or no other mapping before. */

@@ -16,11 +16,11 @@ import {tlb_finish_mmu, tlb_gather_mmu, tlb_gather_mmu_fullmm} from './mmu_gathe
 import type {MmProbe} from './probe.ts';
 import {FAULT_CLASS_NAMES, X86_PF_USER, X86_PF_WRITE} from './vm_fault.ts';
 import {anonProps, type VmArea} from './vma.ts';
-import {VM_EXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, VM_WRITE} from './vma_flags.ts';
+import {VM_EXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, VM_SOFTDIRTY, VM_WRITE} from './vma_flags.ts';
 import {detachRange, detachVma, dupVma, insertVma} from './vma_ops.ts';
 
 const COUNTERS = ['FILE', 'ANON', 'SWAP', 'SHMEM'];
-export const ANON_RW = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE;
+export const ANON_RW = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_SOFTDIRTY;
 export const FILE_RX = VM_READ | VM_EXEC | VM_MAYREAD | VM_MAYWRITE;
 
 /** Writes down what the probe hears, as short lines. */
