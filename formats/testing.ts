@@ -36,7 +36,7 @@ export function anyEvent(strings: number): fc.Arbitrary<PlainEvent> {
       timeNs: time,
       tid: fc.oneof(fc.integer({min: -1, max: 200}), fc.integer({min: 0, max: 0x7fffffff})),
       cpu: fc.oneof(fc.nat(3), fc.nat(65535)),
-      args: fc.array(u64, {minLength: 7, maxLength: 7}),
+      args: fc.array(u64, {minLength: 9, maxLength: 9}),
     })
     .map(({spec, timeNs, tid, cpu, args}) => ({
       kind: spec.code,
