@@ -6,6 +6,7 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {DaxMemory} from './dax.ts';
+import type {HugetlbInode} from './hugetlb_inode.ts';
 import {IntervalForest} from './interval_tree.ts';
 import type {VmArea} from './vma.ts';
 import {xa_is_value, xa_mk_value, xa_to_value, XArrays} from './xarray.ts';
@@ -29,8 +30,9 @@ export class AddressSpace {
   nrMaps = 0;
   /** No name and nobody has it open: the file goes with its last mapping. */
   unlinked = false;
-  /** Of a DAX file: the memory behind it (dax.ts). */
+  /** Of a DAX file: the memory behind it (dax.ts). Of a hugetlbfs file: its inode (hugetlb_inode.ts). */
   dax: DaxMemory | null = null;
+  hugetlb: HugetlbInode | null = null;
 
   constructor(
     /** What page->mapping holds; below 2^26. */

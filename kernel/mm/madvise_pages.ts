@@ -17,6 +17,7 @@ import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_mapcount} from './folio_counts.ts';
+import {dontneedPages} from './hugetlb_file.ts';
 import {lru_add_drain} from './folio_lru.ts';
 import {MADV_DONTNEED_LOCKED, MADV_FREE} from './madvise_numbers.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
@@ -57,6 +58,12 @@ export function* madvise_dontneed_free(
 ): Code<number> {
   const forbidden = advice === MADV_DONTNEED_LOCKED ? VM_PFNMAP : VM_PFNMAP | VM_LOCKED;
   if ((vma.flags & forbidden) !== 0) return -EINVAL;
+  if ((vma.flags & VM_HUGETLB) !== 0 && advice !== MADV_FREE) {
+    const pages = dontneedPages(k, vma, start, end);
+    if (pages < 0) return -EINVAL;
+    end = start + pages;
+    if (pages === 0) return 0;
+  }
   if (advice === MADV_FREE) {
     if (!vma_is_anonymous(vma) || (vma.flags & VM_HUGETLB) !== 0) return -EINVAL;
     yield* madvise_free_single_vma(k, t, user, vma, start, end, tlb);

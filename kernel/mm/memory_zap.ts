@@ -116,6 +116,10 @@ export function* zap_page_range_single_batched(
   end: number,
   details: ZapDetails | null,
 ): Code {
+  if ((vma.flags & VM_HUGETLB) !== 0) {
+    yield* k.mm.hooks.zap_hugetlb_range!(t, tlb, vma, start, end);
+    return;
+  }
   const range = new MmuNotifierRange(
     MMU_NOTIFY_CLEAR,
     tlb.mm,

@@ -174,6 +174,12 @@ export interface MmHooks {
         details: ZapDetails | null,
       ) => Code)
     | null;
+  /** HUGE: zap_page_range_single of hugetlb: locks, notifications and flush included. */
+  zap_hugetlb_range:
+    | ((t: Task, tlb: MmuGather, vma: VmArea, start: number, end: number) => Code)
+    | null;
+  /** HUGE: a hugetlb VMA is freed: reservations, and the file when it was the last. */
+  hugetlb_vm_op_close: ((t: Task, vma: VmArea) => void) | null;
   /** HUGE: mprotect of a hugetlbfs mapping, notifications included. Pages changed. */
   hugetlb_change_protection:
     | ((t: Task, vma: VmArea, start: number, end: number, cpFlags: number) => Code<number>)
@@ -253,6 +259,8 @@ export function noHooks(): MmHooks {
     hugetlb_fault: null,
     copy_hugetlb_page_range: null,
     unmap_hugepage_range: null,
+    zap_hugetlb_range: null,
+    hugetlb_vm_op_close: null,
     hugetlb_change_protection: null,
     move_hugetlb_page_tables: null,
     madvise_collapse: null,

@@ -11,6 +11,7 @@ import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {ENOMEM, populate_vma_page_range} from './gup.ts';
+import {hugetlbfs_file_mmap, unitOf} from './hugetlb_file.ts';
 import {ksm_vma_flags} from './ksm_merge_any.ts';
 import {
   enterSystemCall,
@@ -22,11 +23,13 @@ import {
 import {do_vmi_munmap} from './mmap_unmap.ts';
 import {MMF_VM_MERGE_ANY, type UserMm} from './user_mm.ts';
 import type {VmArea, VmaProps} from './vma.ts';
-import {VM_GROWSDOWN, VM_LOCKED, VM_PFNMAP, VM_SHARED} from './vma_flags.ts';
+import {VM_GROWSDOWN, VM_LOCKED, VM_PFNMAP, VM_SHARED, VM_SOFTDIRTY} from './vma_flags.ts';
 import {vma_start_write} from './vma_lock.ts';
 import {type MergeRule, vma_merge_new_range} from './vma_merge.ts';
 import {insertVma} from './vma_ops.ts';
 import {DEFAULT_MAX_MAP_COUNT, get_unmapped_area} from './vma_space.ts';
+
+const EINVAL = 22;
 
 /** What to map. */
 export interface MmapArgs {
@@ -46,7 +49,7 @@ export function mergeRule(k: Kernel): MergeRule {
   return {unfaultedTakesFaulted: !isBefore(k.facts.version, '6.16')};
 }
 
-/** mmap(2): first page of the mapping, or -ENOMEM. */
+/** mmap(2): first page of the mapping, -ENOMEM, or -EINVAL for a part of a huge page. */
 export function* sys_mmap(k: Kernel, t: Task, args: MmapArgs): Code<number> {
   enterSystemCall(k, t);
   return yield* vm_mmap(k, t, t.mm!, args);
@@ -72,7 +75,9 @@ export function* do_mmap(k: Kernel, t: Task, user: UserMm, args: MmapArgs): Code
   const {costs, fns} = k.mm;
   const {pages, props} = args;
   t.cpu.charge(costs.mmapTicks, fns.do_mmap);
-  const wish = {length: pages, hint: args.start};
+  const align = unitOf(props);
+  if (align > 1 && (pages % align !== 0 || args.start % align !== 0)) return -EINVAL;
+  const wish = {length: pages, hint: args.start, align};
   const start = args.fixed ? args.start : get_unmapped_area(space, wish);
   if (start < 0 || space.mapCount > DEFAULT_MAX_MAP_COUNT) return -ENOMEM;
   if (space.tree.intersection(start, start + pages) !== null) {
@@ -81,6 +86,9 @@ export function* do_mmap(k: Kernel, t: Task, user: UserMm, args: MmapArgs): Code
   }
   props.flags |= space.defFlags;
   const pgoff = props.ops === 'anon' ? start : args.pgoff;
+  if (props.ops === 'hugetlb') {
+    if (!hugetlbfs_file_mmap(k, t, space, props, pgoff, pages)) return -ENOMEM;
+  }
   const vma = yield* mmap_region(k, t, user, start, start + pages, pgoff, props);
   if ((vma.flags & VM_LOCKED) !== 0) space.lockedVm += pages;
   if (space.totalVm > user.hiwaterVm) user.hiwaterVm = space.totalVm;
@@ -109,6 +117,7 @@ export function* mmap_region(
     const range = {start, end, pgoff, props, anonVma: null, source: null};
     const merged = vma_merge_new_range(space, range, mergeRule(k));
     if (merged !== null) {
+      merged.flags |= props.flags & VM_SOFTDIRTY;
       t.cpu.charge(mm.costs.vmaMergeTicks, mm.fns.vma_merge_new_range);
       return merged;
     }

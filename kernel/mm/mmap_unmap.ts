@@ -9,6 +9,8 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {ENOMEM} from './gup.ts';
+import {may_split} from './hugetlb_file.ts';
+import {hugetlb_split} from './hugetlb_share.ts';
 import {free_pgtables} from './memory_free.ts';
 import {unmap_vmas} from './memory_zap.ts';
 import {
@@ -33,7 +35,7 @@ export const USER_PGTABLES_CEILING = 2 ** 45;
 const EPERM = 1;
 const EINVAL = 22;
 
-/** munmap(2): 0, -EINVAL (beyond the address space), -ENOMEM when a VMA too many would come of it, or -EPERM (sealed, 6.10+). */
+/** munmap(2): 0, -EINVAL (beyond the address space, a part of a huge page), -ENOMEM when a VMA too many would come of it, or -EPERM (sealed, 6.10+). */
 export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Code<number> {
   enterSystemCall(k, t);
   const user = k.mm.userOf(t.mm!);
@@ -72,6 +74,10 @@ export function* do_vmi_munmap(
   for (let vma: VmArea | null = first; vma !== null && vma.start < end; vma = vma.next) {
     if ((vma.flagsHigh & VM_HIGH_SEALED) !== 0) return -EPERM;
     yield* vma_start_write(k, t, user, vma);
+    if (vma.ops !== 'hugetlb' && vma.ops !== 'dax') continue;
+    if (!may_split(vma, start) || !may_split(vma, end)) return -EINVAL;
+    yield* hugetlb_split(k, t, vma, start);
+    yield* hugetlb_split(k, t, vma, end);
   }
   const before = space.mapCount;
   const vmas = detachRange(space, start, end);
@@ -110,7 +116,10 @@ function* vms_clear_ptes(
 /** remove_vma for each: the struct is freed, and a shmem file without a name goes with it. */
 export function remove_vmas(k: Kernel, t: Task, vmas: readonly VmArea[]): void {
   t.cpu.charge(vmas.length * k.mm.costs.freeVmaTicks, k.mm.fns.remove_vma);
-  for (const {mapping} of vmas) {
-    if (mapping?.unlinked && mapping.nrMaps === 0) shmem_evict_inode(k, t, mapping);
+  for (const vma of vmas) {
+    const {mapping} = vma;
+    if (mapping === null) continue;
+    if (mapping.hugetlb !== null) k.mm.hooks.hugetlb_vm_op_close?.(t, vma);
+    else if (mapping.unlinked && mapping.nrMaps === 0) shmem_evict_inode(k, t, mapping);
   }
 }

@@ -7,6 +7,8 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {populate_vma_page_range} from './gup.ts';
+import {may_split} from './hugetlb_file.ts';
+import {hugetlb_split} from './hugetlb_share.ts';
 import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {MM_CP_TRY_CHANGE_WRITABLE} from './mprotect_ptes.ts';
@@ -108,8 +110,13 @@ export function* mprotect_fixup(
   if (flags === oldFlags) return 0;
   const splits = (vma.start < start ? 1 : 0) + (vma.end > end ? 1 : 0);
   if (user.space.mapCount + splits > DEFAULT_MAX_MAP_COUNT) return -ENOMEM;
+  if (!may_split(vma, start) || !may_split(vma, end)) return -EINVAL;
   t.cpu.charge(costs.modifyVmaTicks, fns.do_mprotect_pkey);
   yield* vma_start_write(k, t, user, vma);
+  if ((vma.flags & VM_HUGETLB) !== 0) {
+    yield* hugetlb_split(k, t, vma, start);
+    yield* hugetlb_split(k, t, vma, end);
+  }
   const change = {flags: accounted(vma, flags)};
   const rule = {unfaultedTakesFaulted: !isBefore(k.facts.version, '6.16')};
   const changed = vma_modify(vma, start, end, change, rule);

@@ -60,6 +60,8 @@ export class UserMm {
   numaScanSeq = 0;
   numaScanOffset = 0;
   numaNextScanTick = 0;
+  /** mm->hugetlb_usage, in pages of 4 KB: mapped pages of hugetlb, which rss does not count. */
+  hugetlbUsage = 0;
   /** ksm: pages merged and rmap_items of this mm; zero pages placed. */
   ksmMergingPages = 0;
   ksmRmapItems = 0;

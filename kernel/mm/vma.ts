@@ -25,6 +25,8 @@ export interface VmaProps {
   anonName: number;
   /** Number of the NUMA policy, 0 for the default. */
   policy: number;
+  /** vm_private_data: what the owner of the mapping keeps with it, its parts and copies (hugetlb's reserve map). */
+  privateData?: object | null;
 }
 
 /** Properties of plain private anonymous memory with these flags. */
@@ -51,6 +53,7 @@ export class VmArea implements VmaProps {
   uffd: number;
   anonName: number;
   policy: number;
+  privateData: object | null;
   anonVma: AnonVma | null = null;
   /** anon_vma_chain: nodes of the anon_vma trees this VMA is in, oldest ancestor first. */
   readonly anonVmaChain: number[] = [];
@@ -83,6 +86,7 @@ export class VmArea implements VmaProps {
     this.uffd = props.uffd;
     this.anonName = props.anonName;
     this.policy = props.policy;
+    this.privateData = props.privateData ?? null;
   }
 
   /** Size in pages. */

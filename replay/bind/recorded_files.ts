@@ -4,6 +4,7 @@
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
 import {PG_readahead} from '../../kernel/mm/page_flags.ts';
+import {hugeFile, mayGrow} from './huge_files.ts';
 import type {CacheMarks, LockedPages} from '../page_cache.ts';
 
 /** Files of tmpfs without a disk behind them: System V shared memory, POSIX shared memory, memfd. */
@@ -38,8 +39,9 @@ export class RecordedFiles {
   named(name: string, sizePages: number): AddressSpace {
     let mapping = this.byName.get(name);
     if (mapping === undefined) {
+      const huge = hugeFile(this.kernel, name, sizePages);
       const host = SHMEM_NAMES.test(name) ? 'shmem' : 'file';
-      mapping = this.kernel.mm.files.create(host, sizePages);
+      mapping = huge ?? this.kernel.mm.files.create(host, sizePages);
       this.byName.set(name, mapping);
       this.names.set(mapping.id, name);
       for (const page of this.marks.pages.get(name)?.keys() ?? []) {
@@ -49,7 +51,7 @@ export class RecordedFiles {
         this.kernel.mm.largeFolios.mark(mapping, page, order);
       }
     }
-    if (mapping.sizePages < sizePages) mapping.sizePages = sizePages;
+    if (mapping.sizePages < sizePages && mayGrow(mapping)) mapping.sizePages = sizePages;
     return mapping;
   }
 

@@ -15,9 +15,9 @@ import {
   MAP_FIXED,
   MAP_POPULATE,
   MAP_SHARED,
-  propsFor,
   vmFlags,
 } from '../../kernel/mm/mmap_prot.ts';
+import {mmapPages, mmapProps} from '../../kernel/mm/mmap_props.ts';
 import {sys_munmap} from '../../kernel/mm/mmap_unmap.ts';
 import {do_mprotect} from '../../kernel/mm/mprotect.ts';
 import {do_mremap, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE} from '../../kernel/mm/mremap.ts';
@@ -77,11 +77,19 @@ function* mmap(
   if ((flags & MAP_FIXED_NOREPLACE) !== 0 && space.tree.intersection(start, start + pages)) {
     return -EEXIST;
   }
-  let props: VmaProps = propsFor(vmFlags(kernel, prot, flags), file);
-  if (file === null && (flags & MAP_SHARED) !== 0) props = shmem_zero_setup(kernel, props, pages);
+  let props: VmaProps = mmapProps(kernel, vmFlags(kernel, prot, flags), flags, file, pages);
+  if (props.mapping === null && (flags & MAP_SHARED) !== 0)
+    props = shmem_zero_setup(kernel, props, pages);
   const populate = (flags & MAP_POPULATE) !== 0;
   const pgoff = offset / PAGE_BYTES;
-  const result = yield* sys_mmap(kernel, t, {start, fixed, pages, pgoff, props, populate});
+  const result = yield* sys_mmap(kernel, t, {
+    start,
+    fixed,
+    pages: mmapPages(props, pages),
+    pgoff,
+    props,
+    populate,
+  });
   return result < 0 ? result : result * PAGE_BYTES;
 }
 

@@ -6,16 +6,20 @@ import type {AddressSpace} from '../../kernel/mm/address_space.ts';
 import {shmem_zero_setup} from '../../kernel/mm/mmap.ts';
 import {
   MAP_ANONYMOUS,
+  MAP_HUGETLB,
   MAP_SHARED,
   propsFor,
   vdsoProps,
   vmFlags,
   vvarProps,
 } from '../../kernel/mm/mmap_prot.ts';
+import {mmapProps} from '../../kernel/mm/mmap_props.ts';
 import type {VmaProps} from '../../kernel/mm/vma.ts';
 import type {BindingContext} from './binding.ts';
 
 const MAP_TYPE = 0xf;
+/** What the recorder calls the file behind MAP_ANONYMOUS | MAP_HUGETLB. */
+const ANON_HUGEPAGE = /^\/anon_hugepage/;
 /** Events after which the record of a mapping is not looked for any more. */
 const LOOK_AHEAD = 4096;
 
@@ -41,12 +45,15 @@ export function propsOfMapping(context: BindingContext, mapping: RecordedMapping
   if (name === '[vdso]') return vdsoProps();
   if (name.startsWith('[vvar')) return vvarProps();
   const vm = vmFlags(kernel, prot, flags);
+  if ((flags & MAP_HUGETLB) !== 0 || ANON_HUGEPAGE.test(name)) {
+    return mmapProps(kernel, vm, flags | MAP_HUGETLB, null, pages);
+  }
   if (isAnonymous(mapping)) {
     const shared = (flags & MAP_TYPE) !== 0 && (flags & MAP_SHARED) !== 0;
     const props = propsFor(vm, null);
     return shared ? shmem_zero_setup(kernel, props, pages) : props;
   }
-  return propsFor(vm, fileOf(context, name, pgoff + pages));
+  return mmapProps(kernel, vm, flags, fileOf(context, name, pgoff + pages), pages);
 }
 
 function fileOf({files}: BindingContext, name: string, sizePages: number): AddressSpace {

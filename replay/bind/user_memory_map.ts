@@ -6,6 +6,7 @@ import {argNumber, argSigned} from '../../formats/columns.ts';
 import {setStartBrk, sys_brk} from '../../kernel/mm/brk.ts';
 import {sys_mmap, vm_mmap} from '../../kernel/mm/mmap.ts';
 import {MAP_ANONYMOUS, MAP_FIXED, MAP_POPULATE} from '../../kernel/mm/mmap_prot.ts';
+import {mmapPages} from '../../kernel/mm/mmap_props.ts';
 import {sys_munmap} from '../../kernel/mm/mmap_unmap.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -62,7 +63,8 @@ function* mmap(context: BindingContext, t: Task, i: number): Code<Outcome> {
   if (!fixed && ret !== 0) noteOverlap(context, t, ret, pages);
   const start = ret === 0 ? vpnArg(events, i, 0) : ret;
   const populate = (flags & MAP_POPULATE) !== 0;
-  const args = {start, fixed: fixed || ret !== 0, pages, pgoff, props, populate};
+  const whole = mmapPages(props, pages);
+  const args = {start, fixed: fixed || ret !== 0, pages: whole, pgoff, props, populate};
   return outcomeOf(yield* sys_mmap(kernel, t, args));
 }
 
