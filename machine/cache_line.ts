@@ -144,14 +144,25 @@ export class CacheLine {
     const done = start + this.invalidateTicks(cpu);
     this.busyUntil = done;
     this.transfers++;
-    this.sharers.clear();
-    this.holdersBySocket.fill(0);
-    this.holders = 0;
+    this.dropHolders();
     this.addHolder(cpu);
     this.owner = cpu;
     if (this.pollers !== null) this.pollers.staleFrom = done;
     this.exclusive = unpolled ? cpu : -1;
     return done - now;
+  }
+
+  /** Takes the copies of all. */
+  private dropHolders(): void {
+    const {owner, sharers} = this;
+    if (this.holders === 1 && owner >= 0 && sharers.has(owner)) {
+      sharers.delete(owner);
+      this.holdersBySocket[this.topology.socketOf[owner]] = 0;
+    } else if (this.holders > 0) {
+      sharers.clear();
+      this.holdersBySocket.fill(0);
+    }
+    this.holders = 0;
   }
 
   private addHolder(cpu: number): void {

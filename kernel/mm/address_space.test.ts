@@ -70,13 +70,13 @@ test('pages, swap entries and shadows replace each other and are counted', () =>
 });
 
 function depth(forest: IntervalForest<number>, node: number): number {
-  const {left, right} = forest as unknown as {left: Int32Array; right: Int32Array};
+  const {link} = forest as unknown as {link: Int32Array};
   const below = (at: number): number =>
-    at === 0 ? 0 : 1 + Math.max(below(left[at]), below(right[at]));
+    at === 0 ? 0 : 1 + Math.max(below(link[at * 8]), below(link[at * 8 + 1]));
   return below(node);
 }
 
-test('interval trees find what overlaps, in order of start, equal extents together', () => {
+test('interval trees find what overlaps, in order of start, end, insertion', () => {
   const range = fc.record({
     start: fc.integer({min: 0, max: 20}),
     length: fc.integer({min: 1, max: 4}),
@@ -93,21 +93,18 @@ test('interval trees find what overlaps, in order of start, equal extents togeth
         ranges.forEach(({start, length}, item) => {
           const node = forest.allocate(item, 0);
           const last = start + length - 1;
-          const equal = (a: {start: number; last: number}, b: {start: number; last: number}) =>
-            a.start === b.start && a.last === b.last;
-          const twin = model.findLastIndex((other) => equal(other, {start, last}));
-          const before = model.findLastIndex((other) => other.start <= start);
-          // Every third one is put right behind one of equal start, as fork does.
+          const entry = {node, item, start, last};
+          const before = (other: {start: number; last: number}) =>
+            other.start < start || (other.start === start && other.last <= last);
           const first = model.findIndex((other) => other.start === start);
+          // Every third one is put right behind an equal one, as fork does.
           if (item % 3 === 0 && first >= 0) {
-            const behind = model[first];
-            const ring = model.findLastIndex((other) => equal(other, behind));
-            forest.insertAfter(tree, node, behind.node, start, last);
-            const at = behind.last === last ? first : ring;
-            model.splice(at + 1, 0, {node, item, start, last});
+            forest.insertAfter(tree, node, model[first].node, start, last);
+            const at = model[first].last === last ? first : model.findLastIndex(before);
+            model.splice(at + 1, 0, entry);
           } else {
             forest.insert(tree, node, start, last);
-            model.splice((twin < 0 ? before : twin) + 1, 0, {node, item, start, last});
+            model.splice(model.findLastIndex(before) + 1, 0, entry);
           }
         });
         for (const pick of removals) {

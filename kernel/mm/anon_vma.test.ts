@@ -128,7 +128,7 @@ test('a walk finds every mm that has the page, whatever was forked, split, merge
 
 /** The VMA's own anon_vma is one of its chain; all of the chain share a root. */
 function checkChain(trees: RmapTrees, vma: VmArea): void {
-  const chain = vma.anonVmaChain.map((node) => trees.anon.find(trees.anon.forest.owner[node]));
+  const chain = vma.anonVmaChain.map((node) => trees.anon.find(trees.anon.forest.ownerOf(node)));
   assert.equal(vma.anonVma === null, chain.length === 0);
   if (vma.anonVma === null) return;
   assert.ok(chain.includes(vma.anonVma));

@@ -78,7 +78,7 @@ export class AnonVmas {
   /** anon_vma_clone: enters `dst` into all trees that `src` is in. `dst.anonVma` may come out set (see reuse). */
   clone(dst: VmArea, src: VmArea): void {
     for (const node of src.anonVmaChain) {
-      const anon = this.byId[this.forest.owner[node]];
+      const anon = this.byId[this.forest.ownerOf(node)];
       assert(anon !== null, 'anon_vma freed while a VMA is in its tree');
       this.chainLink(dst, anon);
       const reusable = anon.numChildren < 2 && anon.numActiveVmas === 0;
@@ -107,26 +107,27 @@ export class AnonVmas {
   /** unlink_anon_vmas: takes the VMA out of all trees and frees the anon_vmas that nobody needs any more. */
   unlink(vma: VmArea): void {
     if (vma.anonVmaChain.length === 0 && vma.anonVma === null) return;
-    const empty: AnonVma[] = [];
+    let empty: AnonVma[] | null = null;
     for (const node of vma.anonVmaChain) {
-      const anon = this.byId[this.forest.owner[node]];
+      const anon = this.byId[this.forest.ownerOf(node)];
       assert(anon !== null, 'anon_vma freed while a VMA is in its tree');
       this.forest.remove(anon, node);
       this.forest.release(node);
       if (anon.root !== 0) continue;
       anon.parent.numChildren--;
-      empty.push(anon);
+      if (empty === null) empty = [anon];
+      else empty.push(anon);
     }
     vma.anonVmaChain.length = 0;
     if (vma.anonVma !== null) vma.anonVma.numActiveVmas--;
     vma.anonVma = null;
-    for (const anon of empty) this.put(anon);
+    if (empty !== null) for (const anon of empty) this.put(anon);
   }
 
   /** Takes the VMA out of its trees while its extent changes (anon_vma_interval_tree_pre_update_vma). */
   preUpdate(vma: VmArea): void {
     for (const node of vma.anonVmaChain) {
-      const anon = this.byId[this.forest.owner[node]];
+      const anon = this.byId[this.forest.ownerOf(node)];
       if (anon !== null) this.forest.remove(anon, node);
     }
   }
@@ -135,7 +136,7 @@ export class AnonVmas {
   postUpdate(vma: VmArea): void {
     const last = vma.pgoff + vma.pages - 1;
     for (const node of vma.anonVmaChain) {
-      const anon = this.byId[this.forest.owner[node]];
+      const anon = this.byId[this.forest.ownerOf(node)];
       if (anon !== null) this.forest.insert(anon, node, vma.pgoff, last);
     }
   }

@@ -1,8 +1,8 @@
 // Interval trees of VMAs by page offset, as mm/interval_tree.c: which VMAs map offset `first` to `last` of a file or of an
-// anon_vma. Visited in order of their start, equal starts in order of insertion (but those of equal extent together), which is the
-// order in which Linux sends notifications during an rmap walk.
+// anon_vma. Visited in order of their start, then of their end, equal extents in order of insertion: the order in which
+// notifications are sent during an rmap walk (Linux does not look at the end; it matters where areas of unequal length begin alike).
 //
-// A treap with parent links whose nodes are numbers in one arena for many trees (52 bytes a node): a fork storm has a node per
+// A treap with parent links whose nodes are numbers in one arena for many trees (64 bytes a node, in two lines of the host's cache): a fork storm has a node per
 // VMA and ancestor, so objects would dominate the heap. Priorities are a hash of a counter: deterministic, O(log n) expected.
 // Nodes of equal extent, as all processes have that map the same library, share one place in the treap: a ring of twins in order
 // of insertion, of which the first is the treap's node. So fork and exit link and unlink a VMA in O(1).
@@ -13,6 +13,19 @@ export interface IntervalRoot {
 }
 
 const FIRST_CAPACITY = 1024;
+/** Numbers of a node, and which is what. */
+const EXTENT = 4;
+const START = 0;
+const LAST = 1;
+const MOST = 2;
+const LINKS = 8;
+const LEFT = 0;
+const RIGHT = 1;
+const PARENT = 2;
+const PRIORITY = 3;
+const AFTER = 4;
+const BEFORE = 5;
+const OWNER = 6;
 /** `parent` of a node that is in a ring behind the treap's node. */
 const TWIN = -1;
 
@@ -20,18 +33,10 @@ const TWIN = -1;
 export class IntervalForest<T> {
   /** Node to VMA, null when the node is free. */
   readonly item: (T | null)[] = [null];
-  owner = new Int32Array(FIRST_CAPACITY);
-  private start = new Float64Array(FIRST_CAPACITY);
-  private last = new Float64Array(FIRST_CAPACITY);
-  /** Largest `last` of the subtree. */
-  private most = new Float64Array(FIRST_CAPACITY);
-  private left = new Int32Array(FIRST_CAPACITY);
-  private right = new Int32Array(FIRST_CAPACITY);
-  private parent = new Int32Array(FIRST_CAPACITY);
-  private priority = new Int32Array(FIRST_CAPACITY);
-  /** Ring of nodes of equal extent. */
-  private after = new Int32Array(FIRST_CAPACITY);
-  private before = new Int32Array(FIRST_CAPACITY);
+  /** Of each node: first and last offset, largest last offset of the subtree; one unused. */
+  private ext = new Float64Array(FIRST_CAPACITY * EXTENT);
+  /** Of each node: its places in treap and ring, its owner; one unused. */
+  private link = new Int32Array(FIRST_CAPACITY * LINKS);
   private readonly free: number[] = [];
   private made = 0;
 
@@ -43,10 +48,15 @@ export class IntervalForest<T> {
   /** A node outside any tree. */
   allocate(item: T, owner: number): number {
     const node = this.free.pop() ?? this.item.length;
-    if (node >= this.owner.length) this.grow();
+    if (node * LINKS >= this.link.length) this.grow();
     this.item[node] = item;
-    this.owner[node] = owner;
+    this.link[node * LINKS + OWNER] = owner;
     return node;
+  }
+
+  /** The `owner` that the node was allocated with. */
+  ownerOf(node: number): number {
+    return this.link[node * LINKS + OWNER];
   }
 
   /** Gives back a node that is in no tree. */
@@ -62,129 +72,122 @@ export class IntervalForest<T> {
     let goLeft = false;
     while (at !== 0) {
       above = at;
-      const begin = this.start[at];
-      if (begin === start && this.last[at] === last) {
-        this.joinRing(node, this.before[at], start, last);
-        return;
-      }
-      goLeft = start < begin;
-      at = goLeft ? this.left[at] : this.right[at];
+      const begin = this.ext[at * EXTENT + START];
+      if (begin === start) {
+        const end = this.ext[at * EXTENT + LAST];
+        if (end === last) {
+          this.joinRing(node, this.link[at * LINKS + BEFORE], start, last);
+          return;
+        }
+        goLeft = last < end;
+      } else goLeft = start < begin;
+      at = goLeft ? this.link[at * LINKS + LEFT] : this.link[at * LINKS + RIGHT];
     }
     this.attach(tree, node, start, last, above, goLeft);
   }
 
-  /** Inserts a node right after `before`, which begins at the same offset (fork's child next to its parent). */
+  /** As insert, right behind `before` when that has the same extent (fork's child next to its parent). */
   insertAfter(tree: IntervalRoot, node: number, before: number, start: number, last: number): void {
-    if (this.start[before] === start && this.last[before] === last) {
-      this.joinRing(node, before, start, last);
-      return;
-    }
-    let above = this.headOf(before);
-    let goLeft = false;
-    for (let at = this.right[above]; at !== 0; at = this.left[at]) {
-      above = at;
-      goLeft = true;
-    }
-    this.attach(tree, node, start, last, above, goLeft);
+    const at = before * EXTENT;
+    if (this.ext[at + START] !== start || this.ext[at + LAST] !== last) {
+      this.insert(tree, node, start, last);
+    } else this.joinRing(node, before, start, last);
   }
 
   /** Takes a node out of its tree; it can be inserted again or released. */
   remove(tree: IntervalRoot, node: number): void {
-    const next = this.after[node];
+    const next = this.link[node * LINKS + AFTER];
     if (next !== node) {
-      this.after[this.before[node]] = next;
-      this.before[next] = this.before[node];
-      if (this.parent[node] !== TWIN) this.promote(tree, node, next);
+      const before = this.link[node * LINKS + BEFORE];
+      this.link[before * LINKS + AFTER] = next;
+      this.link[next * LINKS + BEFORE] = before;
+      if (this.link[node * LINKS + PARENT] !== TWIN) this.promote(tree, node, next);
       return;
     }
     for (;;) {
-      const l = this.left[node];
-      const r = this.right[node];
+      const l = this.link[node * LINKS + LEFT];
+      const r = this.link[node * LINKS + RIGHT];
       if (l === 0 || r === 0) break;
-      this.rotateUp(tree, this.priority[l] > this.priority[r] ? l : r);
+      this.rotateUp(
+        tree,
+        this.link[l * LINKS + PRIORITY] > this.link[r * LINKS + PRIORITY] ? l : r,
+      );
     }
-    const child = this.left[node] + this.right[node];
-    const above = this.parent[node];
-    if (child !== 0) this.parent[child] = above;
+    const child = this.link[node * LINKS + LEFT] + this.link[node * LINKS + RIGHT];
+    const above = this.link[node * LINKS + PARENT];
+    if (child !== 0) this.link[child * LINKS + PARENT] = above;
     this.replaceChild(tree, above, node, child);
     this.updateUp(above);
   }
 
   /** First node of the tree that overlaps [start, last], 0 when none does. */
   iterFirst(tree: IntervalRoot, start: number, last: number): number {
-    return tree.root === 0 || this.most[tree.root] < start
+    return tree.root === 0 || this.ext[tree.root * EXTENT + MOST] < start
       ? 0
       : this.leftmostIn(tree.root, start, last);
   }
 
   /** Next one after `node`, 0 at the end. */
   iterNext(node: number, start: number, last: number): number {
-    let at = this.after[node];
-    if (this.parent[at] === TWIN) return at;
+    let at = this.link[node * LINKS + AFTER];
+    if (this.link[at * LINKS + PARENT] === TWIN) return at;
     for (;;) {
-      const r = this.right[at];
-      if (r !== 0 && this.most[r] >= start) {
+      const r = this.link[at * LINKS + RIGHT];
+      if (r !== 0 && this.ext[r * EXTENT + MOST] >= start) {
         const found = this.leftmostIn(r, start, last);
         if (found !== 0) return found;
       }
       let below = at;
-      at = this.parent[at];
-      while (at !== 0 && this.left[at] !== below) {
+      at = this.link[at * LINKS + PARENT];
+      while (at !== 0 && this.link[at * LINKS + LEFT] !== below) {
         below = at;
-        at = this.parent[at];
+        at = this.link[at * LINKS + PARENT];
       }
       if (at === 0) return 0;
-      if (this.start[at] > last) return 0;
-      if (this.last[at] >= start) return at;
+      if (this.ext[at * EXTENT + START] > last) return 0;
+      if (this.ext[at * EXTENT + LAST] >= start) return at;
     }
   }
 
   /** Leftmost overlapping node of a subtree whose `most` is at least `start`; 0 when all of it begins too late. */
   private leftmostIn(at: number, start: number, last: number): number {
     for (;;) {
-      const l = this.left[at];
-      if (l !== 0 && this.most[l] >= start) {
+      const l = this.link[at * LINKS + LEFT];
+      if (l !== 0 && this.ext[l * EXTENT + MOST] >= start) {
         at = l;
         continue;
       }
-      if (this.start[at] > last) return 0;
-      if (this.last[at] >= start) return at;
-      at = this.right[at];
-      if (at === 0 || this.most[at] < start) return 0;
+      if (this.ext[at * EXTENT + START] > last) return 0;
+      if (this.ext[at * EXTENT + LAST] >= start) return at;
+      at = this.link[at * LINKS + RIGHT];
+      if (at === 0 || this.ext[at * EXTENT + MOST] < start) return 0;
     }
-  }
-
-  /** The node of the treap whose ring `node` is in. */
-  private headOf(node: number): number {
-    let head = node;
-    while (this.parent[head] === TWIN) head = this.before[head];
-    return head;
   }
 
   /** Puts a node of equal extent behind `before` in its ring. */
   private joinRing(node: number, before: number, start: number, last: number): void {
-    const next = this.after[before];
-    this.start[node] = start;
-    this.last[node] = last;
-    this.parent[node] = TWIN;
-    this.after[before] = node;
-    this.before[node] = before;
-    this.after[node] = next;
-    this.before[next] = node;
+    const next = this.link[before * LINKS + AFTER];
+    this.ext[node * EXTENT + START] = start;
+    this.ext[node * EXTENT + LAST] = last;
+    this.link[node * LINKS + PARENT] = TWIN;
+    this.link[before * LINKS + AFTER] = node;
+    this.link[node * LINKS + BEFORE] = before;
+    this.link[node * LINKS + AFTER] = next;
+    this.link[next * LINKS + BEFORE] = node;
   }
 
   /** `twin` takes the place of `node` in the treap. */
   private promote(tree: IntervalRoot, node: number, twin: number): void {
-    const l = this.left[node];
-    const r = this.right[node];
-    const above = this.parent[node];
-    this.left[twin] = l;
-    this.right[twin] = r;
-    this.parent[twin] = above;
-    this.priority[twin] = this.priority[node];
-    this.most[twin] = this.most[node];
-    if (l !== 0) this.parent[l] = twin;
-    if (r !== 0) this.parent[r] = twin;
+    const l = this.link[node * LINKS + LEFT];
+    const r = this.link[node * LINKS + RIGHT];
+    const above = this.link[node * LINKS + PARENT];
+    this.link[twin * LINKS + LEFT] = l;
+    this.link[twin * LINKS + RIGHT] = r;
+    this.link[twin * LINKS + PARENT] = above;
+    this.link[twin * LINKS + PRIORITY] = this.link[node * LINKS + PRIORITY];
+    this.ext[twin * EXTENT + MOST] = this.ext[node * EXTENT + MOST];
+    if (l !== 0) this.link[l * LINKS + PARENT] = twin;
+    if (r !== 0) this.link[r * LINKS + PARENT] = twin;
     this.replaceChild(tree, above, node, twin);
   }
 
@@ -196,42 +199,48 @@ export class IntervalForest<T> {
     above: number,
     goLeft: boolean,
   ): void {
-    this.start[node] = start;
-    this.last[node] = last;
-    this.most[node] = last;
-    this.left[node] = 0;
-    this.right[node] = 0;
-    this.parent[node] = above;
-    this.priority[node] = mix(++this.made);
-    this.after[node] = node;
-    this.before[node] = node;
+    this.ext[node * EXTENT + START] = start;
+    this.ext[node * EXTENT + LAST] = last;
+    this.ext[node * EXTENT + MOST] = last;
+    this.link[node * LINKS + LEFT] = 0;
+    this.link[node * LINKS + RIGHT] = 0;
+    this.link[node * LINKS + PARENT] = above;
+    this.link[node * LINKS + PRIORITY] = mix(++this.made);
+    this.link[node * LINKS + AFTER] = node;
+    this.link[node * LINKS + BEFORE] = node;
     if (above === 0) tree.root = node;
-    else if (goLeft) this.left[above] = node;
-    else this.right[above] = node;
-    for (let at = above; at !== 0 && this.most[at] < last; at = this.parent[at])
-      this.most[at] = last;
-    while (this.parent[node] !== 0 && this.priority[this.parent[node]] < this.priority[node]) {
+    else if (goLeft) this.link[above * LINKS + LEFT] = node;
+    else this.link[above * LINKS + RIGHT] = node;
+    for (
+      let at = above;
+      at !== 0 && this.ext[at * EXTENT + MOST] < last;
+      at = this.link[at * LINKS + PARENT]
+    )
+      this.ext[at * EXTENT + MOST] = last;
+    const priority = this.link[node * LINKS + PRIORITY];
+    for (let at = above; at !== 0 && this.link[at * LINKS + PRIORITY] < priority; ) {
       this.rotateUp(tree, node);
+      at = this.link[node * LINKS + PARENT];
     }
   }
 
   /** Rotates a node over its parent. */
   private rotateUp(tree: IntervalRoot, node: number): void {
-    const above = this.parent[node];
-    const top = this.parent[above];
+    const above = this.link[node * LINKS + PARENT];
+    const top = this.link[above * LINKS + PARENT];
     let child: number;
-    if (this.left[above] === node) {
-      child = this.right[node];
-      this.left[above] = child;
-      this.right[node] = above;
+    if (this.link[above * LINKS + LEFT] === node) {
+      child = this.link[node * LINKS + RIGHT];
+      this.link[above * LINKS + LEFT] = child;
+      this.link[node * LINKS + RIGHT] = above;
     } else {
-      child = this.left[node];
-      this.right[above] = child;
-      this.left[node] = above;
+      child = this.link[node * LINKS + LEFT];
+      this.link[above * LINKS + RIGHT] = child;
+      this.link[node * LINKS + LEFT] = above;
     }
-    if (child !== 0) this.parent[child] = above;
-    this.parent[above] = node;
-    this.parent[node] = top;
+    if (child !== 0) this.link[child * LINKS + PARENT] = above;
+    this.link[above * LINKS + PARENT] = node;
+    this.link[node * LINKS + PARENT] = top;
     this.replaceChild(tree, top, above, node);
     this.update(above);
     this.update(node);
@@ -239,46 +248,34 @@ export class IntervalForest<T> {
 
   private replaceChild(tree: IntervalRoot, above: number, old: number, child: number): void {
     if (above === 0) tree.root = child;
-    else if (this.left[above] === old) this.left[above] = child;
-    else this.right[above] = child;
+    else if (this.link[above * LINKS + LEFT] === old) this.link[above * LINKS + LEFT] = child;
+    else this.link[above * LINKS + RIGHT] = child;
   }
 
   private update(node: number): void {
-    const l = this.left[node];
-    const r = this.right[node];
-    let most = this.last[node];
-    if (l !== 0 && this.most[l] > most) most = this.most[l];
-    if (r !== 0 && this.most[r] > most) most = this.most[r];
-    this.most[node] = most;
+    const l = this.link[node * LINKS + LEFT];
+    const r = this.link[node * LINKS + RIGHT];
+    let most = this.ext[node * EXTENT + LAST];
+    if (l !== 0 && this.ext[l * EXTENT + MOST] > most) most = this.ext[l * EXTENT + MOST];
+    if (r !== 0 && this.ext[r * EXTENT + MOST] > most) most = this.ext[r * EXTENT + MOST];
+    this.ext[node * EXTENT + MOST] = most;
   }
 
   private updateUp(node: number): void {
-    for (let at = node; at !== 0; at = this.parent[at]) {
-      const old = this.most[at];
+    for (let at = node; at !== 0; at = this.link[at * LINKS + PARENT]) {
+      const old = this.ext[at * EXTENT + MOST];
       this.update(at);
-      if (this.most[at] === old) return;
+      if (this.ext[at * EXTENT + MOST] === old) return;
     }
   }
 
   private grow(): void {
-    for (const name of ['start', 'last', 'most'] as const) {
-      const larger = new Float64Array(this[name].length * 2);
-      larger.set(this[name]);
-      this[name] = larger;
-    }
-    for (const name of [
-      'owner',
-      'left',
-      'right',
-      'parent',
-      'priority',
-      'after',
-      'before',
-    ] as const) {
-      const larger = new Int32Array(this[name].length * 2);
-      larger.set(this[name]);
-      this[name] = larger;
-    }
+    const ext = new Float64Array(this.ext.length * 2);
+    ext.set(this.ext);
+    this.ext = ext;
+    const link = new Int32Array(this.link.length * 2);
+    link.set(this.link);
+    this.link = link;
   }
 }
 

@@ -46,7 +46,7 @@ function rootLocks(k: Kernel, vma: VmArea): RwSemaphore[] {
   const {anon} = k.mm;
   const locks: RwSemaphore[] = [];
   for (const node of vma.anonVmaChain) {
-    const found = anon.find(anon.forest.owner[node]);
+    const found = anon.find(anon.forest.ownerOf(node));
     if (found !== null) locks.push(k.mm.anonVmaLock(found));
   }
   return locks;
