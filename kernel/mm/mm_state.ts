@@ -22,7 +22,6 @@ import {LargeFolios, ReadaheadMarks, UncachedRanges} from './filemap.ts';
 import {LruAddBatches} from './folio_lru.ts';
 import {type HugeMemory, install_huge_memory} from './huge_memory.ts';
 import {type Hugetlb, install_hugetlb} from './hugetlb.ts';
-import {type Hugetlb, install_hugetlb} from './hugetlb.ts';
 import {install_ksm, type Ksm} from './ksm.ts';
 import {LeafLocks} from './leaf_lock.ts';
 import {type Lruvec, Lruvecs} from './lru.ts';
@@ -100,7 +99,6 @@ export class Mm implements RmapTrees {
   /** Transparent huge pages (2.6.38+) and KSM (2.6.32+); their daemons are started apart. */
   readonly huge: HugeMemory | null;
   readonly hugetlb: Hugetlb;
-  readonly hugetlb: Hugetlb;
   readonly ksm: Ksm | null;
   readonly oom: Oom;
   /** filemap_map_pages exists (3.15+). */
@@ -148,7 +146,6 @@ export class Mm implements RmapTrees {
     this.swap = new SwapState(kernel);
     install_reclaim(kernel, this);
     install_dax(kernel, this);
-    this.hugetlb = install_hugetlb(kernel, this);
     this.hugetlb = install_hugetlb(kernel, this);
     this.migration = new Migration(kernel);
     this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
