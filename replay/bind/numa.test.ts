@@ -137,3 +137,41 @@ test('a negative or absent node is skipped, with a warning', () => {
   assert.equal(replay.operations.skipped, 1);
   assert.match(Object.keys(checks.warnings).join(), /node that the machine does not have/);
 });
+
+/** The migration selftest: threads use pages while another moves them to and fro. */
+function moveWhileUsed(kernel: string, advice: number, access: number): RunReport {
+  const trace = traceFrom('test', (sink) => {
+    const w = new TraceWriter(sink, {source: 'generated', machine: {cpus: 8}});
+    const threads = [8, 9, 10];
+    w.task(7, 7, 1, 'migration');
+    for (const tid of threads) w.task(tid, 7, 7, 'migration');
+    w.append(KIND.map, 0, 7, 0, AREA, 4 * MB, 0, 3, 0x22, 0);
+    w.append(KIND.madvise, 0, 7, 0, AREA, 4 * MB, advice);
+    w.append(KIND.touch, 0, 7, 0, AREA, 1024, 1, 1);
+    for (const tid of [7, ...threads]) w.append(KIND.barrier, 0, tid, 0, 1, 4);
+    for (let n = 0; n < 20; n++) {
+      w.append(KIND.migrate_pages, 0, 7, 0, AREA, 4 * MB, (n + 1) % 2);
+      for (const tid of threads) w.append(KIND.walk_lines, 0, tid, 0, AREA, 1024, 1, access, 1, 1);
+    }
+    for (const tid of [...threads, 7]) w.append(KIND.exit, 0, tid, 0, 0);
+    w.finish();
+  });
+  return replayTrace(trace, {machine: '2s4c1t', kernel, design: []});
+}
+
+for (const kernel of ['6.18', '5.5', '4.13']) {
+  for (const [name, advice] of [
+    ['small', 15],
+    ['huge', 14],
+  ] as const) {
+    test(`migration selftest: every move succeeds, every access, too (${name}, ${kernel})`, () => {
+      for (const access of [0, 1]) {
+        const {counters, cpu, replay} = moveWhileUsed(kernel, advice, access);
+        assert.ok(cpu.functions.migration_entry_wait > 0, 'no access met a page on the move');
+        assert.equal(replay.operations.failed, 0);
+        assert.equal(counters.pgmigrate_success, 20 * 1024);
+        assert.equal(counters.pgmigrate_fail, undefined);
+      }
+    });
+  }
+}
