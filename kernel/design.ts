@@ -2,7 +2,8 @@
 // reads like the patch it stands for; here are only the names, and which kernel picks what.
 //
 // Sources: kernel.md A.5, A.6 (pgd, vmalloc sync), B (notifier), C.2 (mprotect, pud: the series of 2024-08 whole, without one
-// of its patches, or not at all); qspinlock replaced ticket locks in 4.2.
+// of its patches, or not at all); E.2 (swapoff: by slot to 5.0, by mm since
+// 5.1); qspinlock replaced ticket locks in 4.2.
 
 /** Every axis with its choices, the default kernel's choice not marked. */
 export const AXES = {
@@ -32,6 +33,7 @@ export const AXES = {
     'interval',
   ],
   tlb: ['ipi', 'broadcast'],
+  swapoff: ['by-slot', 'by-mm'],
 } as const;
 
 export type Axis = keyof typeof AXES;
@@ -62,6 +64,7 @@ const BASE: Design = {
   'kvm-mmu': 'tdp',
   odp: 'interval',
   tlb: 'ipi',
+  swapoff: 'by-mm',
 };
 
 type Row = [string, Partial<Design>, vmapStack: boolean, vmallocFault: boolean, removes: boolean];
@@ -72,7 +75,10 @@ const OLD: Partial<Design> = {
   ...OLD_PUD,
   'kvm-mmu': 'shadow',
   odp: 'private-counters',
+  swapoff: 'by-slot',
 };
+/** swapoff was rewritten in 5.1. */
+const OLD_5_4: Partial<Design> = {notifier: 'G5b', 'vmalloc-sync': 'purge', swapoff: 'by-mm'};
 const ROWS: readonly Row[] = [
   ['2.6.32', {...OLD, spinlock: 'ticket', notifier: 'G0', mprotect: 'per-call'}, false, true, true],
   ['3.10', {...OLD, spinlock: 'ticket', notifier: 'G1', mprotect: 'per-call'}, false, true, true],
@@ -81,7 +87,7 @@ const ROWS: readonly Row[] = [
   ['4.15', {...OLD, notifier: 'G3b'}, true, true, false],
   // 4.19 as PTT ran it, 4.19.88: the stable backport of 3f8fd02b1bf1 syncs in the allocation path (kernel/mm/vmalloc.ts).
   ['4.19', {...OLD, notifier: 'G4', 'vmalloc-sync': 'alloc'}, true, true, false],
-  ['5.4', {...OLD, notifier: 'G5b', 'vmalloc-sync': 'purge'}, true, true, false],
+  ['5.4', {...OLD, ...OLD_5_4}, true, true, false],
   [
     '5.5',
     {...OLD_PUD, notifier: 'G6', 'kvm-mmu': 'shadow', 'vmalloc-sync': 'purge'},

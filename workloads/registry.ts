@@ -10,6 +10,7 @@ import {open1} from './open1.ts';
 import {snapshot} from './snapshot.ts';
 import {stressVm} from './stress_vm.ts';
 import {thp} from './thp.ts';
+import {swapoff} from './swapoff.ts';
 import {vmallocGrowth} from './vmalloc_growth.ts';
 import {vmallocSyncStorm} from './vmalloc_sync_storm.ts';
 import type {Workload} from './workload.ts';
@@ -28,6 +29,7 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
     ksm,
     thp,
     numaBalance,
+    swapoff,
   ].map((one) => [one.name, one]),
 );
 

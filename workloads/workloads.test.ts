@@ -20,6 +20,7 @@ const SMALL: Readonly<Record<string, readonly string[]>> = {
   snapshot: ['bytes=409600'],
   'stress-vm': ['vm_bytes=81920', 'rounds=4'],
   thp: ['size=4194304', 'rounds=2'],
+  swapoff: ['bytes=409600', 'limit=409600', 'touches=40', 'during=10'],
   'vmalloc-growth': ['areas=12', 'pages=10'],
   'vmalloc-sync-storm': ['live=20', 'forks=6', 'workers=3', 'pages=10'],
   skeleton: ['think=5000'],
@@ -55,6 +56,10 @@ const CHOICES: Readonly<Record<string, readonly string[][]>> = {
     ['zeros=0', 'duplicates=0', 'processes=3', 'rounds=2', 'writes=1', 'finish=exit'],
     ['rewrite=duplicate', 'max_page_sharing=4', 'smart_scan=no', 'finish=stop', 'cpus=1'],
     ['pages=1', 'finish=unmap', 'settle=0', 'interval=0'],
+  ],
+  swapoff: [
+    ['children=2', 'processes=3', 'access=read', 'cpus=2'],
+    ['order=sequential', 'access=write', 'times=constant', 'touches=200'],
   ],
   locktorture: [['delays=none'], ['writers=1', 'long_split=1000'], ['placement=free', 'cpus=2']],
   open1: [['mode=processes'], ['tasks=1'], ['tasks=9', 'cpus=4']],

@@ -22,7 +22,6 @@ import {
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {isBefore} from '../version.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_dirty, PG_swapcache, PG_writeback} from './page_flags.ts';
@@ -44,9 +43,9 @@ import type {VmArea} from './vma.ts';
 const EINTR = 4;
 const ENOMEM = 12;
 
-/** try_to_unuse by generation. 0, -EINTR or -ENOMEM. */
+/** try_to_unuse by generation (axis swapoff). 0, -EINTR or -ENOMEM. */
 export function try_to_unuse(k: Kernel, t: Task, area: SwapArea): Code<number> {
-  return isBefore(k.facts.version, '5.1') ? unuseBySlot(k, t, area) : unuseByMm(k, t, area);
+  return k.design.swapoff === 'by-slot' ? unuseBySlot(k, t, area) : unuseByMm(k, t, area);
 }
 
 /** init_mm.mmlist as the loop sees it: newest first, and mms that fork gave entries. */
