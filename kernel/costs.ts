@@ -24,7 +24,7 @@ export const COSTS = {
   copyCredsTicks: ns(300),
   schedForkTicks: ns(450),
   /** perf, audit, semaphores, security hooks. */
-  copyHooksTicks: ns(900),
+  copyHooksTicks: ns(2_900),
   /** dup_fd of about ten files, each with a reference count that another task may hold. */
   copyFilesTicks: ns(2_300),
   copyFsTicks: ns(250),
@@ -76,7 +76,7 @@ export const COSTS = {
   exitSignalsTicks: ns(120),
   exitFilesTicks: ns(2_600),
   exitFsTicks: ns(250),
-  exitHooksTicks: ns(1_600),
+  exitHooksTicks: ns(4_200),
   /** exit_notify under tasklist_lock, one child to reparent extra. */
   exitNotifyTicks: ns(350),
   reparentChildTicks: ns(40),

@@ -95,7 +95,7 @@ export const COSTS_MM = {
   vmaMergeTicks: ns(250),
   splitVmaTicks: ns(450),
   detachVmaTicks: ns(200),
-  freeVmaTicks: ns(200),
+  freeVmaTicks: ns(110),
   /** One page of a file that goes. */
   truncatePageTicks: ns(40),
 
