@@ -12,6 +12,7 @@
 import {depositTable, withdrawTable} from '../arch/x86/mm/pgtable_huge.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
 import {copy_huge_pmd, zap_huge_pmd} from './huge_memory_copy.ts';
 import {create_huge_pmd, wp_huge_pmd} from './huge_memory_fault.ts';
 import {move_huge_pmd} from './huge_memory_move.ts';
@@ -86,6 +87,8 @@ export class HugeMemory {
 
   constructor(readonly k: Kernel) {
     this.khugepaged = new Khugepaged(this);
+    // The huge page of zeros came with 3.8.
+    if (isBefore(k.facts.version, '3.8')) this.settings = {...THP_DEFAULTS, useZeroPage: false};
     this.fnFault = k.fn('do_huge_pmd_anonymous_page');
     this.fnSplit = k.fn('__split_huge_pmd');
     this.fnZap = k.fn('zap_huge_pmd');

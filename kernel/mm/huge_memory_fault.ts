@@ -1,8 +1,9 @@
 // mm/huge_memory.c, 6.18: faults on empty and on read-only PMD entries. A write fault clears 2 MB
 // and counts 512 anonymous pages at once; a read maps the huge zero folio and counts nothing. A
 // write to a read-only huge page reuses it if it is exclusive or has no other reference, else
-// splits the entry and leaves the rest to the 4 KB path. The huge zero folio is replaced by a new
-// folio (6.14+, RECALLED; split before) inside a CLEAR pair.
+// splits the entry and leaves the rest to the 4 KB path (5.8+; before, it is copied as a whole:
+// huge_memory_wp.ts). The huge zero folio is replaced by a new folio inside a CLEAR pair; from 5.8 to
+// 6.13 (RECALLED) it is split.
 
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, setHuge} from '../arch/x86/mm/pgtable.ts';
@@ -21,6 +22,7 @@ import {addEntireMapping, folio_mapcount} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
 import {HPAGE_PMD_NR, HPAGE_PMD_ORDER, type HugeMemory} from './huge_memory.ts';
 import {__split_huge_pmd} from './huge_memory_split.ts';
+import {do_huge_pmd_wp_page} from './huge_memory_wp.ts';
 import {khugepaged_enter_vma} from './khugepaged.ts';
 import {anon_vma_prepare} from './memory_anon.ts';
 import {dirtyPte, pageWorkTicks, pte_lock, pte_unlock, tables_alloc} from './memory_pte.ts';
@@ -159,7 +161,9 @@ export function* wp_huge_pmd(huge: HugeMemory, t: Task, f: VmFault): Code<number
   if (vma.ops === 'dax' && mm.hooks.dax_fault !== null) return yield* mm.hooks.dax_fault(t, f);
   if (pt.flags[slot] !== f.word) return 0;
   if ((f.word & PTE_SPECIAL) !== 0) {
-    const zero = f.value === huge.hugeZeroPfn && !isBefore(k.facts.version, '6.14');
+    const {version} = k.facts;
+    const replaces = isBefore(version, '5.8') || !isBefore(version, '6.14');
+    const zero = f.value === huge.hugeZeroPfn && replaces;
     if (zero && (yield* do_huge_zero_wp_pmd(huge, t, f, slot))) return 0;
   } else {
     while (!pte_lock(mm, t, slot, huge.fnFault)) yield* mm.ptl.spin(t, slot >>> 9, huge.fnFault);
@@ -176,6 +180,8 @@ export function* wp_huge_pmd(huge: HugeMemory, t: Task, f: VmFault): Code<number
     }
     pte_unlock(mm, t, slot);
     if (reused) return 0;
+    const copies = isBefore(k.facts.version, '5.8') && (f.flags & FAULT_FLAG_UNSHARE) === 0;
+    if (copies && (yield* do_huge_pmd_wp_page(huge, t, f))) return 0;
   }
   yield* __split_huge_pmd(huge, t, vma, slot, f.vpn - (f.vpn % HPAGE_PMD_NR));
   return VM_FAULT_FALLBACK;

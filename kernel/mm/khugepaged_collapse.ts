@@ -19,13 +19,16 @@ import {
   PTE_SWAP,
   PTE_TABLE,
   PTE_UFFD_WP,
+  PTE_WRITE,
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
 import {folio_mapcount, folio_ref_count} from './folio_counts.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
-import {HPAGE_PMD_NR, HPAGE_PMD_ORDER, type HugeMemory, suitable} from './huge_memory.ts';
+import {HPAGE_PMD_NR, type HugeMemory, suitable} from './huge_memory.ts';
+import {alloc_huge_folio} from './huge_memory_alloc.ts';
 import {map_anon_folio_pmd} from './huge_memory_fault.ts';
 import {mappingsIn} from './huge_memory_reuse.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
@@ -36,7 +39,7 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
-import {alloc_folio, folio_put} from './page_alloc.ts';
+import {folio_put} from './page_alloc.ts';
 import {PG_locked, PG_lru, PG_swapcache, PG_uptodate} from './page_flags.ts';
 import {folio_remove_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES} from './rss.ts';
@@ -64,6 +67,8 @@ export const SCAN_PAGE_LRU = 10;
 export const SCAN_PAGE_LOCK = 11;
 export const SCAN_PAGE_COUNT = 12;
 export const SCAN_LACK_REFERENCED_PAGE = 13;
+export const SCAN_PAGE_RO = 14;
+export const SCAN_PAGE_COMPOUND = 15;
 /** From here on mmap_lock has been dropped. */
 export const SCAN_FAILED_AFTER_UNLOCK = 20;
 export const SCAN_ALLOC_HUGE_PAGE_FAIL = 21;
@@ -76,6 +81,25 @@ interface Findings {
   none: number;
   swapped: number;
   referenced: number;
+}
+
+/** What a kernel's khugepaged can take. */
+interface CollapseRules {
+  /** Swapped pages (4.8+). */
+  readonly swapped: boolean;
+  /** Pages that others map, too, and parts of huge pages (5.8+). */
+  readonly shared: boolean;
+  /** 2 MB without a writable page (6.18+). */
+  readonly readOnly: boolean;
+}
+
+function rulesOf(k: Kernel): CollapseRules {
+  const {version} = k.facts;
+  return {
+    swapped: !isBefore(version, '4.8'),
+    shared: !isBefore(version, '5.8'),
+    readOnly: !isBefore(version, '6.18'),
+  };
 }
 
 /**
@@ -118,6 +142,8 @@ function scanTable(
   const {pt} = k.mm;
   const {maxPtesNone, maxPtesSwap, maxPtesShared} = khugepaged.settings;
   const found: Findings = {result: SCAN_SUCCEED_LOOK, none: 0, swapped: 0, referenced: 0};
+  const rules = rulesOf(k);
+  let writable = rules.readOnly;
   let shared = 0;
   for (let at = first; at < first + HPAGE_PMD_NR; at++) {
     const word = pt.flags[at];
@@ -131,16 +157,19 @@ function scanTable(
     }
     if ((word & PTE_UFFD_WP) !== 0) return {...found, result: SCAN_PTE_UFFD_WP};
     if ((word & PTE_KIND) === PTE_SWAP) {
+      if (!rules.swapped) return {...found, result: SCAN_PTE_NON_PRESENT};
       found.swapped++;
       if (daemon && found.swapped > maxPtesSwap) return {...found, result: SCAN_EXCEED_SWAP_PTE};
       continue;
     }
-    const result = checkPage(k, at);
+    const result = rules.shared ? checkPage(k, at) : checkOldPage(k, at);
     if (result !== SCAN_SUCCEED_LOOK) return {...found, result};
+    if ((word & PTE_WRITE) !== 0) writable = true;
     if ((word & PTE_YOUNG) !== 0) found.referenced++;
     if (mappedShared(k, user, pt.entries[at])) shared++;
     if (daemon && shared > maxPtesShared) return {...found, result: SCAN_EXCEED_SHARED_PTE};
   }
+  if (!writable) return {...found, result: SCAN_PAGE_RO};
   const few = found.swapped > 0 && found.referenced < HPAGE_PMD_NR / 2;
   if (daemon && (found.referenced === 0 || few)) found.result = SCAN_LACK_REFERENCED_PAGE;
   return found;
@@ -159,6 +188,16 @@ function checkPage(k: Kernel, slot: number): number {
   const cached = (pages.flags[head] & PG_swapcache) === 0 ? 0 : folio_nr_pages(pages, head);
   const expected = folio_mapcount(pages, head) + cached;
   return folio_ref_count(pages, head) === expected ? SCAN_SUCCEED_LOOK : SCAN_PAGE_COUNT;
+}
+
+/** Before 5.8: a small page, and no reference but this mapping's (and the swap cache's). */
+function checkOldPage(k: Kernel, slot: number): number {
+  const {pt, pages} = k.mm;
+  const result = checkPage(k, slot);
+  if (result !== SCAN_SUCCEED_LOOK) return result;
+  const head = compound_head(pages, pt.entries[slot]);
+  if (folio_nr_pages(pages, head) > 1) return SCAN_PAGE_COMPOUND;
+  return folio_mapcount(pages, head) === 1 ? SCAN_SUCCEED_LOOK : SCAN_PAGE_COUNT;
 }
 
 /** folio_maybe_mapped_shared. */
@@ -187,7 +226,7 @@ function* collapse_huge_page(
   const {mmapLock} = user;
   if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
   const node = mm.nodeFor(vma, address, t);
-  const head = alloc_folio(k, t, HPAGE_PMD_ORDER, node, user.memcg, true);
+  const head = yield* alloc_huge_folio(k, t, node, user.memcg, true);
   if (head <= 0) {
     khugepaged.allocFailed = daemon;
     return SCAN_ALLOC_HUGE_PAGE_FAIL;

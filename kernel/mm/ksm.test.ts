@@ -6,6 +6,7 @@ import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {type Ksm, ksm_do_scan} from './ksm.ts';
+import {ksm_store} from './ksm_sysfs.ts';
 import {
   access,
   duplicate,
@@ -210,4 +211,67 @@ test('a huge page is split for merging', () => {
     assert.equal(huge.depositedFrames, 0);
     assert.equal(t.mm!.user!.rss.counts[MM_ANONPAGES], 0);
   });
+});
+
+test('before 6.6 a page of zeros that replaced one is an ordinary one', () => {
+  const zeros = (version: string): readonly number[] => {
+    const found: number[] = [];
+    run(
+      [0, 0, 0, 4],
+      function* (ksm, t, _log, vma) {
+        const {k} = ksm;
+        assert.equal(yield* ksm_store(ksm, t, 'use_zero_pages', 1), 0);
+        yield* scans(ksm, t, 3);
+        found.push(ksm.zeroPages, t.mm!.user!.rss.counts[MM_ANONPAGES]);
+        yield* k.mm.hooks.ksm_madvise!(t, vma, BASE, BASE + 4, false);
+        found.push(t.mm!.user!.rss.counts[MM_ANONPAGES]);
+      },
+      version,
+    );
+    return found;
+  };
+  assert.deepEqual(zeros('6.18'), [3, 1, 4]);
+  assert.deepEqual(zeros('5.4'), [0, 1, 1]);
+});
+
+test('files of /sys/kernel/mm/ksm are there from their kernel on, and refuse what Linux refuses', () => {
+  const ENOENT = -2;
+  const EINVAL = -22;
+  const EBUSY = -16;
+  run(
+    [7, 7],
+    function* (ksm, t) {
+      assert.equal(yield* ksm_store(ksm, t, 'smart_scan', 1), ENOENT);
+      assert.equal(yield* ksm_store(ksm, t, 'no_such_file', 1), ENOENT);
+      assert.equal(yield* ksm_store(ksm, t, 'run', 3), EINVAL);
+      assert.equal(yield* ksm_store(ksm, t, 'max_page_sharing', 1), EINVAL);
+      assert.equal(yield* ksm_store(ksm, t, 'merge_across_nodes', 2), EINVAL);
+      yield* scans(ksm, t, 3);
+      assert.equal(yield* ksm_store(ksm, t, 'max_page_sharing', 9), EBUSY);
+      assert.equal(yield* ksm_store(ksm, t, 'run', 2), 0);
+      assert.deepEqual([ksm.trees.pagesShared, ksm.rmapItems], [0, 0]);
+      assert.equal(yield* ksm_store(ksm, t, 'max_page_sharing', 9), 0);
+      assert.equal(ksm.settings.maxPageSharing, 9);
+    },
+    '5.4',
+  );
+});
+
+test('with merge_across_nodes 0 pages of different nodes stay apart (ksm_tests, NUMA)', () => {
+  const sharing = (across: number): number => {
+    let found = -1;
+    run([7, 8], function* (ksm, t) {
+      const {pages} = ksm.k.mm;
+      const pfns = [pfnAt(ksm.k, t, BASE), pfnAt(ksm.k, t, BASE + 1)];
+      for (const pfn of pfns) pages.content[pfn] = 7;
+      const nodeOf = pages.nodeOf.bind(pages);
+      pages.nodeOf = (pfn) => (pfn === pfns[1] ? 1 : nodeOf(pfn));
+      assert.equal(yield* ksm_store(ksm, t, 'merge_across_nodes', across), 0);
+      yield* scans(ksm, t, 4);
+      pages.nodeOf = nodeOf;
+      found = ksm.trees.pagesSharing;
+    });
+    return found;
+  };
+  assert.deepEqual([sharing(1), sharing(0)], [1, 0]);
 });

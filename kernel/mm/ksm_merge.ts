@@ -15,6 +15,7 @@ import {
   PTE_WRITE,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
 import {folio_mapcount, folio_mapped, folio_ref_count} from './folio_counts.ts';
 import type {Ksm} from './ksm.ts';
 import {handle_mm_fault} from './memory.ts';
@@ -185,14 +186,16 @@ function* replace_page(
         pages.refcount.increment(target);
         pages.mapcount.increment(target);
       } else {
-        ksm.zeroPages++;
-        user.ksmZeroPages++;
+        if (ksm.tracksZeros) {
+          ksm.zeroPages++;
+          user.ksmZeroPages++;
+        }
         add_mm_counter(k, t, user.mm, MM_ANONPAGES, -1);
       }
       yield* clearFlush(ksm, t, user, slot, vpn);
       if (mm.notifierFacts.changePte === 'before') change_pte(k, t, user.mm, vpn, target);
       // A zero page of ours is told from an ordinary one by its dirty bit, as in Linux.
-      const zeroWord = PTE_MAPPED | PTE_SPECIAL | PTE_DIRTY;
+      const zeroWord = PTE_MAPPED | PTE_SPECIAL | (ksm.tracksZeros ? PTE_DIRTY : 0);
       const soft = word & PTE_SOFT_DIRTY;
       setPte(
         pt,
@@ -223,7 +226,7 @@ export function* unmerge_ksm_pages(
   const {k} = ksm;
   const {pt, pages} = k.mm;
   const user = k.mm.byId(vma.space.mmId)!;
-  const how = k.mm.cowRule === 'exclusive' ? FAULT_FLAG_UNSHARE : FAULT_FLAG_WRITE;
+  const how = isBefore(k.facts.version, '6.2') ? FAULT_FLAG_WRITE : FAULT_FLAG_UNSHARE;
   for (let vpn = start; vpn < end; vpn++) {
     if (t.sigkill) return -4;
     const slot = pteSlot(user.pgd, vpn);
