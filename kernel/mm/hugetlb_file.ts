@@ -27,6 +27,7 @@ import {
   VM_NORESERVE,
   VM_SOFTDIRTY,
 } from './vma_flags.ts';
+import {split_vma} from './vma_ops.ts';
 import type {VmaSpace} from './vma_space.ts';
 
 /** MAP_HUGE_SHIFT and the two sizes of x86. */
@@ -141,6 +142,18 @@ function* removeOne(k: Kernel, t: Task, mapping: AddressSpace, index: number): C
     hugetlb_unreserve_pages(k, t, mapping, index, index + 1, freed);
   }
   if (!mutex.release(t)) yield* mutex.releaseSlow(t);
+}
+
+/**
+ * clear_vma_resv_huge_pages after mremap: the copy has the reservations now, and unmapping the old
+ * place must not give them back. Linux clears the whole old VMA, and so loses count of reservations
+ * when a part of it moves; here the part is split off first, as its unmapping does anyway.
+ */
+export function clear_vma_resv_huge_pages(vma: VmArea, start: number, end: number): void {
+  if (vma.privateData === null) return;
+  if (vma.start < start) split_vma(vma, start, true);
+  if (vma.end > end) split_vma(vma, end, false);
+  vma.privateData = null;
 }
 
 /** MADV_DONTNEED of hugetlb: since 5.18, from the beginning of a huge page; the end is rounded down. Pages, -1: EINVAL. */

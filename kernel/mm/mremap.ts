@@ -9,6 +9,7 @@ import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import {clear_vma_resv_huge_pages} from './hugetlb_file.ts';
 import {mergeRule, mm_populate} from './mmap.ts';
 import {
   enterSystemCall,
@@ -249,6 +250,7 @@ function* move_vma(k: Kernel, t: Task, r: Remap): Code<number> {
   const vma = space.tree.lookup(vpn)!;
   const rmapLocks = copy.pgoff <= vma.pgoff;
   yield* move_page_tables(k, t, user, vma, copy, vpn, newVpn, oldPages, rmapLocks);
+  if (vma.ops === 'hugetlb') clear_vma_resv_huge_pages(vma, vpn, vpn + oldPages);
   if ((flags & VM_LOCKED) !== 0) {
     space.lockedVm += newPages;
     r.populateFrom = newVpn + (newPages > oldPages ? oldPages : 0);
