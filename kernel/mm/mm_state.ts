@@ -3,7 +3,7 @@
 // made with the first thing that needs it, so that kernels which only fork empty processes do not
 // pay for it.
 
-import {PageTables, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
+import {PageTables, pgdFree, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
@@ -230,6 +230,10 @@ export class Mm implements RmapTrees {
   /** __mmdrop: the user half goes with the mm; exit_mmap has emptied it. */
   forget(mm: MmStruct): void {
     this.mms.delete(mm.id);
+    const {mmlist} = this.swap;
+    const at = mmlist.indexOf(mm.id);
+    if (at >= 0) mmlist.splice(at, 1);
+    if (mm.user !== null) pgdFree(mm.user.pgd);
     mm.user = null;
   }
 
