@@ -4,8 +4,8 @@
 // Nothing in a recording describes the disk behind a swap area, so the device has two numbers: the
 // latency of one request and the bandwidth that all requests share. A request submitted while
 // others are in flight ends when the data before it and its own are through, plus the latency; a
-// write is done when the device says so, and nobody waits for it unless he must. Completion is an
-// interrupt on the CPU that submitted.
+// write is done when the device says so, and nobody waits for it unless he must: for the folio, or
+// for one of the queue's requests. Completion is an interrupt on the CPU that submitted.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import {type Code, Timer} from '../../machine/engine.ts';
@@ -31,6 +31,13 @@ const BYTES_PER_SECOND = 1.2e9;
 /** Body of the completion interrupt: the request, and one folio of it. Assumption. */
 const COMPLETION_TICKS = nsToTicks(900);
 const PAGE_BYTES = 4096;
+
+/**
+ * nr_requests of a queue with mq-deadline, and how many must end before sleepers are woken
+ * (sbitmap's wake_batch). Neighbours are not merged into one request here.
+ */
+const NR_REQUESTS = 256;
+const WAKE_BATCH = 8;
 
 /** Called when a folio that reclaim wants back soon has been written. */
 export type Rotate = (k: Kernel, head: number) => void;
@@ -126,6 +133,7 @@ export class SwapDevice {
     if (wanted) this.rotate!(this.kernel, head);
     swap.waits.wake(head);
     if (!swap.throttled.isEmpty) swap.throttled.wakeAll();
+    if (!swap.tags.isEmpty && swap.writebacks <= NR_REQUESTS - WAKE_BATCH) swap.tags.wakeAll();
   }
 
   private grow(): void {
@@ -180,6 +188,23 @@ function* folio_wait_bits(k: Kernel, t: Task, head: number, bits: number): Code 
     yield* queue.sleep(t);
   }
   queue.finish(t);
+}
+
+/** True when a writer must wait for a request of the queue. */
+export function requests_used_up({mm}: Kernel): boolean {
+  return mm.swap.writebacks > NR_REQUESTS;
+}
+
+/** blk_mq_get_tag: until a request is free again. Reclaim that writes faster than the device waits here. */
+export function* blk_mq_get_tag(k: Kernel, t: Task): Code {
+  const {tags} = k.mm.swap;
+  for (;;) {
+    tags.prepare(t);
+    if (t.cpu.settle()) yield;
+    if (!requests_used_up(k)) break;
+    yield* tags.sleep(t);
+  }
+  tags.finish(t);
 }
 
 /** folio_lock. */

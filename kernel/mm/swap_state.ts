@@ -105,6 +105,8 @@ export class SwapState {
   /** Pages under writeback, and reclaimers that wait for one of them. */
   writebacks = 0;
   readonly throttled: WaitQueue;
+  /** Writers that wait for a request of the device's queue. */
+  readonly tags: WaitQueue;
   /** Hears of every folio written; null when nobody listens. */
   probe: ReclaimProbe | null = null;
   /** Null: as fast as it goes. Since 5.1. */
@@ -120,6 +122,7 @@ export class SwapState {
     this.areas = new SwapAreas(kernel.machine.topology.cpuCount);
     this.waits = new FolioWaits(kernel);
     this.throttled = new WaitQueue(kernel, 'reclaim_wait');
+    this.tags = new WaitQueue(kernel, 'blk_mq_tags');
   }
 
   /** Slots of all areas, and those in use. */

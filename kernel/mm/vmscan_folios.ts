@@ -26,7 +26,14 @@ import {
   PG_workingset,
   PG_writeback,
 } from './page_flags.ts';
-import {folio_trylock, folio_unlock, type SwapDevice, swap_writepage} from './page_io.ts';
+import {
+  blk_mq_get_tag,
+  folio_trylock,
+  folio_unlock,
+  requests_used_up,
+  type SwapDevice,
+  swap_writepage,
+} from './page_io.ts';
 import {QuickRmap} from './rmap_quick.ts';
 import {folio_referenced, type Referenced, try_to_unmap} from './rmap_unmap.ts';
 import {newUnmapBatch, try_to_unmap_flush, type UnmapBatch} from './rmap_unmap_flush.ts';
@@ -108,6 +115,7 @@ export function* shrink_folio_list(
     if (fate === 'activate') activate(k, head, stat);
     // pageout has unlocked a folio that it wrote.
     if (fate !== 'written') folio_unlock(k, head);
+    else if (requests_used_up(k)) yield* blk_mq_get_tag(k, t);
     kept.push(head);
   }
   yield* try_to_unmap_flush(k, t, scan.batch);
