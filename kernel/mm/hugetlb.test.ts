@@ -9,7 +9,6 @@ import {sys_wait4} from '../exit.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {FOLL_PIN, FOLL_WRITE, get_user_page, unpin_user_page} from './gup.ts';
-import {hugetlbfs_punch_hole} from './hugetlb_file.ts';
 import {hugetlb_file_setup, hugetlbfs_evict_inode} from './hugetlb_inode.ts';
 import {set_max_huge_pages} from './hugetlb_pool.ts';
 import {
@@ -24,11 +23,12 @@ import {
   withPool,
 } from './hugetlb_testing.ts';
 import {do_madvise} from './madvise.ts';
-import {MADV_DONTNEED} from './madvise_numbers.ts';
+import {MADV_DONTNEED, MADV_REMOVE} from './madvise_numbers.ts';
 import {access} from './mm_testing.ts';
 import {sys_munmap} from './mmap_unmap.ts';
 import {do_mprotect} from './mprotect.ts';
 import {do_mremap, MREMAP_FIXED, MREMAP_MAYMOVE} from './mremap.ts';
+import {do_truncate, punch_hole} from './truncate.ts';
 
 const BASE = 2 ** 31;
 const GB = 2 ** 18;
@@ -108,7 +108,7 @@ test('shared: a file keeps pages and reservations until it goes', () => {
     yield* sys_munmap(k, t, BASE, BASE + 4 * H);
     yield* sys_munmap(k, t, BASE + GB, BASE + GB + 4 * H);
     assert.deepEqual(counts(k), [10, 8, 2, 0]);
-    yield* hugetlbfs_punch_hole(k, t, file, 0, H);
+    assert.equal(yield* punch_hole(k, t, file, 0, H + 5), 0);
     assert.deepEqual(counts(k), [10, 9, 2, 0]);
     hugetlbfs_evict_inode(k, t, file);
     assert.deepEqual(counts(k), [10, 10, 0, 0]);
@@ -374,5 +374,30 @@ test('1 GB pages: one PUD entry, no surplus', () => {
     assert.equal(yield* sys_munmap(k, t, BASE, BASE + 512), -22);
     assert.equal(yield* sys_munmap(k, t, BASE, BASE + GB), 0);
     assert.deepEqual(counts(k, h), [1, 1, 0, 0]);
+  });
+});
+
+test('truncation takes pages out from under mappings, with a CLEAR pair for each', () => {
+  withPool(6, function* (k, t, log) {
+    const file = hugetlb_file_setup(k, k.mm.hugetlb.default, 4 * H);
+    yield* mapHuge(k, t, BASE, 4, SHARED, file);
+    yield* mapHuge(k, t, BASE + GB, 4, SHARED, file);
+    for (let n = 0; n < 4; n++) {
+      yield* access(k, t, BASE + n * H, true);
+      yield* access(k, t, BASE + GB + n * H, false);
+    }
+    assert.deepEqual(counts(k), [6, 2, 0, 0]);
+    assert.equal(usage(t), 8 * H);
+    log.take();
+    assert.equal(yield* do_truncate(k, t, file, 2 * H), 0);
+    const pair = ['start unmap_hugepage_range', 'end unmap_hugepage_range'];
+    assert.deepEqual(notified(log.take()), [...pair, ...pair]);
+    assert.equal(usage(t), 4 * H);
+    assert.deepEqual(counts(k), [6, 4, 0, 0]);
+    assert.equal(yield* access(k, t, BASE + 2 * H, false), 'sigbus');
+    assert.equal(yield* do_madvise(k, t, BASE, H, MADV_REMOVE), 0);
+    assert.deepEqual(counts(k), [6, 5, 0, 0]);
+    assert.equal(yield* access(k, t, BASE + GB, true), 'huge');
+    assert.deepEqual(counts(k), [6, 4, 0, 0]);
   });
 });

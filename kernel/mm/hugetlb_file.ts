@@ -1,22 +1,14 @@
-// mmap of hugetlb, and truncation of its files (fs/hugetlbfs/inode.c). mmap reserves at once what the
-// mapping may need, unless MAP_NORESERVE: for a shared file what its map lacks, for a private mapping
+// mmap of hugetlb (fs/hugetlbfs/inode.c). mmap reserves at once what the mapping may need, unless MAP_NORESERVE: for a shared file what its map lacks, for a private mapping
 // all of it; without enough pages it fails. MAP_ANONYMOUS | MAP_HUGETLB makes a file of its own.
 
-import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import type {AddressSpace} from './address_space.ts';
 import {hugetlbWork} from './costs_hugetlb.ts';
-import {
-  hugetlb_file_setup,
-  hugetlb_page,
-  hugetlb_unreserve_pages,
-  remove_inode_hugepages,
-} from './hugetlb_inode.ts';
+import {hugetlb_file_setup} from './hugetlb_inode.ts';
 import {type HState, hugetlb_acct_memory} from './hugetlb_pool.ts';
 import {ResvMap} from './hugetlb_resv.ts';
-import {unmap_hugepage_range} from './hugetlb_unmap.ts';
 import {propsFor} from './mmap_prot.ts';
 import type {VmArea, VmaProps} from './vma.ts';
 import {
@@ -95,53 +87,6 @@ export function unitOf({mapping}: Pick<VmaProps, 'mapping'>): number {
   if (mapping === null) return 1;
   if (mapping.hugetlb !== null) return mapping.hugetlb.h.pages;
   return mapping.dax?.kind === 'device' ? mapping.dax.alignPages : 1;
-}
-
-/**
- * hugetlbfs_punch_hole of small pages [start, start + n), whole huge pages of it: unmapped everywhere,
- * freed, and no longer reserved for the file. As truncation does with what is beyond the new size.
- */
-export function* hugetlbfs_punch_hole(
-  k: Kernel,
-  t: Task,
-  mapping: AddressSpace,
-  start: number,
-  n: number,
-): Code {
-  const {mm} = k;
-  const {h} = mapping.hugetlb!;
-  const from = Math.ceil(start / h.pages);
-  const to = Math.floor((start + n) / h.pages);
-  if (from >= to) return;
-  const fn = hugetlbWork(k).fns.remove_inode_hugepages;
-  const lock = mm.iMmapLock(mapping);
-  if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-  const vmas: VmArea[] = [];
-  const {forest} = mm.files;
-  const last = to * h.pages - 1;
-  for (let node = forest.iterFirst(mapping, from * h.pages, last); node !== 0; ) {
-    vmas.push(forest.item[node]!);
-    node = forest.iterNext(node, from * h.pages, last);
-  }
-  for (const vma of vmas) {
-    const first = Math.max(vma.start, vma.start + (from * h.pages - vma.pgoff));
-    const end = Math.min(vma.end, vma.start + (to * h.pages - vma.pgoff));
-    yield* unmap_hugepage_range(k, t, vma, first, end, 0);
-  }
-  if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
-  for (let index = from; index < to; index++) yield* removeOne(k, t, mapping, index);
-}
-
-/** remove_inode_single_folio under its fault mutex, and its reservation. */
-function* removeOne(k: Kernel, t: Task, mapping: AddressSpace, index: number): Code {
-  const fn = hugetlbWork(k).fns.remove_inode_hugepages;
-  const mutex = k.mm.hugetlb.locks.faultMutex(mapping, index);
-  if (!mutex.acquire(t, fn)) yield* mutex.acquireSlow(t, fn);
-  if (hugetlb_page(k, mapping, index) !== 0) {
-    const freed = remove_inode_hugepages(k, t, mapping, index, index + 1);
-    hugetlb_unreserve_pages(k, t, mapping, index, index + 1, freed);
-  }
-  if (!mutex.release(t)) yield* mutex.releaseSlow(t);
 }
 
 /**

@@ -61,7 +61,7 @@ export function remove_inode_hugepages(
   const {h} = mapping.hugetlb!;
   const {costs, fns} = hugetlbWork(k);
   let freed = 0;
-  const last = Math.min(to * h.pages, mapping.sizePages) - 1;
+  const last = to * h.pages - 1;
   let index = files.nextIndex(mapping, from * h.pages, last);
   while (index >= 0) {
     const head = files.removePage(mapping, index, -1);

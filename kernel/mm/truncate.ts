@@ -16,6 +16,7 @@ import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import type {AddressSpace} from './address_space.ts';
 import {folio_mapped} from './folio_counts.ts';
+import {hugetlb_vmtruncate, hugetlbfs_punch_hole} from './hugetlb_truncate.ts';
 import {zap_page_range_single, type ZapDetails} from './memory_zap.ts';
 import type {Mm} from './mm_state.ts';
 import {clearMapping, compound_head, folio_nr_pages, mappingId, page_pgoff} from './page.ts';
@@ -42,8 +43,8 @@ export function install_truncate(k: Kernel, mm: Mm): void {
 }
 
 /**
- * ftruncate(2) to `sizePages` pages; growing leaves a hole. 0 or -errno (hugetlbfs and devices are
- * somebody else's).
+ * ftruncate(2) to `sizePages` pages; growing leaves a hole. 0 or -errno. Of hugetlbfs whole huge
+ * pages (hugetlb_truncate.ts).
  */
 export function* do_truncate(
   k: Kernel,
@@ -51,9 +52,13 @@ export function* do_truncate(
   mapping: AddressSpace,
   sizePages: number,
 ): Code<number> {
-  if (!isTruncatable(mapping)) return -EINVAL;
   const {mm} = k;
   t.cpu.charge(TRUNCATE_TICKS, mm.fns.truncate_inode_pages_range);
+  if (mapping.hugetlb !== null) {
+    yield* hugetlb_vmtruncate(k, t, mapping, sizePages);
+    return 0;
+  }
+  if (!isTruncatable(mapping)) return -EINVAL;
   if (t.cpu.settle()) yield;
   const before = mapping.sizePages;
   mapping.sizePages = sizePages;
@@ -73,8 +78,12 @@ export function* punch_hole(
   start: number,
   end: number,
 ): Code<number> {
-  if (!isTruncatable(mapping)) return -EOPNOTSUPP;
   if (start >= end) return -EINVAL;
+  if (mapping.hugetlb !== null) {
+    yield* hugetlbfs_punch_hole(k, t, mapping, start, end);
+    return 0;
+  }
+  if (!isTruncatable(mapping)) return -EOPNOTSUPP;
   const {mm} = k;
   t.cpu.charge(TRUNCATE_TICKS, mm.fns.truncate_inode_pages_range);
   if (t.cpu.settle()) yield;
