@@ -20,9 +20,10 @@ import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {addEntireMapping, folio_mapcount} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
-import {HPAGE_PMD_NR, HPAGE_PMD_ORDER, type HugeMemory} from './huge_memory.ts';
+import {HPAGE_PMD_NR, type HugeMemory} from './huge_memory.ts';
 import {__split_huge_pmd} from './huge_memory_split.ts';
 import {do_huge_pmd_wp_page} from './huge_memory_wp.ts';
+import {alloc_huge_folio} from './huge_memory_alloc.ts';
 import {khugepaged_enter_vma} from './khugepaged.ts';
 import {anon_vma_prepare} from './memory_anon.ts';
 import {dirtyPte, pageWorkTicks, pte_lock, pte_unlock, tables_alloc} from './memory_pte.ts';
@@ -32,7 +33,7 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {folio_nr_pages, MAPPING_ANON, setMapping} from './page.ts';
-import {alloc_folio, folio_put} from './page_alloc.ts';
+import {folio_put} from './page_alloc.ts';
 import {
   PG_anon_exclusive,
   PG_locked,
@@ -69,7 +70,7 @@ export function* create_huge_pmd(huge: HugeMemory, t: Task, f: VmFault): Code<nu
   if (slot < 0) return 0;
   const write = (f.flags & FAULT_FLAG_WRITE) !== 0;
   if (!write && huge.settings.useZeroPage) return yield* mapHugeZero(huge, t, f, slot);
-  const head = vma_alloc_anon_folio_pmd(huge, t, f);
+  const head = yield* vma_alloc_anon_folio_pmd(huge, t, f);
   if (head === 0) return VM_FAULT_FALLBACK;
   if (t.cpu.settle()) yield;
   while (!pte_lock(mm, t, slot, huge.fnFault)) yield* mm.ptl.spin(t, slot >>> 9, huge.fnFault);
@@ -86,11 +87,11 @@ export function* create_huge_pmd(huge: HugeMemory, t: Task, f: VmFault): Code<nu
 }
 
 /** vma_alloc_anon_folio_pmd: a cleared folio of order 9, 0 for none. */
-function vma_alloc_anon_folio_pmd(huge: HugeMemory, t: Task, f: VmFault): number {
+function* vma_alloc_anon_folio_pmd(huge: HugeMemory, t: Task, f: VmFault): Code<number> {
   const {k} = huge;
   const {mm} = k;
   const node = mm.nodeFor(f.vma, f.vpn, t);
-  const head = alloc_folio(k, t, HPAGE_PMD_ORDER, node, f.user.memcg, true);
+  const head = yield* alloc_huge_folio(k, t, node, f.user.memcg, mm.compaction.stalls(f.vma));
   if (head <= 0) {
     huge.counts.faultFallback++;
     return 0;
@@ -216,7 +217,7 @@ function* do_huge_zero_wp_pmd(huge: HugeMemory, t: Task, f: VmFault, slot: numbe
   const first = f.vpn - (f.vpn % HPAGE_PMD_NR);
   const last = first + HPAGE_PMD_NR;
   anon_vma_prepare(k, t, vma, f.flags);
-  const head = vma_alloc_anon_folio_pmd(huge, t, f);
+  const head = yield* vma_alloc_anon_folio_pmd(huge, t, f);
   if (head === 0) return false;
   const site = 'do_huge_zero_wp_pmd';
   const range = new MmuNotifierRange(MMU_NOTIFY_CLEAR, f.mm, vma, first, last, site);

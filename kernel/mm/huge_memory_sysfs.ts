@@ -40,8 +40,7 @@ export function thp_store(huge: HugeMemory, file: string, value: string): number
     huge.settings = {...huge.settings, useZeroPage: value === '1'};
     return 0;
   }
-  // Which allocations may stall for compaction: not modelled, so all are taken as they come.
-  return file === 'defrag' ? 0 : -ENOENT;
+  return file === 'defrag' ? huge.k.mm.compaction.storeDefrag(value) : -ENOENT;
 }
 
 /** A file of transparent_hugepage/khugepaged. The daemon starts with the first write to it. */

@@ -27,7 +27,8 @@ import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {folio_mapcount, folio_ref_count} from './folio_counts.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
-import {HPAGE_PMD_NR, HPAGE_PMD_ORDER, type HugeMemory, suitable} from './huge_memory.ts';
+import {HPAGE_PMD_NR, type HugeMemory, suitable} from './huge_memory.ts';
+import {alloc_huge_folio} from './huge_memory_alloc.ts';
 import {map_anon_folio_pmd} from './huge_memory_fault.ts';
 import {mappingsIn} from './huge_memory_reuse.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
@@ -38,7 +39,7 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
-import {alloc_folio, folio_put} from './page_alloc.ts';
+import {folio_put} from './page_alloc.ts';
 import {PG_locked, PG_lru, PG_swapcache, PG_uptodate} from './page_flags.ts';
 import {folio_remove_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES} from './rss.ts';
@@ -225,7 +226,7 @@ function* collapse_huge_page(
   const {mmapLock} = user;
   if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
   const node = mm.nodeFor(vma, address, t);
-  const head = alloc_folio(k, t, HPAGE_PMD_ORDER, node, user.memcg, true);
+  const head = yield* alloc_huge_folio(k, t, node, user.memcg, true);
   if (head <= 0) {
     khugepaged.allocFailed = daemon;
     return SCAN_ALLOC_HUGE_PAGE_FAIL;

@@ -15,6 +15,8 @@ import {isBefore} from '../version.ts';
 import {type AddressSpace, AddressSpaces} from './address_space.ts';
 import type {AnonVma} from './anon_vma.ts';
 import {AnonVmas} from './anon_vma.ts';
+import type {Compaction} from './compaction.ts';
+import {install_compaction} from './compaction_daemon.ts';
 import {type CostsMm, costsMmOn} from './costs_mm.ts';
 import {install_dax} from './dax_fault.ts';
 import {type MmFns, mmFns} from './fault_fns.ts';
@@ -72,6 +74,7 @@ export class Mm implements RmapTrees {
   readonly costs: CostsMm;
   readonly swap: SwapState;
   readonly migration: Migration;
+  readonly compaction: Compaction;
   /** NUMA balancing; it scans only machines of several nodes. */
   readonly numa: NumaBalancing;
   readonly policies: Mempolicies;
@@ -148,6 +151,7 @@ export class Mm implements RmapTrees {
     install_dax(kernel, this);
     this.hugetlb = install_hugetlb(kernel, this);
     this.migration = new Migration(kernel);
+    this.compaction = install_compaction(kernel, this);
     this.hooks.migration_entry_wait = (t, f) => migration_entry_wait(kernel, t, f);
     this.numa = install_numa_balancing(kernel, this);
     this.policies = new Mempolicies(kernel);
