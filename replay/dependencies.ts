@@ -5,7 +5,8 @@
 //   resource  the last operation before it on each resource it uses (ROOT, SOSP '13): address space, kernel address
 //             range, swap device, notifier, memory range; `lock_section` and task operations name no resource, because
 //             keeping their recorded order would keep the recorded lock's order
-//   causal    the operation of the task that woke it, where the recording says who that was
+//   causal    the operation of the task that woke it, where the recording says who that was; and an exit of the whole process
+//             waits for what its other threads did before it (how its leader knew that they were done is in no recording)
 //   none      as thread, and wait4 takes any child instead of the recorded one
 //
 // A wait edge (wait4 returned child C) is not a start condition: under total, resource and causal the replayed wait4
@@ -66,11 +67,38 @@ function pairsOf(compiled: CompiledTrace, order: Order): Pair[] {
   }
   if (order === 'resource') return resourcePairs(compiled);
   if (order !== 'causal') return [];
-  return compiled.edges
-    .filter(
-      (edge) => edge.kind === 'wake' && compiled.opTrack[edge.from] !== compiled.opTrack[edge.to],
-    )
-    .map((edge): Pair => [edge.from, edge.to]);
+  const wakes = compiled.edges.filter(
+    (edge) => edge.kind === 'wake' && compiled.opTrack[edge.from] !== compiled.opTrack[edge.to],
+  );
+  return [...wakes.map((edge): Pair => [edge.from, edge.to]), ...exitPairs(compiled)];
+}
+
+/** A group exit after the last operation before it of every other thread of its process. */
+function exitPairs(compiled: CompiledTrace): Pair[] {
+  const {events} = compiled.trace;
+  const lastOf = new Map<number, Map<number, number>>();
+  const pairs: Pair[] = [];
+  for (let op = 0; op < compiled.opCount; op++) {
+    const i = compiled.opEvent[op];
+    const kind = events.kind[i];
+    const track = compiled.opTrack[op];
+    const {tgid} = compiled.tracks[track];
+    if (kind === KIND.exit && argNumber(events, i, 0) !== 0) {
+      for (const [other, last] of lastOf.get(tgid) ?? []) {
+        if (other !== track) pairs.push([last, op]);
+      }
+      lastOf.delete(tgid);
+    } else if (!neverEnded(compiled, op, kind)) {
+      const threads = lastOf.get(tgid) ?? new Map<number, number>();
+      lastOf.set(tgid, threads.set(track, op));
+    }
+  }
+  return pairs;
+}
+
+/** A wait that had not returned when its process was killed. */
+function neverEnded(compiled: CompiledTrace, op: number, kind: number): boolean {
+  return kind === KIND.wait4 && Number.isNaN(compiled.opDurationNs[op]);
 }
 
 function countsOf(compiled: CompiledTrace, order: Order, pairs: number): Record<string, number> {

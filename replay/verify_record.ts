@@ -93,6 +93,8 @@ export interface Recorded {
   readonly writtenIn: ReadonlyMap<number, number>;
   /** By operation: the address space of its task before it; -1 unknown number. */
   readonly opLife: Int32Array;
+  /** By operation: 1 when its call gave an error there, too. */
+  readonly opFailed: Uint8Array;
 }
 
 /** One task while the recording is read. */
@@ -147,6 +149,7 @@ class Reader {
   private readonly tasks = new Map<number, Reading>();
   private readonly opOfEvent: Int32Array;
   private readonly opLife: Int32Array;
+  private readonly opFailed: Uint8Array;
   private readonly samples: RssSample[] = [];
   private readonly sampleOf = new Map<string, RssSample>();
   /** By life and member: the sum of the changes so far. */
@@ -175,6 +178,7 @@ class Reader {
     this.opOfEvent = new Int32Array(this.events.count).fill(-1);
     for (let op = 0; op < compiled.opCount; op++) this.opOfEvent[compiled.opEvent[op]] = op;
     this.opLife = new Int32Array(compiled.opCount).fill(-1);
+    this.opFailed = new Uint8Array(compiled.opCount);
   }
 
   read(): Recorded {
@@ -201,6 +205,7 @@ class Reader {
       unused: Int32Array.from(this.unused),
       writtenIn: this.writtenIn,
       opLife: this.opLife,
+      opFailed: this.opFailed,
     };
   }
 
@@ -398,7 +403,10 @@ class Reader {
     this.endFault(task);
     const nr = argNumber(this.events, i, 0);
     if (nr === NR_EXECVE || nr === NR_EXECVEAT) this.lives.execEnded(task.track);
-    if (task.callOp >= 0) this.endCall(task, this.events.timeNs[i]);
+    if (task.callOp >= 0) {
+      this.endCall(task, this.events.timeNs[i]);
+      if (argSigned(this.events, i, 1) < 0) this.opFailed[task.callOp] = 1;
+    }
     task.callOp = -1;
     task.ended = true;
   }

@@ -134,10 +134,7 @@ export class StateGrader implements ReplayObserver, MmProbe {
 
   ended(t: Task, op: number, _ticks: number, outcome: Outcome): void {
     const kind = this.compiled.trace.events.kind[this.compiled.opEvent[op]];
-    if (outcome !== 'done') {
-      const name = `${KIND_BY_CODE[kind]?.name ?? kind} ${outcome}`;
-      this.outcomes.set(name, (this.outcomes.get(name) ?? 0) + 1);
-    }
+    if (outcome !== 'done') this.notDone(op, kind, outcome);
     const born = this.bornLife.get(op);
     if (kind === KIND.exec && born !== undefined && t.mm !== null) this.bind(born, t.mm);
     if (this.faultOf[op] >= 0) {
@@ -148,7 +145,8 @@ export class StateGrader implements ReplayObserver, MmProbe {
       const sample = this.recorded.samples[n];
       if (sample.outside) this.notModelled(sample, 'a call that was not recorded');
       else if (sample.background) this.background.push(sample);
-      else if (outcome === 'skipped') this.notModelled(sample, KIND_BY_CODE[kind]?.name ?? '');
+      else if (outcome === 'skipped' || kind === KIND.io_submit)
+        this.notModelled(sample, KIND_BY_CODE[kind]?.name ?? '');
       else this.gradeSample(sample);
     }
     if (op !== this.op.index) return;
@@ -156,6 +154,15 @@ export class StateGrader implements ReplayObserver, MmProbe {
     // What others (a swapoff) change from here on comes before the next operation.
     this.op.steps.length = 0;
     this.op.before.clear();
+  }
+
+  /** Calls that failed there, too, are as they should be. */
+  private notDone(op: number, kind: number, outcome: Outcome): void {
+    const {opFailed, opLife, lives} = this.recorded;
+    if (outcome === 'failed' && opFailed[op] !== 0) return;
+    const older = (lives[opLife[op]]?.known ?? true) ? '' : ', address space older than the trace';
+    const name = `${KIND_BY_CODE[kind]?.name ?? kind} ${outcome}${older}`;
+    this.outcomes.set(name, (this.outcomes.get(name) ?? 0) + 1);
   }
 
   private bind(life: number, mm: MmStruct): void {
