@@ -3,6 +3,7 @@
 import {KIND_LIMIT} from '../../formats/kinds.ts';
 import type {Binding, QuickBinding} from './binding.ts';
 import {CONFORMANCE_BINDINGS, QUICK_CONFORMANCE_BINDINGS} from './conformance.ts';
+import {IO_BINDINGS} from './io.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
 import {KSM_BINDINGS} from './ksm.ts';
 import {NUMA_BINDINGS} from './numa.ts';
@@ -22,6 +23,7 @@ function byKind<T>(...groups: readonly (readonly (readonly [number, T])[])[]): (
 export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   TASK_BINDINGS,
   KERNEL_MEMORY_BINDINGS,
+  IO_BINDINGS,
   NUMA_BINDINGS,
   SWAP_BINDINGS,
   KSM_BINDINGS,
