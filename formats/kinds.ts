@@ -58,11 +58,12 @@ const OPERATIONS = [
   [47, 'oom_kill', ['victim_tgid']],
   [48, 'clear_refs', ['value']],
   [49, 'uprobe', ['addr', 'install']],
-  [50, 'truncate', ['file_str', 'start', 'len']],
+  [50, 'truncate', ['file_str', 'start', 'len']], // len 0: the file ends at start; else a hole of len bytes
   [51, 'memcg_limit', ['bytes']],
   [52, 'sysfs_write', ['path_str', 'value_str']], // as a shell would: the path below /sys, or /proc/sys, and the text
   // Writes a run of pages, as touch does; page n then holds content class `content + n * content_step`. 0 is all zeros.
   [53, 'write_content', ['addr', 'pages', 'stride_pages', 'content', 'content_step']],
+  [54, 'oom_score_adj', ['adj']], // of the calling process, -1000 to 1000 in two's complement
   // Secondary MMUs
   [64, 'notifier_register', ['consumer_str', 'id']],
   [65, 'notifier_unregister', ['id']],

@@ -53,6 +53,8 @@ export class Task {
   signal: SignalStruct | null = null;
   /** A fatal signal is pending (fatal_signal_pending). */
   sigkill = false;
+  /** It waits for something that is no part of the kernel, as the order of a replay; the OOM killer ends that. */
+  parked = false;
   /** 3.12 to 4.18: cgroup whose limit the fault under way has hit (memcg_in_oom), 0 for none. */
   memcgInOom = 0;
   /** The task that waits in wait_for_vfork_done for this one, null when none does. */

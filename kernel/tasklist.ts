@@ -129,6 +129,8 @@ export class TaskList {
   /** The slot is free for another task: call after a grace period. */
   releaseSlot(slot: number): void {
     this.tasks[slot] = null;
+    // A task's slot may become a thread_head next: an empty one has no last thread.
+    this.previousThread[slot] = HEAD;
     this.freeSlots.push(slot);
   }
 

@@ -25,6 +25,7 @@ import {Barriers} from './barriers.ts';
 import {blocksOnOthers} from './dependencies.ts';
 import {OperationGate} from './gate.ts';
 import type {ReplayObserver} from './observer.ts';
+import {dieIfKilled, park} from './parked.ts';
 import type {ReplayRun} from './replay_run.ts';
 import type {Steering} from './steering.ts';
 import {INTERRUPTED, type Track} from './tracks.ts';
@@ -152,6 +153,7 @@ export class TraceCopy {
     this.watchEnd(t, track);
     for (const op of track.ops) {
       if (!this.arriveAtOnce(t, op)) yield* this.arrive(t, op);
+      if (t.sigkill) dieIfKilled(t);
       const i = compiled.opEvent[op];
       const kind = kinds[i];
       if (steering !== null) yield* steering.before(t, op);
@@ -192,20 +194,52 @@ export class TraceCopy {
   private endTrack(track: Track, t: Task): void {
     if (this.ended[track.index] !== 0) return;
     this.ended[track.index] = 1;
-    const {compiled, recorder, kernel} = this.run;
+    const {recorder, kernel} = this.run;
     const op = this.inExit[track.index];
     if (op >= 0) {
       const ticks = Math.max(0, kernel.machine.engine.now - this.exitBegan[track.index]);
       recorder.record(KIND.exit, ticks, 'done');
       this.observer?.ended(t, op, ticks, 'done');
     }
-    for (const left of track.ops) this.gate.finish(left);
+    if (t.signal!.oomMm !== null) this.leaveBarriers(track);
+    this.closeTrack(track);
+  }
+
+  /** What it had left is over for those who wait for it; children that it never had will not come either. */
+  private closeTrack(track: Track): void {
+    const {compiled, kernel} = this.run;
+    for (const left of track.ops) {
+      const child = this.gate.isOver(left) ? -1 : compiled.opChild[left];
+      this.gate.finish(left);
+      if (child < 0) continue;
+      const born = kernel.taskList.find(this.pidOf(compiled.tracks[child].tid)) !== null;
+      if (!born) this.neverBorn(compiled.tracks[child]);
+    }
     if (track.ops.length > 0 && compiled.opCount > 0) this.run.trackEnded();
+  }
+
+  /** The fork that would have made it failed, or never came. */
+  private neverBorn(track: Track): void {
+    if (this.ended[track.index] !== 0) return;
+    this.ended[track.index] = 1;
+    this.closeTrack(track);
+  }
+
+  /** Barriers that a killed task had ahead of it: the others do not wait for it. */
+  private leaveBarriers(track: Track): void {
+    const {events} = this.run.compiled.trace;
+    const left = new Map<number, number>();
+    for (const op of track.ops) {
+      const i = this.run.compiled.opEvent[op];
+      if (events.kind[i] !== KIND.barrier || this.gate.isOver(op)) continue;
+      left.set(argNumber(events, i, 0), argNumber(events, i, 1));
+    }
+    for (const [id, parties] of left) this.barriers.leave(id, parties);
   }
 
   private *sleepForEver(t: Task): Code {
     t.process!.daemon = true;
-    for (;;) yield* this.run.kernel.sched.block(t, END_OF_TRACE);
+    for (;;) yield* park(this.run.kernel, t, END_OF_TRACE);
   }
 
   /** When an operation would start if everything took as long as in the recording. */
@@ -320,6 +354,8 @@ export class TraceCopy {
         return this.operations(task, track);
       },
     });
-    return child === null ? 'failed' : 'done';
+    if (child !== null) return 'done';
+    this.neverBorn(track);
+    return 'failed';
   }
 }

@@ -4,6 +4,7 @@ import type {Code, Waitable} from '../machine/engine.ts';
 import type {Kernel} from '../kernel/kernel.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Dependencies} from './dependencies.ts';
+import {park} from './parked.ts';
 
 /** Order of the operations of one copy. */
 export class OperationGate implements Waitable {
@@ -24,13 +25,17 @@ export class OperationGate implements Waitable {
     return this.firstMissing(op) < 0;
   }
 
+  isOver(op: number): boolean {
+    return this.over[op] !== 0;
+  }
+
   /** Sleeps until every operation that `op` depends on is over. */
   *wait(t: Task, op: number): Code {
     for (let missing = this.firstMissing(op); missing >= 0; missing = this.firstMissing(op)) {
       const queue = this.waiters.get(missing);
       if (queue === undefined) this.waiters.set(missing, [t]);
       else queue.push(t);
-      yield* this.kernel.sched.block(t, this);
+      yield* park(this.kernel, t, this);
     }
   }
 

@@ -3,6 +3,7 @@
 import type {Kernel} from '../kernel/kernel.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Code, Waitable} from '../machine/engine.ts';
+import {park} from './parked.ts';
 
 /** The common start of a run. */
 export class StartGate implements Waitable {
@@ -27,7 +28,7 @@ export class StartGate implements Waitable {
     this.expected--;
     if (this.expected === 0) this.release();
     if (hasOperations && this.open) return;
-    while (!hasOperations || !this.open) yield* this.kernel.sched.block(t, this);
+    while (!hasOperations || !this.open) yield* park(this.kernel, t, this);
   }
 
   private release(): void {

@@ -6,6 +6,7 @@ import {ksm} from './ksm.ts';
 import {locktorture} from './locktorture.ts';
 import {mmapChurn} from './mmap_churn.ts';
 import {numaBalance} from './numa_balance.ts';
+import {oom} from './oom.ts';
 import {open1} from './open1.ts';
 import {snapshot} from './snapshot.ts';
 import {stressVm} from './stress_vm.ts';
@@ -30,6 +31,7 @@ export const WORKLOADS: ReadonlyMap<string, Workload> = new Map(
     thp,
     numaBalance,
     swapoff,
+    oom,
   ].map((one) => [one.name, one]),
 );
 

@@ -16,6 +16,7 @@ const SMALL: Readonly<Record<string, readonly string[]>> = {
   ksm: ['pages=40', 'rounds=1'],
   locktorture: ['acquisitions=50'],
   'mmap-churn': ['size=40960', 'iterations=3'],
+  oom: ['bytes=409600', 'limit=512000', 'run=16'],
   open1: ['iterations=20'],
   snapshot: ['bytes=409600'],
   'stress-vm': ['vm_bytes=81920', 'rounds=4'],
@@ -40,6 +41,11 @@ const CHOICES: Readonly<Record<string, readonly string[][]>> = {
     ['kind=stress_mmap', 'threads=2', 'layout=apart'],
     ['threads=1', 'processes=3', 'placement=free', 'cpus=2'],
     ['threads=2', 'processes=2', 'iterations=0'],
+  ],
+  oom: [
+    ['spread=equal', 'adj=ladder', 'order=largest-first', 'times=constant'],
+    ['limit=0', 'swap=1G', 'rounds=3', 'hogs=1', 'hold=0'],
+    ['adj=spare-largest', 'order=smallest-first', 'think=0', 'cpus=2'],
   ],
   snapshot: [
     ['lives=3', 'snapshots=2', 'writes=0.5', 'swap=1G', 'limit=1M'],

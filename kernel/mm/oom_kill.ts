@@ -258,7 +258,7 @@ function* __oom_kill_process(oom: Oom, t: Task, chosen: Task, points: number, me
     exitTick: -1,
   });
   victim.signal!.oomMm = mm;
-  yield* kill_group(k, t, victim);
+  yield* killAndWake(k, t, victim);
   const lock = victim.allocLock!;
   if (!lock.release(t)) yield* lock.releaseSlow(t);
   yield* killSharers(oom, t, victim, mm);
@@ -277,8 +277,14 @@ function* killSharers(oom: Oom, t: Task, victim: Task, mm: MmStruct): Code {
   k.rcu.readUnlock(t);
   for (const p of others) {
     p.signal!.oomMm ??= mm;
-    yield* kill_group(k, t, p);
+    yield* killAndWake(k, t, p);
   }
+}
+
+/** SIGKILL for a group; those that wait outside of the kernel find out now. */
+function* killAndWake(k: Kernel, t: Task, p: Task): Code {
+  yield* kill_group(k, t, p);
+  for (const thread of p.threads) if (thread.parked) k.sched.wake(thread);
 }
 
 /**

@@ -14,6 +14,8 @@ const SHMEM_NAMES = /^\/(SYSV[0-9a-f]{8}|dev\/shm\/|memfd:)/;
 export class RecordedFiles {
   private readonly byName = new Map<string, AddressSpace>();
   private readonly names = new Map<number, string>();
+  /** Files whose length is stated. */
+  private readonly known = new Set<string>();
   /** Marks that end, by operation. */
   private readonly ends: {readonly op: number; readonly file: string; readonly page: number}[] = [];
   private nextEnd = 0;
@@ -51,7 +53,15 @@ export class RecordedFiles {
         this.kernel.mm.largeFolios.mark(mapping, page, order);
       }
     }
-    if (mapping.sizePages < sizePages && mayGrow(mapping)) mapping.sizePages = sizePages;
+    const grows = mapping.sizePages < sizePages && mayGrow(mapping) && !this.known.has(name);
+    if (grows) mapping.sizePages = sizePages;
+    return mapping;
+  }
+
+  /** The file called `name`, whose length the trace states from here on. */
+  sized(name: string): AddressSpace {
+    const mapping = this.named(name, 0);
+    this.known.add(name);
     return mapping;
   }
 

@@ -6,6 +6,7 @@ import {CONFORMANCE_BINDINGS, QUICK_CONFORMANCE_BINDINGS} from './conformance.ts
 import {IO_BINDINGS} from './io.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
 import {KSM_BINDINGS} from './ksm.ts';
+import {MEMORY_PRESSURE_BINDINGS} from './memory_pressure.ts';
 import {NUMA_BINDINGS} from './numa.ts';
 import {SWAP_BINDINGS} from './swap.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
@@ -25,6 +26,7 @@ export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   KERNEL_MEMORY_BINDINGS,
   IO_BINDINGS,
   NUMA_BINDINGS,
+  MEMORY_PRESSURE_BINDINGS,
   SWAP_BINDINGS,
   KSM_BINDINGS,
   SYSFS_BINDINGS,

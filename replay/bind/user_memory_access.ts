@@ -4,7 +4,7 @@
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts';
-import {FAULT_OOM, FAULT_SIGSEGV, X86_PF_USER, X86_PF_WRITE} from '../../kernel/mm/vm_fault.ts';
+import {FAULT_OOM, FAULT_SIGBUS, FAULT_SIGSEGV, X86_PF_USER, X86_PF_WRITE} from '../../kernel/mm/vm_fault.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
 import {FIRST_INFERRED, type PageContents} from '../contents.ts';
@@ -22,6 +22,11 @@ const OUTSIDE =
 /** What became of a fault. */
 function outcomeOf({kernel}: BindingContext, faultClass: number): Outcome {
   if (faultClass === FAULT_OOM) return 'failed';
+  if (faultClass === FAULT_SIGBUS) {
+    kernel.checks.count('sigbus');
+    kernel.checks.warn('access: beyond the end of a file (SIGBUS is not delivered)');
+    return 'failed';
+  }
   if (faultClass !== FAULT_SIGSEGV) return 'done';
   kernel.checks.count('outside_vma');
   kernel.checks.warn(OUTSIDE);
