@@ -3,6 +3,7 @@
 // kernel that did nothing of the kind prints nothing: absent is zero.
 
 import type {Kernel} from '../kernel/kernel.ts';
+import {hugetlb_counts} from '../kernel/mm/hugetlb_sysfs.ts';
 import {ksm_counts} from '../kernel/mm/ksm_sysfs.ts';
 
 /** Counters by name, in pages, scans and events; without zeros. */
@@ -29,6 +30,7 @@ export function mmCounters(kernel: Kernel): Record<string, number> {
     counters.khugepaged_pages_collapsed = khugepaged.pagesCollapsed;
     counters.khugepaged_full_scans = khugepaged.fullScans;
   }
+  Object.assign(counters, hugetlb_counts(kernel.mm.hugetlb));
   const {counts} = swap;
   counters.pswpin = counts.pswpin;
   counters.pswpout = counts.pswpout;

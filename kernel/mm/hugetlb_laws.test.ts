@@ -67,7 +67,7 @@ function checkPool(k: Kernel): void {
     h.free.reduce((sum, n) => sum + n, 0),
     h.freeHugePages,
   );
-  h.freelists.forEach((list, node) => assert.equal(list.length, h.free[node]));
+  for (const [node, list] of h.freelists.entries()) assert.equal(list.length, h.free[node]);
 }
 
 function* apply(k: Kernel, t: Task, one: Step, rest: readonly Step[]): Code {

@@ -26,6 +26,8 @@ export class HState {
   freeHugePages = 0;
   resvHugePages = 0;
   surplusHugePages = 0;
+  /** Most pages in use at a time. */
+  peakUsed = 0;
   /** nr_overcommit_huge_pages. */
   nrOvercommit = 0;
   /** By node: pages, free, surplus, and the free list, last in first out. */
@@ -149,6 +151,7 @@ export function dequeue_hugetlb_folio(
     const head = dequeue(h, at);
     if (head === 0) continue;
     k.mm.pages.refcount.set(head, 1);
+    h.peakUsed = Math.max(h.peakUsed, h.nrHugePages - h.freeHugePages);
     return head;
   }
   return 0;
@@ -161,6 +164,7 @@ export function alloc_surplus_hugetlb_folio(k: Kernel, t: Task, h: HState, node:
     const head = alloc_fresh(k, t, h, at);
     if (head === 0) continue;
     account(h, at, 1, true);
+    h.peakUsed = Math.max(h.peakUsed, h.nrHugePages - h.freeHugePages);
     k.mm.pages.refcount.set(head, 1);
     return head;
   }

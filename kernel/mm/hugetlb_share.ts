@@ -27,10 +27,13 @@ const alignUp = (vpn: number): number => Math.ceil(vpn / HPAGE_PUD_NR) * HPAGE_P
 
 /** Which PUD entries name a table that is shared: two or more slots. */
 export class SharedTables {
+  /** How often a table was joined. */
+  joined = 0;
   private readonly slots = new Map<number, number[]>();
 
   /** Another PUD entry names `table`. */
   join(pt: PageTables, table: number, slot: number): void {
+    this.joined++;
     const sharers = this.slots.get(table);
     if (sharers === undefined) this.slots.set(table, [pt.parent[table], slot]);
     else sharers.push(slot);

@@ -3,6 +3,7 @@
 
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import type {Hugetlb} from './hugetlb.ts';
 import {type HState, set_max_huge_pages} from './hugetlb_pool.ts';
 
 const SYSCTL = /^(?:\/proc\/sys\/)?vm[/.](nr_hugepages|nr_overcommit_hugepages)$/;
@@ -37,4 +38,21 @@ export function hugetlb_store(k: Kernel, t: Task, path: string, value: string): 
   if (h.isGigantic) return -EINVAL;
   h.nrOvercommit = count;
   return 0;
+}
+
+/**
+ * What /proc/meminfo would say when a run ends, and what it does not: the most pages in use at a time,
+ * tables joined, by names as HugePages_Total in lower case; those of 1 GB with `1g`.
+ */
+export function hugetlb_counts({hstates, shared}: Hugetlb): Record<string, number> {
+  const counters: Record<string, number> = {huge_pmd_shares: shared.joined};
+  for (const h of hstates) {
+    const name = h.order === 9 ? 'huge_pages' : 'huge_pages_1g';
+    counters[`${name}_total`] = h.nrHugePages;
+    counters[`${name}_free`] = h.freeHugePages;
+    counters[`${name}_rsvd`] = h.resvHugePages;
+    counters[`${name}_surp`] = h.surplusHugePages;
+    counters[`${name}_peak_used`] = h.peakUsed;
+  }
+  return counters;
 }
