@@ -6,6 +6,7 @@
 // exclusive (5.19+), before that when a write fault has just been taken for it (FOLL_COW).
 
 import type {Code} from '../../machine/engine.ts';
+import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
@@ -50,11 +51,13 @@ function* getForced(k: Kernel, t: Task, user: UserMm, vma: VmArea, vpn: number):
   }
 }
 
-/** can_follow_write_pte for a mapping without VM_WRITE: the pfn, -1 when a fault is needed. */
+/** can_follow_write_pte, _pmd for a mapping without VM_WRITE: the pfn, -1 when a fault is needed. */
 function forcedPage(k: Kernel, user: UserMm, vpn: number, tries: number): number {
-  const {pages, cowRule} = k.mm;
+  const {pages, pt, cowRule} = k.mm;
   const pfn = follow_page(k, user, vpn, 0);
   if (pfn <= 0 || !folio_test_anon(pages, compound_head(pages, pfn))) return -1;
-  if (cowRule === 'exclusive') return (pages.flags[pfn] & PG_anon_exclusive) === 0 ? -1 : pfn;
-  return tries > 0 ? pfn : -1;
+  if (cowRule !== 'exclusive') return tries > 0 ? pfn : -1;
+  // A huge mapping's first page says it for all.
+  const first = pt.entries[walkSlot(user.pgd, vpn)] & ~LEAF;
+  return (pages.flags[first] & PG_anon_exclusive) === 0 ? -1 : pfn;
 }

@@ -47,16 +47,16 @@ export function follow_page(k: Kernel, user: UserMm, vpn: number, foll: number):
   if ((foll & FOLL_WRITE) !== 0 && (word & PTE_WRITE) === 0) return -1;
   const special = (word & PTE_SPECIAL) !== 0;
   const span = (word & PTE_HUGE) === 0 ? 0 : vpn % (pt.level[slot >>> 9] === 1 ? 512 : 2 ** 18);
-  const pfn = special ? 0 : (pt.entries[slot] & ~LEAF) + span;
+  const first = special ? 0 : pt.entries[slot] & ~LEAF;
+  const pfn = special ? 0 : first + span;
   if ((foll & FOLL_PIN) === 0 || (word & PTE_WRITE) !== 0) return pfn;
-  // One bit says it for all of what a huge entry maps: the head's.
-  const marked = span === 0 ? pfn : compound_head(k.mm.pages, pfn);
-  return gup_must_unshare(k, user, vpn, marked, foll) ? -1 : pfn;
+  return gup_must_unshare(k, user, vpn, first, foll) ? -1 : pfn;
 }
 
 /**
  * gup_must_unshare, for a page that is pinned and not mapped writable: an anonymous page that is not
- * exclusive (5.19+); for long, anything else in a COW mapping (6.2+). `pfn` 0: the page of zeros.
+ * exclusive (5.19+); for long, anything else in a COW mapping (6.2+). `pfn`: the page that the entry
+ * names, which says for all of a huge mapping whether it is exclusive; 0: the page of zeros.
  */
 function gup_must_unshare(
   k: Kernel,

@@ -38,6 +38,7 @@ import {
   VM_SPECIAL,
   VM_WIPEONFORK,
 } from './vma_flags.ts';
+import {vma_adjust_trans_huge} from './vma_huge.ts';
 import {vma_start_write} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
@@ -81,6 +82,7 @@ export function* madvise_vma_flags(
   if (user.space.mapCount + splits > DEFAULT_MAX_MAP_COUNT) return -ENOMEM;
   t.cpu.charge(k.mm.costs.modifyVmaTicks, k.mm.fns.do_madvise);
   yield* vma_start_write(k, t, user, vma);
+  yield* vma_adjust_trans_huge(k, t, user, vma, start, end);
   const changed = vma_modify(vma, start, end, {flags}, mergeRule(k));
   yield* vma_start_write(k, t, user, changed);
   return 0;

@@ -9,6 +9,7 @@ import {mergeRule} from './mmap.ts';
 import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
 import {EINVAL, ENOMEM} from './mprotect.ts';
 import {VM_HIGH_SEALED} from './vma_flags.ts';
+import {vma_adjust_trans_huge} from './vma_huge.ts';
 import {vma_start_write} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 import {isFullyMapped} from './vma_space.ts';
@@ -40,6 +41,7 @@ export function* do_mseal(
       t.cpu.charge(k.mm.costs.modifyVmaTicks, k.mm.fns.do_mprotect_pkey);
       yield* vma_start_write(k, t, user, vma);
       const flagsHigh = vma.flagsHigh | VM_HIGH_SEALED;
+      yield* vma_adjust_trans_huge(k, t, user, vma, at, to);
       vma_modify(vma, at, to, {flagsHigh}, mergeRule(k));
     }
     at = to;

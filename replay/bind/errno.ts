@@ -13,6 +13,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [14, 'EFAULT'],
   [16, 'EBUSY'],
   [17, 'EEXIST'],
+  [19, 'ENODEV'],
   [22, 'EINVAL'],
   [38, 'ENOSYS'],
   [95, 'EOPNOTSUPP'],

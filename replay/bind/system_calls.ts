@@ -3,11 +3,13 @@
 // here a call is made as it stands, and its errors come from the model. What the kernel checks before it thinks in pages
 // (alignment, lengths of 0) is checked here.
 //
+// An array of addresses (process_madvise, move_pages) is what iovec operations said before.
 // A file descriptor is a number that open_file gave a meaning; a pidfd is the tid of the process it refers to.
 
 import {sys_brk} from '../../kernel/mm/brk.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
 import {do_madvise} from '../../kernel/mm/madvise.ts';
+import {do_pages_move} from '../../kernel/mm/migrate_move.ts';
 import {do_mlock, do_mlockall, do_munlock, do_munlockall} from '../../kernel/mm/mlock.ts';
 import {shmem_zero_setup, sys_mmap} from '../../kernel/mm/mmap.ts';
 import {
@@ -32,6 +34,7 @@ const PAGE_BYTES = 4096;
 const EBADF = 9;
 const ENOMEM = 12;
 const EEXIST = 17;
+const ENODEV = 19;
 const EINVAL = 22;
 const MAP_FIXED_NOREPLACE = 0x100000;
 
@@ -189,6 +192,30 @@ function* processMadvise(
   return yield* process_madvise(context.kernel, t, pid, vector, vlen, advice, flags);
 }
 
+const MPOL_MF_MOVE_ALL = 4;
+
+/**
+ * The pages are the ranges that `iovec` operations said, all of them to go to node `node`; the result is how many could not
+ * be moved.
+ */
+function* movePages(
+  {kernel}: BindingContext,
+  t: Task,
+  [, , , node, , flags]: readonly number[],
+  {vector}: CallState,
+): Code<number> {
+  if (node < 0 || node >= kernel.machine.topology.nodeCount) return -ENODEV;
+  const user = kernel.mm.userOf(t.mm!);
+  const all = (flags & MPOL_MF_MOVE_ALL) !== 0;
+  let left = 0;
+  for (const {addr, len} of vector) {
+    const start = addr / PAGE_BYTES;
+    const {failed} = yield* do_pages_move(kernel, t, user, start, pageCount(len), node, all);
+    left += failed;
+  }
+  return left;
+}
+
 /** x86-64 numbers. */
 export const SYSTEM_CALLS: ReadonlyMap<number, SystemCall> = new Map([
   [9, mmap],
@@ -201,6 +228,7 @@ export const SYSTEM_CALLS: ReadonlyMap<number, SystemCall> = new Map([
   [150, munlock],
   [151, mlockall],
   [152, munlockall],
+  [279, movePages],
   [325, mlock],
   [440, processMadvise],
   [462, mseal],

@@ -2,9 +2,12 @@
 
 import type {Scenario} from '../catalogue.ts';
 import {COW, COW_COLLAPSE, COW_THP} from './cow.ts';
+import {COW_FILES} from './cow_files.ts';
 import {GUARD_REGIONS} from './guard_regions.ts';
 import {MADV_POPULATE} from './madv_populate.ts';
 import {MERGE} from './merge.ts';
+import {MIGRATION, RMAP} from './migration.ts';
+import {MKDIRTY} from './mkdirty.ts';
 import {MREMAP, MREMAP_DONTUNMAP, MREMAP_MULTI} from './mremap.ts';
 import {MSEAL} from './mseal.ts';
 import {PROCESS_MADVISE} from './process_madvise.ts';
@@ -22,4 +25,8 @@ export const CONFORMANCE: readonly Scenario[] = [
   COW,
   COW_THP,
   COW_COLLAPSE,
+  COW_FILES,
+  MKDIRTY,
+  MIGRATION,
+  RMAP,
 ].map(scenarioOf);

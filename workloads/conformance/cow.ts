@@ -200,7 +200,8 @@ function collapseAfterFork(from: number, pages: number): readonly Move[] {
     ...(kept ? [] : [advise(hidden, HALF, 'dontfork')]),
     fork('child', load(from, pages, OLD), meet('read'), meet('written'), load(from, pages, OLD)),
     meet('read'),
-    ...(kept ? [] : [advise(hidden, HALF, 'dofork')]),
+    // Before 6.18 a range without a writable page is not collapsed.
+    ...(kept ? [store(0, 1, NEW)] : [advise(hidden, HALF, 'dofork')]),
     advise(0, THP, 'collapse'),
     state('huge', 0, THP, THP),
     write(whole),

@@ -30,6 +30,9 @@ export const FIXED = 3;
 export const DONTUNMAP = 5;
 export const DONTUNMAP_FIXED = 7;
 
+/** A result that does not matter. */
+export const ANY_RESULT = Number.MAX_SAFE_INTEGER;
+
 export const SIGBUS = 7;
 export const SIGSEGV = 11;
 
@@ -66,6 +69,7 @@ const SYS = {
   munlock: 150,
   mlockall: 151,
   munlockall: 152,
+  move_pages: 279,
   process_madvise: 440,
   mseal: 462,
 } as const;
@@ -299,6 +303,40 @@ export function meet(name: string, parties = 2): Move {
 
 /** echo 4 > /proc/self/clear_refs: soft-dirty bits. */
 export const clearSoftDirty: Move = (p) => p.op(KIND.clear_refs, 4);
+
+const MPOL_MF_MOVE_ALL = 4;
+
+/** move_pages(2) of a range to a node, whoever else maps it. `ret`: pages that could not be moved. */
+export function movePages(at: number, pages: number, node: number, ret = 0): Move {
+  return function* (p) {
+    p.op(KIND.iovec, addr(at), pages * PAGE);
+    yield;
+    const args = [0, pages, 0, node, 0, MPOL_MF_MOVE_ALL];
+    p.op(KIND.expect_call, p.step(`move_pages to ${node}`), SYS.move_pages, ...args, ret);
+    yield;
+  };
+}
+
+/** As movePages while others use the pages: best effort, so that only the last of some attempts must succeed. */
+export function movePagesInUse(at: number, pages: number, node: number): Move {
+  const attempt = movePages(at, pages, node, ANY_RESULT);
+  return all(attempt, attempt, attempt, movePages(at, pages, node));
+}
+
+/** Writes to a file below /sys/kernel/mm. */
+export function sysfs(path: string, value: number | string): Move {
+  return (p) => p.op(KIND.sysfs_write, p.self.intern(path), p.self.intern(`${value}`));
+}
+
+/** Off the CPU, so that daemons can do their work. */
+export function sleepMs(ms: number): Move {
+  return (p) => p.self.sleep(ms * 1e6);
+}
+
+/** prctl(PR_SET_MEMORY_MERGE): all that the process maps is mergeable, or nothing any more. */
+export function mergeAny(on: boolean): Move {
+  return (p) => p.op(on ? KIND.ksm_enter : KIND.ksm_exit, 0);
+}
 
 /** Several moves as one. */
 export function all(...moves: readonly Move[]): Move {
