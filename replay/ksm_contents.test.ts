@@ -46,6 +46,17 @@ class Recording {
     this.add(KIND.ksm_scan, KSMD, 0, this.seq++, items);
   }
 
+  /** ksmd takes so long for what it does next. */
+  busy(ns: number): void {
+    this.now += ns;
+  }
+
+  /** ksmd leaves its CPU for a while. */
+  preempted(ns: number): void {
+    this.add(KIND.sched_switch, KSMD, KSMD, 16, 0);
+    this.now += ns;
+  }
+
   /** Page `item` becomes the KSM page `frame` (first), or is mapped to it. */
   merge(frame: number, item: number, first = false): void {
     this.add(KIND.ksm_merge_with, KSMD, first ? 0 : 1, frame, item, MM, 0);
@@ -123,6 +134,29 @@ test('a page whose write broke COW had been merged', () => {
     merged.map(([page]) => page),
     [3, 6],
   );
+});
+
+test('pages without a merge are where ksmd took longer to come to the next one', () => {
+  const merged = [1, 2, 3, 4, 6, 7, 8, 9, 13, 14];
+  const {found, r} = infer((r) => {
+    for (let page = 0; page < 15; page++) r.write(page);
+    r.scan(15);
+    r.scan(15, () => {
+      merged.forEach((page, k) => {
+        const skipped = page - (merged[k - 1] ?? -1) - 1;
+        r.busy(400 * skipped);
+        // An interruption is no work.
+        if (page === 9) r.preempted(1e6);
+        r.merge(500, page);
+      });
+    });
+  });
+  const pages = [...r.eventOf].filter(([, event]) => found.written.has(event));
+  assert.deepEqual(
+    pages.map(([page]) => page),
+    merged,
+  );
+  assert.equal(found.placed, 10);
 });
 
 test('merges of an mm that was never seen to enter are counted, not placed', () => {

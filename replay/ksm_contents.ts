@@ -242,22 +242,19 @@ function fits(anchors: readonly Anchor[], next: Anchor): boolean {
   return next.place - last.place >= next.merge - last.merge;
 }
 
-/** Waits longer than so many medians were interrupted. */
-const LONGEST_WAIT = 10;
-
 /** For each merge how long ksmd took to come to it, less the shortest usual time; ns. */
 function waitsOf(merges: readonly Merge[]): number[] {
-  const gaps = merges.map(({timeNs}, k) => (k === 0 ? 0 : timeNs - merges[k - 1].timeNs));
-  const sorted = [...gaps].sort((a, b) => a - b);
-  const shortest = sorted[sorted.length >> 2] ?? 0;
-  const longest = (sorted[sorted.length >> 1] ?? 0) * LONGEST_WAIT;
-  return gaps.map((gap) => Math.max(0, Math.min(gap, longest) - shortest) + 1);
+  const known = merges.map(({waitNs}) => waitNs).filter((waitNs) => !Number.isNaN(waitNs));
+  known.sort((a, b) => a - b);
+  const shortest = known[Math.floor(known.length / 10)] ?? 0;
+  const median = known[known.length >> 1] ?? 0;
+  return merges.map(({waitNs}) => Math.max(0, (Number.isNaN(waitNs) ? median : waitNs) - shortest));
 }
 
 /**
  * Lays merges [from, to) on the free places in order. Of the places left over one lies before each page that met another
- * in the unstable tree, and is that other's; the rest are skipped in proportion to the waits; a page that must have been
- * merged is not skipped. Fewer places than merges: the last merges get none (-1).
+ * in the unstable tree, and is that other's; the rest are skipped in proportion to the waits (that of the merge `to` is for what
+ * comes last); a page that must have been merged is not skipped. Fewer places than merges: the last merges get none (-1).
  */
 function spreadOver(
   free: readonly number[],
@@ -270,25 +267,33 @@ function spreadOver(
   const count = to - from;
   const left = free.length - count;
   if (left <= 0) return Array.from({length: count}, (_, k) => free[k] ?? -1);
-  let total = 0;
-  let pairs = 0;
-  for (let k = from; k < to; k++) {
-    total += waits[k];
-    if (merges[k].first) pairs++;
-  }
-  const others = Math.max(0, left - pairs);
-  // What was skipped after the last merge of the stretch took as long as before the others.
-  total += total / Math.max(1, count);
+  const pairs = merges.slice(from, to).map(({first}) => (first ? 1 : 0));
+  const others = Math.max(0, left - pairs.reduce<number>((sum, pair) => sum + pair, 0));
+  const mean = waits.reduce((sum, wait) => sum + wait, 0) / waits.length;
+  const skips = shares(others, [...waits.slice(from, to), to < waits.length ? waits[to] : mean]);
   const used = new Set<number>();
-  let sum = 0;
-  let met = 0;
-  for (let k = from; k < to; k++) {
-    sum += waits[k];
-    if (merges[k].first) met++;
-    used.add(k - from + Math.min(left, met + Math.floor((others * sum) / total)));
+  let skipped = 0;
+  for (let k = 0; k < count; k++) {
+    skipped += skips[k] + pairs[k];
+    used.add(k + Math.min(left, skipped));
   }
   preferMerged(free, used, places);
   return [...used].sort((a, b) => a - b).map((at) => free[at]);
+}
+
+/** Divides a whole number in proportion to weights, in whole parts: the largest remainders are rounded up. */
+function shares(whole: number, weights: readonly number[]): number[] {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const exact = weights.map((weight) =>
+    total === 0 ? whole / weights.length : (whole * weight) / total,
+  );
+  const parts = exact.map(Math.floor);
+  const missing = whole - parts.reduce((sum, part) => sum + part, 0);
+  const order = exact
+    .map((_, k) => k)
+    .sort((a, b) => exact[b] - parts[b] - exact[a] + parts[a] || a - b);
+  for (const k of order.slice(0, missing)) parts[k]++;
+  return parts;
 }
 
 /** Rule 3: moves the nearest merge to each place whose page must have been merged. */

@@ -46,7 +46,8 @@ export class Space {
 
 /** One merge that ksmd did, or tried. */
 export interface Merge {
-  readonly timeNs: number;
+  /** Since the merge before, or the start of the scan; NaN when ksmd did not run all the time. */
+  readonly waitNs: number;
   /** Space and rmap_item of the recorded kernel, as one name. */
   readonly item: string;
   readonly content: number;
@@ -98,6 +99,7 @@ class Reader {
   private readonly lastOp = new Map<number, number>();
   private ksmd = -1;
   private expectMet = -1;
+  private lastMergeNs = Number.NaN;
   private unknown = 0;
   private counts = {merged: 0, nodes: 0, zeros: 0, failed: 0, mostSharing: 0};
 
@@ -323,6 +325,7 @@ class Reader {
   }
 
   private openScan(startNs: number): Scan {
+    this.lastMergeNs = startNs;
     const endNs = Number.POSITIVE_INFINITY;
     const scan: Scan = {startNs, endNs, merges: new Map(), items: -1, sleeps: 0};
     this.scans.push(scan);
@@ -358,7 +361,7 @@ class Reader {
     this.addMerge(i, 1, {content: 0, first: false, met: false, good});
   }
 
-  private addMerge(i: number, itemArg: number, merge: Omit<Merge, 'timeNs' | 'item'>): void {
+  private addMerge(i: number, itemArg: number, merge: Omit<Merge, 'waitNs' | 'item'>): void {
     const {events} = this.compiled.trace;
     const pointer = String(argBigInt(events, i, itemArg + 1));
     const space = this.byPointer.get(pointer);
@@ -369,7 +372,8 @@ class Reader {
     const scan = this.scans.at(-1) ?? this.openScan(events.timeNs[0]);
     const item = `${pointer} ${argBigInt(events, i, itemArg)}`;
     const list = scan.merges.get(space);
-    const full = {...merge, timeNs: events.timeNs[i], item};
+    const full = {...merge, waitNs: events.timeNs[i] - this.lastMergeNs, item};
+    this.lastMergeNs = events.timeNs[i];
     if (list === undefined) scan.merges.set(space, [full]);
     else list.push(full);
   }
@@ -377,7 +381,9 @@ class Reader {
   private switched(i: number): void {
     const {events} = this.compiled.trace;
     const ASLEEP = 1;
-    if (argNumber(events, i, 0) !== this.ksmd || argNumber(events, i, 1) !== ASLEEP) return;
+    if (argNumber(events, i, 0) !== this.ksmd) return;
+    this.lastMergeNs = Number.NaN;
+    if (argNumber(events, i, 1) !== ASLEEP) return;
     const scan = this.scans.at(-1);
     if (scan !== undefined && scan.endNs === Number.POSITIVE_INFINITY) scan.sleeps++;
   }
