@@ -89,6 +89,11 @@ export class Kernel {
     return this.mmState !== null;
   }
 
+  /** As `mm`, but null while nothing has needed it. */
+  get mmIfMade(): Mm | null {
+    return this.mmState;
+  }
+
   /** The profile's number for a kernel function; callers keep it. */
   fn(name: string): number {
     return this.machine.profile.id(name);

@@ -169,6 +169,7 @@ export class ReplayRun {
     machine.profile.reset();
     locks.reset();
     checks.counters.clear();
+    this.kernel.mmIfMade?.notifierCounts.sites.clear();
     this.timesAtStart = this.kernel.sched.times();
     this.background.start(this.kernel, this.options.scale);
   }

@@ -37,7 +37,12 @@ export function reportOf(run: ReplayRun, wallS: number): RunReport {
     throughput_ops_s: (ops * TICKS_PER_S) / simulatedTicks,
     cpu: cpuPart(run, cpuTicks),
     locks: locksPart(run, cpuTicks),
-    notifier: {calls: {}, latency_ns: NO_LATENCY, retries: 0, eagain: 0},
+    notifier: {
+      calls: kernel.mmIfMade?.notifierCounts.starts() ?? {},
+      latency_ns: NO_LATENCY,
+      retries: 0,
+      eagain: 0,
+    },
     tlb: tlbPart(run),
     faults: pick(kernel.checks.counters, (name) => name.includes('fault')),
     counters: {...Object.fromEntries(kernel.checks.counters), ...mmCounters(kernel)},

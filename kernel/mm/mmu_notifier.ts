@@ -42,6 +42,14 @@ export class NotifierCounts {
   /** Callbacks run. */
   callbacks = 0;
 
+  /** Invalidations begun, by site. */
+  starts(): Record<string, number> {
+    const rows = [...this.sites].map(([name, row]) => {
+      return [name, row.start.reduce((sum, n) => sum + n, 0)] as const;
+    });
+    return Object.fromEntries(rows.filter(([, n]) => n > 0));
+  }
+
   site(name: string): SiteCounts {
     let row = this.sites.get(name);
     if (row === undefined) {
