@@ -4,7 +4,13 @@
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts';
-import {FAULT_OOM, FAULT_SIGBUS, FAULT_SIGSEGV, X86_PF_USER, X86_PF_WRITE} from '../../kernel/mm/vm_fault.ts';
+import {
+  FAULT_OOM,
+  FAULT_SIGBUS,
+  FAULT_SIGSEGV,
+  X86_PF_USER,
+  X86_PF_WRITE,
+} from '../../kernel/mm/vm_fault.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
 import {FIRST_INFERRED, type PageContents} from '../contents.ts';
