@@ -19,6 +19,7 @@ import {PTHREAD_FLAGS} from '../clone_flags.ts';
 import {sys_clone} from '../fork.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {dax_writeback_mapping_range} from './dax_writeback.ts';
 import {GB, mapDax, runDesign, SHARED_RW} from './dax_testing.ts';
 import {do_madvise} from './madvise.ts';
 import {MADV_DONTNEED} from './madvise_numbers.ts';
@@ -265,6 +266,44 @@ test('fork copies leaves of mixed maps (to 4.18); later children fault them in',
       // Shared memory stays writable on both sides.
       if (copied) assert.ok((k.mm.pt.flags[slot] & PTE_WRITE) !== 0);
       yield* tearDown(k, t, child);
+    });
+  }
+});
+
+test('a device of 2 MB units: write access comes back with the protection, no fault needed', () => {
+  runDesign('6.18', [], function* (k, t) {
+    mapDax(k, t.mm!, BASE, {kind: 'device', pages: 1024, alignPages: 512});
+    yield* access(k, t, BASE, false);
+    assert.equal(yield* do_mprotect(k, t, BASE, 1024, 1), 0);
+    assert.equal(yield* access(k, t, BASE, true), 'sigsegv');
+    assert.equal(yield* do_mprotect(k, t, BASE, 1024, 3), 0);
+    assert.equal(yield* access(k, t, BASE, true), 'none');
+    // No VMA is split inside a unit.
+    assert.equal(yield* do_mprotect(k, t, BASE, 600, 1), -22);
+  });
+});
+
+test('writeback of a DAX file makes it read-only and clean again, told entry by entry', () => {
+  for (const [version, pair] of [
+    ['6.18', true],
+    ['4.1', false],
+  ] as const) {
+    runDesign(version, [], function* (k, t, log) {
+      const vma = mapDax(k, t.mm!, BASE, {kind: 'fs', pages: 1024, alignPages: 512});
+      const pages = mapDax(k, t.mm!, BASE + 4096, {kind: 'fs', pages: 64, alignPages: 1});
+      for (const vpn of [BASE, BASE + 512, BASE + 4096, BASE + 4100])
+        yield* access(k, t, vpn, true);
+      log.take();
+      assert.equal(yield* dax_writeback_mapping_range(k, t, vma.mapping!, 0, 1024), 2);
+      assert.equal(yield* dax_writeback_mapping_range(k, t, pages.mapping!, 0, 3), 1);
+      const site = 'page_vma_mkclean_one';
+      const one = pair ? [`start ${site}`, `end ${site}`] : [];
+      const heard = log.take().filter((line) => /^(start|end)/.test(line));
+      assert.deepEqual(heard, [...one, ...one, ...one]);
+      assert.equal(yield* access(k, t, BASE + 3, true), 'reuse');
+      assert.equal(yield* access(k, t, BASE + 4096, true), 'reuse');
+      assert.equal(yield* access(k, t, BASE + 4100, true), 'none');
+      assert.equal(yield* dax_writeback_mapping_range(k, t, vma.mapping!, 0, 1024), 1);
     });
   }
 });

@@ -46,7 +46,7 @@ import {
   vma_soft_dirty_enabled,
 } from './mprotect_ptes.ts';
 import type {UserMm} from './user_mm.ts';
-import type {VmArea} from './vma.ts';
+import {type VmArea, vma_is_anonymous} from './vma.ts';
 import {VM_ACCESS, VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE} from './vma_flags.ts';
 
 const SITE = 'change_protection';
@@ -225,7 +225,7 @@ function* changeHuge(
     k.mm.migration.count('numa_huge_pte_updates');
   }
   const uffd = (change.cpFlags & (MM_CP_UFFD_WP | MM_CP_UFFD_WP_RESOLVE)) !== 0;
-  if (hooks.change_huge_pmd !== null && !uffd) {
+  if (hooks.change_huge_pmd !== null && !uffd && vma_is_anonymous(change.vma)) {
     const tlb = change.tlb ?? new MmuGather(mm);
     const protNone = change.kind === PTE_PROTNONE;
     const tryWritable = (change.cpFlags & MM_CP_TRY_CHANGE_WRITABLE) !== 0;
