@@ -62,6 +62,8 @@ export interface MmHooks {
   workingset_refault: ((t: Task, head: number, shadow: number) => void) | null;
   /** SWAP: a shmem page that is swapped out: brings it back into the cache. */
   shmem_swapin: ((t: Task, mapping: AddressSpace, index: number) => Code<boolean>) | null;
+  /** SHMEM: swapoff: brings in all entries of an area, or just `entry`. Number of them, or -errno. */
+  shmem_unuse: ((t: Task, type: number, entry: number) => Code<number>) | null;
 
   /** BACKGROUND: waits until the migration of the page at vmf.slot is over. */
   migration_entry_wait: FaultHook | null;
@@ -230,6 +232,7 @@ export function noHooks(): MmHooks {
     oom_exit_mmap: null,
     workingset_refault: null,
     shmem_swapin: null,
+    shmem_unuse: null,
     migration_entry_wait: null,
     do_device_fault: null,
     do_numa_page: null,

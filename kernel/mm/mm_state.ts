@@ -67,6 +67,8 @@ export class Mm implements RmapTrees {
   readonly files = new AddressSpaces();
   readonly uncached = new UncachedRanges();
   readonly holes = new FileHoles();
+  /** shmem_swaplist: files of shared memory that may have swap entries. */
+  readonly shmemSwaplist = new Set<AddressSpace>();
   readonly readahead = new ReadaheadMarks();
   readonly largeFolios = new LargeFolios();
   /** Fault-around and finish_fault map whole large folios of files (6.18). */

@@ -25,5 +25,6 @@ export function shmem_evict_inode(k: Kernel, t: Task, mapping: AddressSpace): vo
     }
     index = files.nextIndex(mapping, index + 1, mapping.sizePages);
   }
+  mm.shmemSwaplist.delete(mapping);
   files.destroy(mapping);
 }

@@ -12,6 +12,7 @@ import {Kswapd} from './kswapd.ts';
 import {do_swap_page} from './memory_swap.ts';
 import type {Mm} from './mm_state.ts';
 import {SwapDevice, type SwapDeviceOptions} from './page_io.ts';
+import {install_shmem_swap} from './shmem.ts';
 import {MAX_SWAPFILES, type SwapArea, swp_offset} from './swap_map.ts';
 import {
   folio_free_swap,
@@ -69,6 +70,7 @@ function install_swap(mm: Mm): void {
   hooks.folio_free_swap = (_t, head) => {
     folio_free_swap(k, head);
   };
+  install_shmem_swap(k, mm);
   hooks.page_swapcount = (head) => (folio_swapped(k, head) ? 1 : 0);
 }
 

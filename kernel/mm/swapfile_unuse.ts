@@ -6,8 +6,8 @@
 // page is read, then all mms of mmlist are searched, each from its first PTE to the first hit,
 // beginning with the mm of the last hit, until nobody refers to the slot. That is slots times PTEs.
 // Entries become present and old: SWAP -1 then ANON +1, no notification, no flush. An exclusive
-// entry gives an exclusive page, read-only as vm_page_prot says. Shared memory is never swapped out
-// here.
+// entry gives an exclusive page, read-only as vm_page_prot says. Entries of shared memory are
+// shmem.ts's.
 
 import type {Code} from '../../machine/engine.ts';
 import {setPte} from '../arch/x86/mm/pgtable.ts';
@@ -65,7 +65,12 @@ function mmlist(k: Kernel): UserMm[] {
 
 /** 5.1 and later. */
 function* unuseByMm(k: Kernel, t: Task, area: SwapArea): Code<number> {
+  const {shmem_unuse} = k.mm.hooks;
   while (area.inuse > 0) {
+    if (shmem_unuse !== null) {
+      const result = yield* shmem_unuse(t, area.type, 0);
+      if (result < 0) return result;
+    }
     for (const user of mmlist(k)) {
       if (t.cpu.settle()) yield;
       if (area.inuse === 0) return 0;
@@ -116,6 +121,11 @@ function* unuseBySlot(k: Kernel, t: Task, area: SwapArea): Code<number> {
     const entry = swp_entry(area.type, at);
     swap.counts.unuseSlots++;
     t.cpu.charge(swap.costs.unuseSlotTicks, swap.fns.try_to_unuse);
+    if (k.mm.shmemSwaplist.size > 0) {
+      const found = yield* k.mm.hooks.shmem_unuse!(t, area.type, entry);
+      if (found < 0) return found;
+      if (found > 0) continue;
+    }
     const head = yield* swapin_readahead(k, t, entry, null, null, 0);
     if (head === 0) {
       if (area.inUse(at)) return -ENOMEM;

@@ -37,6 +37,7 @@ import {
 import {QuickRmap} from './rmap_quick.ts';
 import {folio_referenced, type Referenced, try_to_unmap} from './rmap_unmap.ts';
 import {newUnmapBatch, try_to_unmap_flush, type UnmapBatch} from './rmap_unmap_flush.ts';
+import {isSwappableShmem, shmem_writeout} from './shmem.ts';
 import {swp_type} from './swap_map.ts';
 import {
   add_to_swap,
@@ -217,9 +218,9 @@ function beforeUnmap(
     if (folio_maybe_dma_pinned(pages, head)) return 'keep';
     if (!add_to_swap(k, t, head)) return 'activate';
   }
-  // A page of shared memory would need its slot in the page cache: not modelled, it stays.
-  if ((flags[head] & PG_swapbacked) !== 0 && (flags[head] & PG_swapcache) === 0) return 'activate';
-  return null;
+  // A page of shared memory gets its slot when it is written.
+  const outside = (flags[head] & (PG_swapbacked | PG_swapcache)) === PG_swapbacked;
+  return outside && !isSwappableShmem(k, head) ? 'activate' : null;
 }
 
 /** Writes a dirty folio that nobody maps any more, or takes a clean one out of its cache. */
@@ -256,8 +257,10 @@ function pageout(k: Kernel, t: Task, head: number, stat: ReclaimStat): Fate {
   const n = folio_nr_pages(pages, head);
   // is_page_cache_freeable: the caller's reference and the cache's.
   if (pages.refcount.get(head) !== 1 + n) return 'keep';
-  const swapCache = (flags[head] & PG_swapcache) !== 0;
-  if (swapCache && folio_free_swap(k, head)) return 'keep';
+  const cached = (flags[head] & PG_swapcache) !== 0;
+  if (cached && folio_free_swap(k, head)) return 'keep';
+  const swapCache = (flags[head] & PG_swapbacked) !== 0;
+  if (swapCache && !cached && !shmem_writeout(k, t, head)) return 'activate';
   const device = swapCache ? swap.devices[swp_type(pages.private[head])] : swap.fileDevice(k);
   assert(device !== null, 'swap entry of an area without a device');
   flags[head] = (flags[head] & ~PG_dirty) | PG_reclaim;
@@ -298,7 +301,8 @@ function remove_mapping(k: Kernel, t: Task, head: number): boolean {
   }
   const mapping = files.find(mappingId(pages, head));
   if (mapping === null) return false;
-  const shadow = workingset_eviction(k, head);
+  // A clean page of shared memory is one that nobody has written: zeros, and no shadow.
+  const shadow = mapping.host === 'shmem' ? -1 : workingset_eviction(k, head);
   const first = page_pgoff(pages, head);
   for (let i = 0; i < n; i++) files.removePage(mapping, first + i, shadow);
   clearMapping(pages, head);
