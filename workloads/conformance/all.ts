@@ -4,6 +4,8 @@ import type {Scenario} from '../catalogue.ts';
 import {COW, COW_COLLAPSE, COW_THP} from './cow.ts';
 import {COW_FILES} from './cow_files.ts';
 import {GUARD_REGIONS} from './guard_regions.ts';
+import {KHUGEPAGED, MADV_COLLAPSE} from './khugepaged.ts';
+import {KSM, KSM_PRCTL} from './ksm.ts';
 import {MADV_POPULATE} from './madv_populate.ts';
 import {MERGE} from './merge.ts';
 import {MIGRATION, RMAP} from './migration.ts';
@@ -27,6 +29,10 @@ export const CONFORMANCE: readonly Scenario[] = [
   COW_COLLAPSE,
   COW_FILES,
   MKDIRTY,
+  KHUGEPAGED,
+  MADV_COLLAPSE,
+  KSM,
+  KSM_PRCTL,
   MIGRATION,
   RMAP,
 ].map(scenarioOf);
