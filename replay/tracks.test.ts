@@ -54,6 +54,22 @@ test('time runnable but not running is stripped, time asleep is sleep', () => {
   assert.equal(opSleepNs[1], 300);
 });
 
+test('a task whose return to its CPU was not recorded is back with its next event', () => {
+  const {opThinkNs, opSleepNs} = compiled((w) => {
+    w.append(KIND.munmap, 0, 7, 0, 0, 4096);
+    w.append(KIND.sys_exit, 10, 7, 0, 11, 0);
+    w.append(KIND.sched_switch, 20, 7, 0, 7, SLEEPING, 0);
+    // Written by the task that leaves, when it has left.
+    w.append(KIND.tlb_flush, 21, 7, 0, 0, 0);
+    w.append(KIND.access, 820, 7, 0, 0x1000, 6, 0);
+    w.append(KIND.sched_switch, 840, 7, 0, 7, SLEEPING, 0);
+    w.append(KIND.rss_stat, 1340, 7, 0, 1, 1, 1, 4096);
+    w.append(KIND.munmap, 1350, 7, 0, 0, 4096);
+  });
+  assert.deepEqual([opThinkNs[1], opSleepNs[1]], [10, 800]);
+  assert.deepEqual([opThinkNs[2], opSleepNs[2]], [20 + 10, 500]);
+});
+
 test('sleep inside a modelled operation is not replayed: it re-emerges', () => {
   const {opSleepNs, opThinkNs, opDurationNs} = compiled((w) => {
     w.append(KIND.wait4, 0, 7, 0, 0xffffffffffffffffn, 0);

@@ -184,6 +184,7 @@ class Compiler {
     const tid = events.tid[i];
     const now = events.timeNs[i];
     const cursor = this.cursorOf(tid, events.cpu[i]);
+    if (cursor.offSince >= 0) this.switchedIn(tid, now);
     if (cursor.counting) cursor.thinkNs += now - cursor.mark;
     const op = this.opCount++;
     this.opEvent[op] = i;
@@ -246,6 +247,9 @@ class Compiler {
       return;
     }
     if (cursor === undefined) return;
+    // Recorders that follow only some tasks may not say that one runs again. A flush on task switch is written by the one that leaves.
+    const leaving = kind === KIND.tlb_flush && argNumber(events, i, 1) === 0;
+    if (cursor.offSince >= 0 && !leaving) this.switchedIn(events.tid[i], now);
     if (kind === KIND.sys_exit) this.syscallEnded(i, cursor, now);
     else if (kind === KIND.sys_enter || kind === KIND.contention_begin) this.stopClock(cursor, now);
     else if (kind === KIND.contention_end) this.restartClock(cursor, now);
