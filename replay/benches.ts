@@ -7,6 +7,8 @@ export interface Bench {
   readonly unit: string;
   readonly perCall: number;
   fn(): void;
+  /** Run once, after `warmUp`, in memory that is measured: so many simulated pages live at the peak. */
+  readonly once?: {readonly pages: number; warmUp(): void};
 }
 
 interface BenchModule {
@@ -19,6 +21,7 @@ const GROUPS: Readonly<Record<string, () => Promise<BenchModule>>> = {
   mm: () => import('../kernel/mm/mm.bench.ts'),
   decode: () => import('../formats/reader.bench.ts'),
   replay: () => import('./replay.bench.ts'),
+  scale: () => import('./scale.bench.ts'),
 };
 
 /** Goals of the design for the benchmarks that have one, in units per second. */
@@ -29,6 +32,11 @@ export const GOALS: Readonly<Record<string, {floor: number; target: number}>> = 
   'mm: page-table touch, sequential': {floor: 1e9 / 6, target: 1e9 / 4},
   'mm: page-table touch, random': {floor: 1e9 / 60, target: 1e9 / 45},
   'replay: fork storm': {floor: 0.5e6, target: 1e6},
+};
+
+/** Goals for host memory, bytes for each simulated page: less is better. */
+export const MEMORY_GOALS: Readonly<Record<string, {floor: number; target: number}>> = {
+  'scale: process tree of 4 M pages': {floor: 48, target: 24},
 };
 
 /** Names of all benchmarks as `group: name`. */

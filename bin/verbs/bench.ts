@@ -7,7 +7,7 @@ import {fileURLToPath} from 'node:url';
 import Table from 'cli-table3';
 import type {Command} from 'commander';
 import {EXIT, UserError} from '../../formats/errors.ts';
-import {benchNames, GOALS} from '../../replay/benches.ts';
+import {benchNames, GOALS, MEMORY_GOALS} from '../../replay/benches.ts';
 import type {Invocation} from '../main.ts';
 import {Progress} from '../progress.ts';
 
@@ -21,6 +21,8 @@ interface Figures {
   ns_per_op: number;
   rme_percent: number;
   samples: number;
+  /** Host memory for each simulated page, where that was measured. */
+  bytes_per_page?: number;
 }
 
 export function benchVerb(program: Command, invocation: Invocation): void {
@@ -45,7 +47,9 @@ export function benchVerb(program: Command, invocation: Invocation): void {
       });
       progress.clear();
       const missed = results.filter(
-        (result) => result.ops_per_s < (GOALS[result.name]?.floor ?? 0),
+        ({name, ops_per_s, bytes_per_page = 0}) =>
+          ops_per_s < (GOALS[name]?.floor ?? 0) ||
+          bytes_per_page > (MEMORY_GOALS[name]?.floor ?? Infinity),
       );
       if (flags.check && missed.length > 0) invocation.exitCode = EXIT.failed;
       invocation.out.write(flags.json ? json(results) : draw(results));
@@ -63,7 +67,11 @@ function runChild(name: string): Figures {
 }
 
 function json(results: readonly Figures[]): string {
-  const benchmarks = results.map((result) => ({...result, ...GOALS[result.name]}));
+  const benchmarks = results.map((result) => ({
+    ...result,
+    ...GOALS[result.name],
+    memory_goal: MEMORY_GOALS[result.name],
+  }));
   return `${JSON.stringify({schema: BENCH_SCHEMA, benchmarks}, null, 1)}\n`;
 }
 
@@ -84,7 +92,14 @@ function draw(results: readonly Figures[]): string {
       goal === undefined ? '' : millions(goal.target),
     ]);
   }
-  return `${table.toString()}\n`;
+  return `${table.toString()}\n${results.map(memoryLine).join('')}`;
+}
+
+function memoryLine({name, bytes_per_page}: Figures): string {
+  if (bytes_per_page === undefined) return '';
+  const goal = MEMORY_GOALS[name];
+  const goals = goal === undefined ? '' : ` (floor ${goal.floor}, target ${goal.target})`;
+  return `${name}: ${bytes_per_page.toFixed(1)} bytes of host memory for each page${goals}\n`;
 }
 
 function millions(perSecond: number): string {

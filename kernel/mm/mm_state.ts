@@ -3,7 +3,7 @@
 // made with the first thing that needs it, so that kernels which only fork empty processes do not
 // pay for it.
 
-import {PageTables, pgdFree, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
+import {PageTables, PTRS_PER_TABLE, pgdFree, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
@@ -55,9 +55,14 @@ import {makeZones, type Zone} from './zones.ts';
  */
 export type CowRule = 'exclusive' | 'refcount' | 'mapcount';
 
+/** Room for the tables that map all memory twice, as after a fork, up to 256 GiB together. */
+function tablesFor(pages: number): number {
+  return Math.min(2 * Math.ceil(pages / PTRS_PER_TABLE), 2 ** 17);
+}
+
 /** Memory management of one kernel. */
 export class Mm implements RmapTrees {
-  readonly pt = new PageTables();
+  readonly pt: PageTables;
   readonly pages: Pages;
   readonly lists: PageLists;
   readonly zones: Zone[];
@@ -126,6 +131,7 @@ export class Mm implements RmapTrees {
     const {version} = facts;
     const pagesPerNode = Math.floor(machine.topology.nodeMemoryBytes / 4096);
     this.pages = new Pages(new Array<number>(machine.topology.nodeCount).fill(pagesPerNode));
+    this.pt = new PageTables(tablesFor(this.pages.endPfn));
     this.lists = new PageLists(this.pages);
     this.fastFault = new VmFault(kernel.initMm, null!, null!, 0, 0);
     this.zones = makeZones(kernel, this.pages, this.lists);

@@ -29,6 +29,7 @@ export const VALUE_MASK = 0x7fff_ffff;
 /** Pages per PUD entry, and its reciprocal. */
 const PUD_PAGES = 2 ** 18;
 const PER_PUD = 2 ** -18;
+const FIRST_TABLES = 64;
 /** Slots must stay below 2^31. */
 const MAX_TABLES = 2 ** 22;
 
@@ -66,23 +67,40 @@ export class UserPgd {
 
 /** The arena. Table 0 is never used, so that 0 is "none". */
 export class PageTables {
-  entries = new Int32Array(64 * PTRS_PER_TABLE);
-  flags = new Uint16Array(64 * PTRS_PER_TABLE);
+  entries: Int32Array;
+  flags: Uint16Array;
   /** Per table: entries that are not none. */
-  population = new Uint16Array(64);
-  level = new Uint8Array(64);
+  population: Uint16Array;
+  level: Uint8Array;
   /** Per table: slot of the entry that names it, -1 for a top table or one not in use. */
-  parent = new Int32Array(64);
+  parent: Int32Array;
   /** Per table: first virtual page it spans. */
-  base = new Float64Array(64);
+  base: Float64Array;
   /** Per table: mm it belongs to. */
-  owner = new Int32Array(64);
+  owner: Int32Array;
   /** Per table: page frame it occupies; 0 until the layer above says so. */
-  pfn = new Int32Array(64);
+  pfn: Int32Array;
   /** Per PMD table: page tables deposited for its huge entries. */
-  deposits = new Uint16Array(64);
+  deposits: Uint16Array;
   private readonly freeTables: number[] = [];
   private next = 1;
+
+  /**
+   * `tables`: room at the start. It costs host memory only as it is used, while growing costs a copy
+   * of everything.
+   */
+  constructor(tables = FIRST_TABLES) {
+    const room = Math.min(Math.max(tables, FIRST_TABLES), MAX_TABLES);
+    this.entries = new Int32Array(room * PTRS_PER_TABLE);
+    this.flags = new Uint16Array(room * PTRS_PER_TABLE);
+    this.population = new Uint16Array(room);
+    this.level = new Uint8Array(room);
+    this.parent = new Int32Array(room);
+    this.base = new Float64Array(room);
+    this.owner = new Int32Array(room);
+    this.pfn = new Int32Array(room);
+    this.deposits = new Uint16Array(room);
+  }
 
   /** Tables in use. */
   get used(): number {
