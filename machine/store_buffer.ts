@@ -81,6 +81,16 @@ export class StoreBuffers {
   }
 
   /**
+   * Ticks until the last waiting store of `cpu` has drained. A locked operation whose caller settles them before it goes on
+   * needs no more: the stores keep their times, and others see them late.
+   */
+  ticksToDrain(cpu: number, nowTicks: number): number {
+    if (this.pending === 0) return 0;
+    this.settle(nowTicks);
+    return Math.max(0, this.drainedBy(cpu) - nowTicks);
+  }
+
+  /**
    * MFENCE, and the fence in every locked operation: returns the ticks until the last waiting store of `cpu` would have
    * drained, which the caller charges. The stores reach memory at once, which x86-TSO allows too, so that no caller can
    * read ahead of its own stores, whenever it pays the charge; stores of other CPUs keep their times.

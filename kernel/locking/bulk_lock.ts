@@ -81,7 +81,7 @@ export class BulkLock implements Waitable {
     if (ctx.lockdep !== null) ctx.lockdep.acquireNested(t, this.shared.classId, fn, subclass);
     const {cpu} = t;
     if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
-    if (!this.isFree()) return false;
+    if (!this.isFree() || ctx.mustDrain(cpu.id)) return false;
     this.take(t);
     return true;
   }
@@ -90,7 +90,7 @@ export class BulkLock implements Waitable {
     if (t.process!.pendingKey !== 0) yield;
     const {cpu} = t;
     const {engine} = this.ctx;
-    const fence = this.ctx.fenceTicks(cpu.id, engine.now);
+    const fence = this.ctx.drainTicks(cpu.id, engine.now);
     if (fence > 0) {
       cpu.stall(fence, this.ctx.lockFn);
       if (cpu.settle()) yield;

@@ -48,6 +48,16 @@ export class LockContext {
     return Math.max(0, own, buffered);
   }
 
+  /** As fenceTicks for a caller that settles them before it does anything else. */
+  drainTicks(cpu: number, now: number): number {
+    return Math.max(0, this.storeDone[cpu] - now, this.storeBuffers.ticksToDrain(cpu, now));
+  }
+
+  /** `cpu` has stores that no one else sees yet: a locked operation must let them drain first. */
+  mustDrain(cpu: number): boolean {
+    return this.storeBuffers.pending !== 0 && this.storeBuffers.waiting(cpu) > 0;
+  }
+
   /** A store of `cpu` to a lock is visible from `tick` on. */
   stored(cpu: number, tick: number): void {
     if (tick > this.storeDone[cpu]) this.storeDone[cpu] = tick;

@@ -206,21 +206,21 @@ export class RwLock implements Waitable {
 
   /** A locked operation waits for the CPU's earlier stores. True: the caller must yield. */
   private drain(cpu: Cpu, fn: number): boolean {
-    const ticks = this.ctx.fenceTicks(cpu.id, this.ctx.engine.now);
+    const ticks = this.ctx.drainTicks(cpu.id, this.ctx.engine.now);
     if (ticks <= 0) return false;
     cpu.stall(ticks, fn);
     return cpu.settle();
   }
 
   private tryRead(cpu: Cpu): boolean {
-    if (this.writer !== null || this.writerWaits) return false;
+    if (this.writer !== null || this.writerWaits || this.ctx.mustDrain(cpu.id)) return false;
     this.readers++;
     this.taken(cpu.id, this.parts.readStats, this.lockedOp(cpu, this.ctx.lockFn));
     return true;
   }
 
   private tryWrite(t: Task, cpu: Cpu): boolean {
-    if (!this.isFree() || this.writerWaits) return false;
+    if (!this.isFree() || this.writerWaits || this.ctx.mustDrain(cpu.id)) return false;
     this.writer = t;
     this.taken(cpu.id, this.parts.writeStats, this.lockedOp(cpu, this.ctx.lockFn));
     return true;

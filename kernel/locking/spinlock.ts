@@ -91,6 +91,7 @@ export abstract class SpinLock implements Waitable {
       if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
       if (!this.idle && !this.becameFree()) return false;
     }
+    if (this.ctx.mustDrain(cpu.id)) return false;
     this.takeFree(t, cpu);
     return true;
   }
@@ -100,7 +101,8 @@ export abstract class SpinLock implements Waitable {
     if (t.process!.pendingKey !== 0) yield;
     const {cpu} = t;
     const {engine} = this.ctx;
-    const fence = this.ctx.fenceTicks(cpu.id, engine.now);
+    if (cpu.settle()) yield;
+    const fence = this.ctx.drainTicks(cpu.id, engine.now);
     if (fence > 0) {
       cpu.stall(fence, this.slowFn);
       if (cpu.settle()) yield;
