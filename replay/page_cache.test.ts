@@ -1,12 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {
-  CacheEvidence,
-  markCount,
-  sameMarks,
-  type CacheMarks,
-  type FaultWindow,
-} from './page_cache.ts';
+import {CacheEvidence} from './page_cache.ts';
+import {markCount, sameMarks, type CacheMarks, type FaultWindow} from './page_cache_marks.ts';
 
 const EVER = Number.POSITIVE_INFINITY;
 
@@ -115,4 +110,13 @@ test('where the pages that are missing faulted later, the others were there', ()
     [2, 8],
     [3, 4],
   ]);
+});
+
+test('a short window of pages that were all there before met a process that was not recorded', () => {
+  const evidence = new CacheEvidence();
+  evidence.window(window(1, [1, 2, 3], 0));
+  evidence.window({...window(5, [1, 2, 3], 2), life: 1});
+  const {pages, locked} = evidence.marks();
+  assert.equal(markCount(pages), 0);
+  assert.deepEqual([...locked], [[5, {file: 'lib', pages: [3, 2]}]]);
 });

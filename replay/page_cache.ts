@@ -10,49 +10,16 @@
 // naturally aligned one that explains the number is taken.
 //
 // Two processes that fault on the same window at the same time pass over each other's pages: filemap_map_pages takes no page whose folio lock
-// another holds. Such a window tells nothing of the page cache. What it passed over (first of all the pages on which the same
+// another holds. Such a window tells nothing of the page cache. So it is with a short window whose pages were all there before: the other
+// process is not in the recording. What it passed over (first of all the pages on which the same
 // process faulted later) is an input for this one fault.
 //
 // The evidence is collected by a replay in which everything is cached, marks are derived from it, and the replay is repeated
 // with them, until nothing changes. Reports say how many pages were marked.
 
-/** What is inferred of the page cache, by name of the file. */
-export interface CacheMarks {
-  /** Pages that fault-around passes over, each until the operation of that number, or a fault on the page itself. */
-  readonly pages: ReadonlyMap<string, ReadonlyMap<number, number>>;
-  /** Large folios: first page and order. */
-  readonly folios: ReadonlyMap<string, ReadonlyMap<number, number>>;
-  /** Pages that another fault had locked, by the operation that passed over them. */
-  readonly locked: ReadonlyMap<number, LockedPages>;
-}
-
-/** Pages of one file. */
-export interface LockedPages {
-  readonly file: string;
-  readonly pages: readonly number[];
-}
-
-/** Nothing is known: every page is cached on its own. */
-export const NO_MARKS: CacheMarks = {pages: new Map(), folios: new Map(), locked: new Map()};
-
-/** One recorded read fault beside the simulated one. */
-export interface FaultWindow {
-  readonly op: number;
-  readonly file: string;
-  /** Pages of the window, besides the faulting one, that were not mapped before it. */
-  readonly pages: readonly number[];
-  /** How many of them the recorded kernel did not map; negative when it mapped others besides. */
-  readonly absent: number;
-  /** Pages of the file that the window spans, and that a large folio in it could reach: [first, end) within [low, high). */
-  readonly first: number;
-  readonly end: number;
-  readonly low: number;
-  readonly high: number;
-  /** The address space, and when its fault began and had its last answer. */
-  readonly life: number;
-  readonly startNs: number;
-  readonly endNs: number;
-}
+import {fitWindows} from './page_cache_fit.ts';
+import type {CacheMarks, FaultWindow, LockedPages} from './page_cache_marks.ts';
+import {outside, racedWindows} from './page_cache_windows.ts';
 
 const MAX_FOLIO_ORDER = 9;
 
@@ -139,6 +106,13 @@ export class CacheEvidence {
     }
     const chosen = new Map<string, Map<number, number>>();
     for (const window of short) this.choose(window, thereFrom, votes, chosen);
+    for (const [file, marks] of chosen) {
+      const ofFile = short.filter((window) => window.file === file);
+      this.fit(ofFile, thereFrom, marks);
+    }
+    for (const window of short) {
+      if (markedIn(window, chosen.get(window.file)) < window.absent) raced.add(window);
+    }
     const locked = new Map<number, LockedPages>();
     for (const window of raced) {
       if (window.absent > 0) locked.set(window.op, this.lockedIn(window, chosen));
@@ -197,6 +171,25 @@ export class CacheEvidence {
     return last;
   }
 
+  private fit(
+    short: readonly FaultWindow[],
+    thereFrom: ReadonlyMap<string, number>,
+    marks: Map<number, number>,
+  ): void {
+    const until = (file: string, page: number): number =>
+      thereFrom.get(keyOf(file, page)) ?? Number.POSITIVE_INFINITY;
+    const {file: name} = short[0];
+    const windows = short.map(({file, op, pages, absent}) => ({
+      candidates: pages.filter((page) => until(file, page) > op),
+      absent,
+    }));
+    const marked = new Set(marks.keys());
+    fitWindows(windows, marked, (page) => this.alone.has(keyOf(name, page)));
+    marks.clear();
+    for (const page of marked) marks.set(page, until(name, page));
+  }
+
+  /** Marks the likeliest pages of a short window. */
   private choose(
     {op, file, pages, absent}: FaultWindow,
     thereFrom: ReadonlyMap<string, number>,
@@ -225,74 +218,6 @@ function keyOf(file: string, page: number): string {
   return `${page} ${file}`;
 }
 
-/** Recorded times are whole microseconds. */
-const CLOCK_NS = 1000;
-
-/** Windows of different address spaces that overlap, in the file and in time. */
-function racedWindows(windows: readonly FaultWindow[]): ReadonlySet<FaultWindow> {
-  const raced = new Set<FaultWindow>();
-  const sorted = [...windows].sort((a, b) => a.startNs - b.startNs);
-  const open: FaultWindow[] = [];
-  for (const window of sorted) {
-    let kept = 0;
-    for (const other of open) {
-      if (other.endNs + CLOCK_NS < window.startNs) continue;
-      open[kept++] = other;
-      if (other.file !== window.file || other.life === window.life) continue;
-      if (other.first >= window.end || window.first >= other.end) continue;
-      raced.add(other);
-      raced.add(window);
-    }
-    open.length = kept;
-    open.push(window);
-  }
-  return raced;
-}
-
-/**
- * Pages outside the window that a folio of this order over its border (its first page, or the one past its last) holds; 0
- * for order 0, -1 when there cannot be such a folio.
- */
-function outside({first, end, low, high}: FaultWindow, border: number, order: number): number {
-  if (order === 0) return 0;
-  const size = 2 ** order;
-  const start = (Math.ceil(border / size) - 1) * size;
-  const stop = start + size;
-  if (start >= border || stop <= border || start < low || stop > high) return -1;
-  if (border === first && stop > end) return -1;
-  if (border === end && start < first) return -1;
-  return border === end ? stop - border : border - start;
-}
-
-/** Number of pages, or folios, marked. */
-export function markCount(marks: CacheMarks['pages']): number {
-  let count = 0;
-  for (const pages of marks.values()) count += pages.size;
-  return count;
-}
-
-/** True when both say the same. */
-export function sameMarks(a: CacheMarks, b: CacheMarks): boolean {
-  if (!sameNumbers(a.pages, b.pages) || !sameNumbers(a.folios, b.folios)) return false;
-  if (a.locked.size !== b.locked.size) return false;
-  for (const [op, {pages}] of a.locked) {
-    if (String(b.locked.get(op)?.pages) !== String(pages)) return false;
-  }
-  return true;
-}
-
-/** Number of pages passed over because they were locked. */
-export function lockedCount({locked}: CacheMarks): number {
-  let count = 0;
-  for (const {pages} of locked.values()) count += pages.length;
-  return count;
-}
-
-function sameNumbers(a: CacheMarks['pages'], b: CacheMarks['pages']): boolean {
-  if (markCount(a) !== markCount(b)) return false;
-  for (const [file, pages] of a) {
-    const other = b.get(file);
-    for (const [page, value] of pages) if (other?.get(page) !== value) return false;
-  }
-  return true;
+function markedIn({op, pages}: FaultWindow, marks?: ReadonlyMap<number, number>): number {
+  return pages.filter((page) => (marks?.get(page) ?? 0) > op).length;
 }

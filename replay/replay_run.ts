@@ -17,7 +17,7 @@ import type {PageContents} from './contents.ts';
 import {dependenciesOf, type Dependencies} from './dependencies.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayOptions} from './options.ts';
-import {type CacheMarks, NO_MARKS} from './page_cache.ts';
+import {type CacheMarks, NO_MARKS} from './page_cache_marks.ts';
 import {Placer} from './placement.ts';
 import {OpRecorder} from './recorder.ts';
 import {StartGate} from './start_gate.ts';

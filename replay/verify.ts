@@ -11,7 +11,8 @@ import {kernelFacts} from '../kernel/design.ts';
 import {loadMachine} from '../machine/machines.ts';
 import {VERIFY_SCHEMA, type CountPair, type VerifyReport} from '../results/verify.ts';
 import {DEFAULT_OPTIONS, type Order, type ReplayOptions, type TimeMode} from './options.ts';
-import {type CacheEvidence, type CacheMarks, markCount, NO_MARKS, sameMarks} from './page_cache.ts';
+import type {CacheEvidence} from './page_cache.ts';
+import {type CacheMarks, lockedCount, markCount, NO_MARKS, sameMarks} from './page_cache_marks.ts';
 import {ReclaimDriver, type ReclaimMode} from './reclaim_driver.ts';
 import {planReclaim, type ReclaimPlan} from './recorded_reclaim.ts';
 import {ReplayRun} from './replay_run.ts';
@@ -94,7 +95,7 @@ export function verifyTrace(
     faults: faultsPart(grader),
     rss: rssPart(grader, recorded),
     inferred: {
-      file_pages: markCount(marks.pages),
+      file_pages: markCount(marks.pages) + lockedCount(marks),
       files: [...marks.pages.values()].filter((pages) => pages.size > 0).length,
       large_folios: markCount(marks.folios),
       replays,

@@ -15,6 +15,7 @@ import type {TraceWriter} from '../writer.ts';
 import {ANSWER_ROWS} from './answers.ts';
 import {between, num, numberAt, ptr, valueIndex, type Arg} from './fields.ts';
 import {HoldQueue, type HeldEvent} from './hold.ts';
+import {MappedFiles} from './mapped_files.ts';
 import type {RawEvent} from './raw.ts';
 import {sideBand, type SideBand} from './sideband.ts';
 import {SYSCALLS, SYSCALL_BY_NR, rawSyscallArgs, syscallArgs, type Syscall} from './syscalls.ts';
@@ -56,6 +57,7 @@ export class EventMapper {
   private readonly evidence = new Map<number, number>();
   private readonly groupExits = new Set<number>();
   private readonly areas = new VmapAreas();
+  private readonly files = new MappedFiles();
   private readonly intern: (text: string) => number;
   private timeNs = 0;
 
@@ -350,7 +352,8 @@ export class EventMapper {
       return;
     }
     if (thread === undefined) this.addThread(record.tid, record.tgid, 0, raw.comm);
-    const {addr, len, pgoff, prot, flags, file} = record;
+    const {addr, len, pgoff, prot, flags} = record;
+    const file = this.files.nameOf(record.file, record.inode);
     const repeats = thread?.call?.maps === true && thread.call.waitsFor !== 'exec';
     const args = [addr, len, pgoff, prot, flags, this.intern(file)];
     this.emit(raw, repeats ? KIND.mapped : KIND.map, args, record.tid);

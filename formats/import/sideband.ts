@@ -19,6 +19,8 @@ export type SideBand =
       prot: number;
       flags: number;
       file: string;
+      /** Device and inode; '' where there is none. */
+      inode: string;
     }
   | {type: 'lost'; count: Arg};
 
@@ -53,6 +55,11 @@ function fileName(file: string, where: string): string {
     : file;
 }
 
+function inodeOf(where: string): string {
+  const device = DEVICE.exec(where);
+  return device === null || device[2] === '0' ? '' : `${device[1]}:${device[2]}`;
+}
+
 function pages(bytes: Arg): Arg {
   return typeof bytes === 'number' ? Math.floor(bytes / 4096) : bytes >> 12n;
 }
@@ -72,6 +79,7 @@ function mapping(payload: string): SideBand {
     prot: protOf(letters),
     flags: flagsOf(letters, file),
     file: fileName(file, where),
+    inode: inodeOf(where),
   };
 }
 

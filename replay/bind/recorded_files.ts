@@ -5,7 +5,7 @@ import type {Kernel} from '../../kernel/kernel.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
 import {PG_readahead} from '../../kernel/mm/page_flags.ts';
 import {hugeFile, mayGrow} from './huge_files.ts';
-import type {CacheMarks, LockedPages} from '../page_cache.ts';
+import type {CacheMarks, LockedPages} from '../page_cache_marks.ts';
 
 /** Files of tmpfs without a disk behind them: System V shared memory, POSIX shared memory, memfd. */
 const SHMEM_NAMES = /^\/(SYSV[0-9a-f]{8}|dev\/shm\/|memfd:)/;
