@@ -68,6 +68,8 @@ export class VmArea implements VmaProps {
   lockReaders = 0;
   /** CPU that last had the line of vm_refcnt, -1 for none. */
   lockCpu = -1;
+  /** Tick from which on that line can travel again. */
+  lockLineTick = 0;
   /** In the tree of its space; false once unmapped. */
   attached = false;
 

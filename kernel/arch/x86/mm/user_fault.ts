@@ -130,16 +130,21 @@ function faultSettled(k: Kernel, t: Task, vpn: number, errorCode: number): numbe
 const RETRY_AFTER_RELEASE = 99;
 
 /**
- * vm_refcnt goes up and down: two locked operations on the VMA's line, which travels between the
- * CPUs that fault in it.
+ * vm_refcnt goes up and, after the fault, down: two locked operations on the VMA's line. Where other
+ * CPUs fault in the same VMA they have taken the line in between, so it comes twice, and they get it
+ * one after the other.
  */
 function vmaLockTicks(k: Kernel, t: Task, vma: VmArea): number {
-  const {topology} = k.machine;
+  const {topology, engine} = k.machine;
   const {id} = t.cpu;
   const last = vma.lockCpu;
   vma.lockCpu = id;
   if (last === id || last < 0) return 2 * topology.atomicLocalTicks;
-  return topology.transferTicks(last, id, topology.nodeOf[last]) + topology.atomicLocalTicks;
+  const transfers = 2 * topology.transferTicks(last, id, topology.nodeOf[last]);
+  const now = engine.now + t.cpu.pendingTicks;
+  const from = Math.max(now, vma.lockLineTick);
+  vma.lockLineTick = from + transfers;
+  return from - now + transfers;
 }
 
 function faultFlags(errorCode: number): number {
