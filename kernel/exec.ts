@@ -39,6 +39,7 @@ export function* sys_execve(
   t.cpu.charge(costs.execBaseTicks, fns.do_execveat_common);
   const mm = yield* mm_alloc(k, t);
   const vma = yield* bprm_stack(k, t, mm, stack);
+  k.mm.hooks.ksm_execve?.(t, mm);
   t.cpu.charge(costs.beginNewExecTicks, fns.begin_new_exec);
   if (!(yield* de_thread(k, t))) {
     acct_arg_size(k, t, -stack.argPages);

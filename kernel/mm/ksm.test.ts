@@ -5,7 +5,8 @@ import type {Code} from '../../machine/engine.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {type Ksm, ksm_do_scan} from './ksm.ts';
+import type {Ksm} from './ksm.ts';
+import {ksm_do_scan} from './ksm_scan.ts';
 import {ksm_store} from './ksm_sysfs.ts';
 import {
   access,

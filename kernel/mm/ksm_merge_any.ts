@@ -1,8 +1,9 @@
 // mm/ksm.c: prctl(PR_SET_MEMORY_MERGE), 6.4+. Every mapping of the process that KSM may look at
 // becomes VM_MERGEABLE, and so does what it maps later (ksm_vma_flags); children inherit it. Taking
-// it back gives every merged page its copy. Programs that are exec'ed begin without it here.
+// it back gives every merged page its copy. Since 6.7 a program that is exec'ed has it, too.
 
 import type {Code} from '../../machine/engine.ts';
+import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {type Ksm, ksm_enter} from './ksm.ts';
@@ -68,4 +69,14 @@ export function* ksm_disable_merge_any(ksm: Ksm, t: Task): Code<number> {
   if (result === 0) user.flags &= ~MMF_VM_MERGE_ANY;
   yield* mmap_write_unlock(t, user);
   return result;
+}
+
+/** ksm_execve: the new image `next` of t has what the old one has. */
+export function ksm_execve(ksm: Ksm, t: Task, next: MmStruct): void {
+  const old = t.mm?.user ?? null;
+  if (old === null || (old.flags & MMF_VM_MERGE_ANY) === 0) return;
+  if (isBefore(ksm.k.facts.version, '6.7')) return;
+  const user = ksm.k.mm.userOf(next);
+  user.flags |= MMF_VM_MERGE_ANY;
+  ksm_enter(ksm, user);
 }

@@ -142,6 +142,8 @@ export interface MmHooks {
   /** HUGE (ksm.ts): dup_mmap of an mm that is mergeable; exit_mmap, before page tables go. */
   ksm_fork: ((t: Task, child: MmStruct, parent: MmStruct) => void) | null;
   ksm_exit: ((t: Task, mm: MmStruct) => Code) | null;
+  /** KSM: t is about to get the new image `mm`. */
+  ksm_execve: ((t: Task, mm: MmStruct) => void) | null;
 
   /**
    * HUGE: may a write reuse a page of this large folio in place (__wp_can_reuse_large_anon_folio)?
@@ -254,6 +256,7 @@ export function noHooks(): MmHooks {
     khugepaged_exit: null,
     ksm_fork: null,
     ksm_exit: null,
+    ksm_execve: null,
     wp_can_reuse_large: null,
     undo_large_folio: null,
     deferred_split_folio: null,

@@ -98,6 +98,27 @@ test('prctl makes all of a process mergeable, what it maps later too, and takes 
   assert.equal(counted(KIND.ksm_exit).counters.ksm_pages_sharing, undefined);
 });
 
+test("prctl's choice outlives exec since 6.7", () => {
+  const merged = (kernel: string): number => {
+    const trace = traceFrom('test', (sink) => {
+      const w = new TraceWriter(sink, {source: 'generated', machine: {cpus: 2}});
+      w.task(7, 7, 1, 'ksm');
+      w.append(KIND.ksm_run, 0, 7, 0, 1);
+      w.append(KIND.map, 0, 7, 0, AREA, PAGE, 0, 3, 0x22, w.intern(''));
+      w.append(KIND.ksm_enter, 0, 7, 0, 0);
+      w.append(KIND.exec, 0, 7, 0, w.intern('/bin/true'));
+      w.append(KIND.map, 0, 7, 0, AREA, 10 * PAGE, 0, 3, 0x22, w.intern(''));
+      w.append(KIND.write_content, 0, 7, 0, AREA, 10, 1, 5, 0);
+      w.append(KIND.sleep, 0, 7, 0, 100 * MS);
+      w.finish();
+    });
+    const {counters} = replayTrace(trace, {machine: 'epyc-2cpu-guest', kernel, design: []});
+    return counters.ksm_pages_sharing ?? 0;
+  };
+  assert.equal(merged('6.18'), 9);
+  assert.equal(merged('6.6'), 0);
+});
+
 test('the same trace gives the same digest', () => {
   const one = (): string =>
     run((w, sysfs) => {
