@@ -186,12 +186,17 @@ function splitPages(k: Kernel, t: Task, head: number, kept: number): void {
 
 /**
  * deferred_split_scan, the shrinker: splits folios of which pages are unmapped, and so frees those.
- * At most `nr`. Returns how many folios were split.
+ * At most `nr`, of those that are `wanted` (a node's, a cgroup's). Returns how many folios were split.
  */
-export function* deferred_split_scan(huge: HugeMemory, t: Task, nr: number): Code<number> {
+export function* deferred_split_scan(
+  huge: HugeMemory,
+  t: Task,
+  nr: number,
+  wanted: (head: number) => boolean = () => true,
+): Code<number> {
   const {k} = huge;
   let done = 0;
-  for (const head of [...huge.deferredSplit].slice(0, nr)) {
+  for (const head of [...huge.deferredSplit].filter(wanted).slice(0, nr)) {
     if (!huge.deferredSplit.delete(head)) continue;
     k.mm.pages.refcount.increment(head);
     if (yield* split_folio(huge, t, head)) done++;

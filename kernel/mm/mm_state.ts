@@ -39,6 +39,7 @@ import {Pages} from './page.ts';
 import {PG_hugetlb, PG_reserved} from './page_flags.ts';
 import {PageLists} from './page_list.ts';
 import type {MmProbe} from './probe.ts';
+import {register_huge_shrinkers, Shrinkers} from './shrinker.ts';
 import {SwapState} from './swap_state.ts';
 import {install_reclaim} from './swapfile.ts';
 import {install_truncate} from './truncate.ts';
@@ -111,6 +112,7 @@ export class Mm implements RmapTrees {
   readonly hugetlb: Hugetlb;
   readonly ksm: Ksm | null;
   readonly oom: Oom;
+  readonly shrinkers: Shrinkers;
   /** filemap_map_pages exists (3.15+). */
   readonly faultAround: boolean;
   /** FAULT_ class of the last handle_mm_fault. */
@@ -165,8 +167,10 @@ export class Mm implements RmapTrees {
     this.policies = new Mempolicies(kernel);
     this.hooks.policyNode = (t, vma, vpn) => this.policies.nodeFor(t, vma, vpn);
     this.oom = install_oom(kernel, this);
+    this.shrinkers = new Shrinkers(kernel);
     install_truncate(kernel, this);
     this.huge = isBefore(version, '2.6.38') ? null : install_huge_memory(kernel, this);
+    if (this.huge !== null) register_huge_shrinkers(this.shrinkers, this.huge);
     this.ksm = isBefore(version, '2.6.32') ? null : install_ksm(kernel, this);
     this.levels = paging === '5-level' ? 5 : paging.startsWith('4') ? 4 : 3;
   }

@@ -4,7 +4,7 @@
 // kind in rounds of 32, anonymous against file memory by what reclaiming each has cost; priority
 // goes from 12 to 0 until enough is freed. Callers: an allocation below the min watermark
 // (try_to_free_pages), a charge over a cgroup's limit (try_to_free_mem_cgroup_pages), kswapd. Not
-// modelled: shrink_slab, MGLRU, demotion, proportional stopping (a round that reaches its goal ends
+// modelled: MGLRU, demotion, proportional stopping (a round that reaches its goal ends
 // there).
 
 import type {Code} from '../../machine/engine.ts';
@@ -136,12 +136,14 @@ export function* shrink_node(k: Kernel, t: Task, node: number, sc: ScanControl):
   const {lruvecs, swap} = k.mm;
   sc.writeback = 0;
   sc.taken = 0;
-  if (sc.memcg !== 0) {
-    yield* shrink_lruvec(k, t, lruvecs.of(node, sc.memcg), sc);
-    return;
-  }
-  for (const memcg of swap.memcgs.byId) {
-    yield* shrink_lruvec(k, t, lruvecs.of(node, memcg.id), sc);
+  const {shrinkers} = k.mm;
+  const targets = sc.memcg === 0 ? swap.memcgs.byId.map(({id}) => id) : [sc.memcg];
+  for (const memcg of targets) {
+    yield* shrink_lruvec(k, t, lruvecs.of(node, memcg), sc);
+    if (shrinkers.hasWork(node, memcg)) {
+      yield* shrinkers.shrink_slab(t, node, memcg, sc.priority);
+    }
+    if (sc.memcg !== 0) return;
     if (sc.who !== 'kswapd' && sc.nrReclaimed >= sc.nrToReclaim) return;
   }
 }
