@@ -13,6 +13,8 @@
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Code} from '../../machine/engine.ts';
+import type {Rng} from '../../machine/rng.ts';
+import {nsToTicks} from '../../machine/time.ts';
 import type {Task} from '../task.ts';
 import type {Acquisition} from './lockdep.ts';
 import type {Spinner} from './osq_lock.ts';
@@ -20,8 +22,14 @@ import {HANDOFF_AFTER_TICKS, MAX_READERS_WOKEN, readerSpinTicks} from './rwsem_f
 import {RwsemState, type RwsemWaiter} from './rwsem_state.ts';
 import {SLEEPING, TRYLOCK} from './sleeping_lock.ts';
 
+/** Spread of the time that a woken writer takes to its next try: cold caches, interrupts. Assumption. */
+const WAKE_SPREAD_TICKS = nsToTicks(1000);
+
 /** A reader-writer lock that one may sleep for, as mmap_lock. */
 export class RwSemaphore extends RwsemState {
+  /** Made with the first writer that is woken. */
+  private rng: Rng | null = null;
+
   /**
    * down_read(). False: go on with readAcquireSlow. `how`: SLEEPING, with a subclass if nested
    * (lockdep).
@@ -175,12 +183,22 @@ export class RwSemaphore extends RwsemState {
       if (this.takeQueued(waiter)) break;
       yield* this.unlockQueue(t);
       yield* sched.schedule(t, this);
+      t.cpu.stall(this.wakeSpread(), this.sleepFn);
       yield* this.lockQueue(t);
     }
     waiter.left = true;
     sched.cancelWait(t);
     this.waiters.splice(this.waiters.indexOf(waiter), 1);
     yield* this.unlockQueue(t);
+  }
+
+  /**
+   * Ticks by which a woken writer is later than the soonest. Without it a writer that must find the
+   * lock free by chance would run in step with a reader that takes it again and again.
+   */
+  private wakeSpread(): number {
+    this.rng ??= this.kernel.machine.rng(`rwsem ${this.name}`);
+    return this.rng.nextInt(WAKE_SPREAD_TICKS);
   }
 
   /** rwsem_try_write_lock(), under wait_lock. */
