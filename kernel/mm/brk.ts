@@ -65,4 +65,5 @@ function* grow(k: Kernel, t: Task, user: UserMm, from: number, to: number): Code
   t.cpu.charge(k.mm.costs.brkGrowTicks, k.mm.fns.sys_brk);
   const flags = VM_DATA_DEFAULT | VM_ACCOUNT | VM_SOFTDIRTY | user.space.defFlags;
   yield* mmap_region(k, t, user, from, to, from, propsFor(flags, null));
+  if ((flags & VM_LOCKED) !== 0) user.space.lockedVm += to - from;
 }
