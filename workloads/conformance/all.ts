@@ -14,6 +14,7 @@ import {MREMAP, MREMAP_DONTUNMAP, MREMAP_MULTI} from './mremap.ts';
 import {MSEAL} from './mseal.ts';
 import {PROCESS_MADVISE} from './process_madvise.ts';
 import {scenarioOf} from './selftest.ts';
+import {SOFT_DIRTY, SOFT_DIRTY_POPULATE} from './soft_dirty.ts';
 
 export const CONFORMANCE: readonly Scenario[] = [
   MREMAP,
@@ -29,6 +30,8 @@ export const CONFORMANCE: readonly Scenario[] = [
   COW_COLLAPSE,
   COW_FILES,
   MKDIRTY,
+  SOFT_DIRTY,
+  SOFT_DIRTY_POPULATE,
   KHUGEPAGED,
   MADV_COLLAPSE,
   KSM,

@@ -112,6 +112,11 @@ export function open(fd: number, name: string, pages: number): Move {
   return (p) => p.op(KIND.open_file, fd, p.self.intern(name), pages * PAGE);
 }
 
+/** ftruncate to `size` pages, or with `pages` a hole of so many from there on. */
+export function truncate(name: string, size: number, pages = 0): Move {
+  return (p) => p.op(KIND.truncate, p.self.intern(name), size * PAGE, pages * PAGE);
+}
+
 export function unmap(at: number, pages: number): Move {
   return call('munmap', [addr(at), pages * PAGE], 0);
 }
