@@ -5,6 +5,7 @@ import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts';
 import {
+  FAULT_NUMA,
   FAULT_OOM,
   FAULT_SIGBUS,
   FAULT_SIGSEGV,
@@ -58,18 +59,12 @@ function quickAccess(context: BindingContext, t: Task, i: number): Outcome | nul
   const result = userAccess(kernel, t, vpn, errorCode);
   context.resume = result;
   if (result < 0) return null;
-  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
   return outcomeOf(context, result);
 }
 
-function noteWrite(
-  contents: PageContents,
-  t: Task,
-  vpn: number,
-  errorCode: number,
-  i: number,
-): void {
-  if ((errorCode & X86_PF_WRITE) !== 0) contents.wrote(t, vpn, i);
+function noteWrite(contents: PageContents, t: Task, vpn: number, errorCode: number): void {
+  if ((errorCode & X86_PF_WRITE) !== 0) contents.wrote(t, vpn);
 }
 
 /** X86_PF_PROT says what the recorded page table held; here the model's own decides. */
@@ -80,9 +75,12 @@ function* access(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
   const vpn = vpnArg(events, i, 0);
   const result = yield* userAccessSlow(kernel, t, vpn, errorCode, resume);
-  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
   return outcomeOf(context, result);
 }
+
+/** Pages of a run between two looks at task work, less one. */
+const LOOK_MASK = 63;
 
 function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
   if (isUnknown(t)) return unknownProcess(context, t);
@@ -91,12 +89,19 @@ function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const pages = argNumber(events, i, 1);
   const stride = argNumber(events, i, 2);
   const code = X86_PF_USER | (argNumber(events, i, 3) === 0 ? 0 : X86_PF_WRITE);
+  const {taskWork} = kernel.sched;
   let outcome: Outcome = 'done';
   for (let n = 0; n < pages; n++) {
+    if (taskWork !== null && (n & LOOK_MASK) === 0 && taskWork.due(t)) yield* taskWork.run(t);
     const vpn = start + n * stride;
     let result = userAccess(kernel, t, vpn, code);
     if (result < 0) result = yield* userAccessSlow(kernel, t, vpn, code, result);
-    if (contents !== null) noteWrite(contents, t, vpn, code, i);
+    // A page that moved is mapped read-only: the write is made again.
+    if (result === FAULT_NUMA && (code & X86_PF_WRITE) !== 0) {
+      result = userAccess(kernel, t, vpn, code);
+      if (result < 0) result = yield* userAccessSlow(kernel, t, vpn, code, result);
+    }
+    if (contents !== null) noteWrite(contents, t, vpn, code);
     const one = outcomeOf(context, result);
     if (one !== 'done') outcome = one;
     if (t.sigkill) break;
