@@ -27,8 +27,10 @@ const WAKE_SPREAD_TICKS = nsToTicks(1000);
 
 /** A reader-writer lock that one may sleep for, as mmap_lock. */
 export class RwSemaphore extends RwsemState {
-  /** Made with the first writer that is woken. */
+  /** Made with the first writer that a reader wakes. */
   private rng: Rng | null = null;
+  /** The queue was last woken by a reader, who may be back at once. */
+  private readByTurns = false;
 
   /**
    * down_read(). False: go on with readAcquireSlow. `how`: SLEEPING, with a subclass if nested
@@ -72,6 +74,7 @@ export class RwSemaphore extends RwsemState {
       yield;
       if (this.dropRead(t)) return;
     }
+    this.readByTurns = true;
     yield* this.wakeQueue(t);
   }
 
@@ -120,6 +123,7 @@ export class RwSemaphore extends RwsemState {
       yield;
       if (this.dropWrite(t)) return;
     }
+    this.readByTurns = false;
     yield* this.wakeQueue(t);
   }
 
@@ -183,7 +187,7 @@ export class RwSemaphore extends RwsemState {
       if (this.takeQueued(waiter)) break;
       yield* this.unlockQueue(t);
       yield* sched.schedule(t, this);
-      t.cpu.stall(this.wakeSpread(), this.sleepFn);
+      if (this.readByTurns) t.cpu.stall(this.wakeSpread(), this.sleepFn);
       yield* this.lockQueue(t);
     }
     waiter.left = true;
@@ -193,8 +197,8 @@ export class RwSemaphore extends RwsemState {
   }
 
   /**
-   * Ticks by which a woken writer is later than the soonest. Without it a writer that must find the
-   * lock free by chance would run in step with a reader that takes it again and again.
+   * Ticks by which a writer that a reader woke is later than the soonest. Without it a writer that
+   * must find the lock free by chance would run in step with a reader that takes it again and again.
    */
   private wakeSpread(): number {
     this.rng ??= this.kernel.machine.rng(`rwsem ${this.name}`);
