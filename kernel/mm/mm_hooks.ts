@@ -208,6 +208,8 @@ export interface MmHooks {
     | null;
   /** SWAP, filemap: MADV_WILLNEED brings pages in. */
   madvise_willneed: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
+  /** UPROBES: [start, end) of this VMA is newly mapped; breakpoints of its file go in. */
+  uprobe_mmap: ((t: Task, vma: VmArea, start: number, end: number) => Code) | null;
   /** BACKGROUND: MADV_REMOVE punches a hole into the file: pages [pgoff, pgoff + n). */
   punch_hole: ((t: Task, mapping: AddressSpace, pgoff: number, n: number) => Code<number>) | null;
   /** HUGE: DAX and pfn mappings whose fault handler is not the page cache. */
@@ -274,6 +276,7 @@ export function noHooks(): MmHooks {
     ksm_madvise: null,
     madvise_cold: null,
     madvise_willneed: null,
+    uprobe_mmap: null,
     punch_hole: null,
     dax_fault: null,
   };

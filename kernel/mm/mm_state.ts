@@ -4,6 +4,7 @@
 // pay for it.
 
 import {PageTables, PTRS_PER_TABLE, pgdFree, pteClear, UserPgd} from '../arch/x86/mm/pgtable.ts';
+import type {Uprobes} from '../events/uprobes.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
@@ -73,6 +74,8 @@ export class Mm implements RmapTrees {
   readonly files = new AddressSpaces();
   readonly uncached = new UncachedRanges();
   readonly holes = new FileHoles();
+  /** Breakpoints, null while there never was one. */
+  uprobes: Uprobes | null = null;
   /** shmem_swaplist: files of shared memory that may have swap entries. */
   readonly shmemSwaplist = new Set<AddressSpace>();
   readonly readahead = new ReadaheadMarks();

@@ -119,6 +119,7 @@ export function* mmap_region(
     if (merged !== null) {
       merged.flags |= props.flags & VM_SOFTDIRTY;
       t.cpu.charge(mm.costs.vmaMergeTicks, mm.fns.vma_merge_new_range);
+      if (mm.hooks.uprobe_mmap !== null) yield* mm.hooks.uprobe_mmap(t, merged, start, end);
       return merged;
     }
   }
@@ -130,6 +131,7 @@ export function* mmap_region(
   t.cpu.charge(mm.costs.linkFileTicks, mm.fns.do_mmap);
   const vma = insertVma(space, start, end, pgoff, props);
   if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+  if (mm.hooks.uprobe_mmap !== null) yield* mm.hooks.uprobe_mmap(t, vma, start, end);
   return vma;
 }
 

@@ -84,3 +84,20 @@ test('clear_refs and oom_kill of a process by name', () => {
   const nobody = withFile((w) => w.append(KIND.oom_kill, 3, 7, 0, 99));
   assert.equal(nobody.replay.operations.failed, 1);
 });
+
+test('uprobe: the page of the file that is mapped there becomes private, and goes again', () => {
+  const trace = traceFrom('test', (sink) => {
+    const w = new TraceWriter(sink, {source: 'generated'});
+    w.task(7, 7, 1, 'traced');
+    w.append(KIND.map, 1, 7, 0, AREA, 4 * PAGE, 0, 5, 2, w.intern('/bin/traced'));
+    w.append(KIND.touch, 2, 7, 0, AREA, 4, 1, 0);
+    w.append(KIND.uprobe, 3, 7, 0, AREA + 0x123, 1);
+    w.append(KIND.uprobe, 4, 7, 0, AREA + 0x123, 0);
+    w.append(KIND.uprobe, 5, 7, 0, AREA + 0x123, 0);
+    w.append(KIND.exit, 100, 7, 0, 1);
+    w.finish();
+  });
+  const report = replayTrace(trace, {machine: 'epyc-2cpu-guest', kernel: '6.18', design: []});
+  assert.equal(report.ops.uprobe.count, 3);
+  assert.equal(report.replay.operations.failed, 1, 'removed twice');
+});

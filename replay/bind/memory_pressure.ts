@@ -1,4 +1,4 @@
-// Bindings of the OOM killer, clear_refs, and truncation.
+// Bindings of the OOM killer, clear_refs, truncation, and breakpoints in files.
 //
 // oom_score_adj and clear_refs are writes to the calling process's own files in /proc. oom_kill is the
 // kill alone, of the process that it names: its memory comes back as after any OOM kill. truncate with a
@@ -7,13 +7,20 @@
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
+import {uprobesOf} from '../../kernel/events/uprobes.ts';
 import {clear_refs_write} from '../../kernel/fs/proc/task_mmu.ts';
 import {OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN} from '../../kernel/mm/oom_badness.ts';
 import {oom_kill_process} from '../../kernel/mm/oom_kill.ts';
 import {do_truncate, punch_hole} from '../../kernel/mm/truncate.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
-import {type BindingContext, type BindingTable, type Outcome, outcomeOf} from './binding.ts';
+import {
+  type BindingContext,
+  type BindingTable,
+  type Outcome,
+  outcomeOf,
+  vpnArg,
+} from './binding.ts';
 
 const PAGE_BYTES = 4096;
 
@@ -62,9 +69,27 @@ function* truncate(context: BindingContext, t: Task, i: number): Code<Outcome> {
   return outcomeOf(yield* punch_hole(kernel, t, files.named(name, 0), first, end));
 }
 
+/** A breakpoint at an address of the calling process goes into the file that is mapped there, for all. */
+function* uprobe(context: BindingContext, t: Task, i: number): Code<Outcome> {
+  const {kernel, events} = context;
+  const vpn = vpnArg(events, i, 0);
+  const vma = t.mm?.user?.space.tree.lookup(vpn) ?? null;
+  if (vma === null || vma.mapping === null) return 'failed';
+  const page = vma.pgoff + (vpn - vma.start);
+  const offset = page * PAGE_BYTES + (argNumber(events, i, 0) % PAGE_BYTES);
+  t.cpu.charge(kernel.machine.topology.syscallEntryTicks, kernel.fns.syscall_entry);
+  const probes = uprobesOf(kernel);
+  const result =
+    argNumber(events, i, 1) === 0
+      ? yield* probes.unregister(t, vma.mapping, offset)
+      : yield* probes.register(t, vma.mapping, offset);
+  return outcomeOf(result);
+}
+
 export const MEMORY_PRESSURE_BINDINGS: BindingTable = [
   [KIND.oom_score_adj, oom_score_adj],
   [KIND.oom_kill, oom_kill],
   [KIND.clear_refs, clear_refs],
   [KIND.truncate, truncate],
+  [KIND.uprobe, uprobe],
 ];
