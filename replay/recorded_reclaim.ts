@@ -12,7 +12,9 @@
 
 import {KIND} from '../formats/kinds.ts';
 import {MM_SWAPENTS} from '../kernel/mm/rss.ts';
+import {argNumber} from '../formats/columns.ts';
 import {vpnArg} from './bind/binding.ts';
+import {type Later, PresentPages} from './recorded_pages.ts';
 import type {CompiledTrace} from './tracks.ts';
 import type {Recorded} from './verify_record.ts';
 
@@ -46,38 +48,31 @@ export interface ReclaimPlan {
   readonly areaMissing: boolean;
 }
 
-/** A page in memory: the operation before which it must have gone, and its place in the order of arrival. */
-interface Present {
-  readonly vpn: number;
-  readonly deadline: number;
-  readonly seq: number;
-}
-
-/** What a later fault says of a page. */
-interface Later {
-  readonly op: number;
-  readonly wasOut: boolean;
-}
-
 /** The plan, null for a recording in which nothing was swapped out. Cost: one pass over faults and records. */
 export function planReclaim(compiled: CompiledTrace, recorded: Recorded): ReclaimPlan | null {
-  const counts = swappedOut(recorded);
+  const counts = swappedOut(compiled, recorded);
   if (counts.size === 0) return null;
   return new Planner(compiled, recorded, counts).plan();
 }
 
-/** Pages that each operation swapped out, by operation and life. */
-function swappedOut(recorded: Recorded): Map<number, Map<number, number>> {
+/** Entries that became swap entries, by operation and life; what fork copies did not. */
+function swappedOut(compiled: CompiledTrace, recorded: Recorded): Map<number, Map<number, number>> {
+  const {stepOp, stepKey, stepChange, stepUnused, lives} = recorded;
+  const {kind} = compiled.trace.events;
   const net = new Map<number, Map<number, number>>();
-  const {stepOp, stepKey, stepChange, stepUnused} = recorded;
   const add = (op: number, life: number, pages: number): void => {
     const byLife = net.get(op) ?? new Map<number, number>();
     byLife.set(life, (byLife.get(life) ?? 0) + pages);
     net.set(op, byLife);
   };
   for (let n = 0; n < stepOp.length; n++) {
-    if (stepKey[n] % 4 === MM_SWAPENTS && stepUnused[n] === 0)
-      add(stepOp[n], Math.floor(stepKey[n] / 4), stepChange[n]);
+    if (stepKey[n] % 4 !== MM_SWAPENTS || stepUnused[n] !== 0) continue;
+    const life = Math.floor(stepKey[n] / 4);
+    const op = stepOp[n];
+    if (lives[life].bornOp === op && compiled.opChild[op] >= 0) continue;
+    // In a fault what goes down is the fault's own page; other calls unmap entries, too.
+    if (stepChange[n] > 0 || kind[compiled.opEvent[op]] === KIND.access)
+      add(op, life, stepChange[n]);
   }
   for (const {op, life, faultClass} of recorded.faults) {
     if (faultClass === 'swap' && net.has(op)) add(op, life.index, 1);
@@ -85,13 +80,13 @@ function swappedOut(recorded: Recorded): Map<number, Map<number, number>> {
   return positiveOnly(net);
 }
 
-/** Two CPUs that count at once leave one record too high and the next too low: what is negative is made up for later. */
+/** Two CPUs that count at once may leave one record too high and the next too low: what is negative is made up for later. */
 function positiveOnly(net: Map<number, Map<number, number>>): Map<number, Map<number, number>> {
   const counts = new Map<number, Map<number, number>>();
   const debts = new Map<number, number>();
   for (const op of [...net.keys()].sort((a, b) => a - b)) {
     for (const [life, pages] of net.get(op)!) {
-      const left = pages + Math.min(debts.get(life) ?? 0, 0);
+      const left = pages + (debts.get(life) ?? 0);
       debts.set(life, Math.min(left, 0));
       if (left <= 0) continue;
       const byLife = counts.get(op) ?? new Map<number, number>();
@@ -105,13 +100,12 @@ function positiveOnly(net: Map<number, Map<number, number>>): Map<number, Map<nu
 class Planner {
   private readonly taken = new Map<number, TakenPages[]>();
   private readonly lives = new Set<number>();
-  private readonly present = new Map<number, PresentPages>();
+  private readonly present = new PresentPages();
   private readonly swapoffs: number[] = [];
   private areaMissing = true;
   private pages = 0;
   private unknown = 0;
   private unexplained = 0;
-  private seq = 0;
 
   constructor(
     private readonly compiled: CompiledTrace,
@@ -124,14 +118,7 @@ class Planner {
     this.findAreas(ops[0]);
     for (const byLife of this.counts.values())
       for (const life of byLife.keys()) this.lives.add(life);
-    const later = this.laterFaults();
-    const {faults} = this.recorded;
-    let next = 0;
-    for (const op of ops) {
-      for (; next < faults.length && faults[next].op < op; next++) this.arrived(next, later);
-      for (const [life, n] of this.counts.get(op)!) this.take(op, life, n);
-    }
-    for (; next < faults.length; next++) this.arrived(next, later);
+    this.run(this.laterFaults());
     return {
       written: this.recorded.writtenIn,
       taken: this.taken,
@@ -145,6 +132,30 @@ class Planner {
       beside: this.faultsBeside(),
       areaMissing: this.areaMissing,
     };
+  }
+
+  /** All operations in order: who reclaims, forks, faults, ends. */
+  private run(later: readonly Map<number, Later[]>[]): void {
+    const {faults, lives, opLife} = this.recorded;
+    const {opCount} = this.compiled;
+    const lastOp = new Map<number, number>();
+    for (const [op, life] of opLife.entries()) lastOp.set(life, op);
+    const born = new Map(lives.map((life) => [life.bornOp, life.index]));
+    for (const {bornOp, index} of lives) {
+      if (bornOp >= 0 && this.compiled.opChild[bornOp] >= 0)
+        this.present.expectFork(opLife[bornOp], index, bornOp);
+    }
+    for (const [life, pages] of later.entries()) this.present.expect(life, pages, this.swapoffs);
+    let next = 0;
+    for (let op = 0; op < opCount; op++) {
+      const counts = this.counts.get(op);
+      if (counts !== undefined) this.take(op, counts);
+      const child = born.get(op);
+      if (child !== undefined && this.compiled.opChild[op] >= 0)
+        this.present.fork(opLife[op], child, op);
+      for (; next < faults.length && faults[next].op <= op; next++) this.arrived(next);
+      if (lastOp.get(opLife[op]) === op) this.present.end(opLife[op]);
+    }
   }
 
   private faultsBeside(): Map<number, boolean> {
@@ -167,30 +178,18 @@ class Planner {
     }
   }
 
-  /** For each fault, the next one on the same page of the same life; pages first seen by a swap-in arrive with their life. */
-  private laterFaults(): (Later | null)[] {
-    const {faults} = this.recorded;
-    const last = new Map<number, Map<number, Later>>();
-    const later = new Array<Later | null>(faults.length).fill(null);
-    for (let n = faults.length - 1; n >= 0; n--) {
-      const {op, life, faultClass} = faults[n];
-      // A fault that changed nothing met the page on its way.
-      if (!this.lives.has(life.index) || faultClass === 'empty') continue;
-      let pages = last.get(life.index);
-      if (pages === undefined) {
-        pages = new Map();
-        last.set(life.index, pages);
-      }
+  /** By life and page: what faults say of it, in order. A fault that changed nothing met the page on its way. */
+  private laterFaults(): Map<number, Later[]>[] {
+    const later: Map<number, Later[]>[] = this.recorded.lives.map(() => new Map());
+    this.recorded.faults.forEach(({op, life, faultClass}, n) => {
+      if (faultClass === 'empty' || faultClass === 'file') return;
       const vpn = this.vpnOf(n);
-      const next = pages.get(vpn) ?? null;
-      later[n] = next;
-      const unused = faultClass === 'reuse' && this.swapoffBefore(op) >= 0;
-      pages.set(vpn, {op, wasOut: faultClass === 'swap' || unused});
-    }
-    for (const [life, pages] of last) {
-      for (const [vpn, first] of pages)
-        if (first.wasOut) this.pagesOf(life).add(this.page(vpn, -1, first));
-    }
+      const unused = faultClass === 'reuse' && this.swapoffs.some((swapoff) => swapoff < op);
+      const list = later[life.index].get(vpn);
+      const one = {op, wasOut: faultClass === 'swap' || unused};
+      if (list === undefined) later[life.index].set(vpn, [one]);
+      else list.push(one);
+    });
     return later;
   }
 
@@ -199,103 +198,25 @@ class Planner {
     return vpnArg(events, this.compiled.opEvent[this.recorded.faults[fault].op], 0);
   }
 
-  private swapoffBefore(op: number): number {
-    return this.swapoffs.findLast((swapoff) => swapoff < op) ?? -1;
-  }
-
-  /** After fault `n` its page is in memory. */
-  private arrived(n: number, later: readonly (Later | null)[]): void {
+  /** After fault `n` its page is in memory: the one that was there, the one that others have in swap, or a new one. */
+  private arrived(n: number): void {
     const {life, op, faultClass} = this.recorded.faults[n];
-    if (!this.lives.has(life.index) || faultClass === 'file' || faultClass === 'empty') return;
-    const missed = this.pagesOf(life.index).add(this.page(this.vpnOf(n), op, later[n]));
-    if (missed) this.unexplained++;
+    if (faultClass === 'file' || faultClass === 'empty') return;
+    const write = (argNumber(this.compiled.trace.events, this.compiled.opEvent[op], 1) & 2) !== 0;
+    const kind = faultClass === 'reuse' ? 'same' : faultClass === 'swap' ? 'back' : 'new';
+    if (this.present.arrived(life.index, this.vpnOf(n), op, kind, write)) this.unexplained++;
   }
 
-  /** When a page must have gone: before it comes back, and before the swapoff after which nothing goes out. */
-  private page(vpn: number, since: number, next: Later | null): Present {
-    const seq = this.seq++;
-    if (next === null || !next.wasOut) return {vpn, deadline: Number.POSITIVE_INFINITY, seq};
-    const swapoff = this.swapoffBefore(next.op);
-    return {vpn, deadline: swapoff > since ? swapoff : next.op, seq};
-  }
-
-  private pagesOf(life: number): PresentPages {
-    let pages = this.present.get(life);
-    if (pages === undefined) {
-      pages = new PresentPages();
-      this.present.set(life, pages);
+  private take(op: number, counts: ReadonlyMap<number, number>): void {
+    const left = new Map(counts);
+    for (const life of counts.keys()) {
+      const vpns = this.present.take(life, left, op);
+      this.pages += vpns.length;
+      if (vpns.length === 0) continue;
+      const list = this.taken.get(op);
+      if (list === undefined) this.taken.set(op, [{life, vpns}]);
+      else list.push({life, vpns});
     }
-    return pages;
+    for (const n of left.values()) this.unknown += n;
   }
-
-  private take(op: number, life: number, n: number): void {
-    const pages = this.pagesOf(life);
-    const vpns: number[] = [];
-    while (vpns.length < n) {
-      const page = pages.earliest();
-      if (page === null) break;
-      if (page.deadline > op) vpns.push(page.vpn);
-      else this.unexplained++;
-    }
-    this.unknown += n - vpns.length;
-    this.pages += vpns.length;
-    if (vpns.length === 0) return;
-    const list = this.taken.get(op);
-    if (list === undefined) this.taken.set(op, [{life, vpns}]);
-    else list.push({life, vpns});
-  }
-}
-
-/** The pages of one life that are in memory: a heap by deadline; the last arrival of a page counts. */
-class PresentPages {
-  private readonly heap: Present[] = [];
-  private readonly current = new Map<number, Present>();
-
-  /** True when the page was to have gone and is in memory still. */
-  add(page: Present): boolean {
-    const before = this.current.get(page.vpn);
-    this.current.set(page.vpn, page);
-    const {heap} = this;
-    let at = heap.push(page) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!isBefore(page, heap[parent])) break;
-      heap[at] = heap[parent];
-      at = parent;
-    }
-    heap[at] = page;
-    return before !== undefined && before.deadline < Number.POSITIVE_INFINITY;
-  }
-
-  /** Takes out the page with the earliest deadline. */
-  earliest(): Present | null {
-    for (;;) {
-      const {heap} = this;
-      if (heap.length === 0) return null;
-      const top = heap[0];
-      const last = heap.pop()!;
-      if (heap.length > 0) this.sink(last);
-      if (this.current.get(top.vpn) !== top) continue;
-      this.current.delete(top.vpn);
-      return top;
-    }
-  }
-
-  private sink(page: Present): void {
-    const {heap} = this;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && isBefore(heap[child + 1], heap[child])) child++;
-      if (!isBefore(heap[child], page)) break;
-      heap[at] = heap[child];
-      at = child;
-    }
-    heap[at] = page;
-  }
-}
-
-function isBefore(a: Present, b: Present): boolean {
-  return a.deadline === b.deadline ? a.seq < b.seq : a.deadline < b.deadline;
 }

@@ -11,9 +11,13 @@ const PAGE = 4096;
 const HOG = 7;
 const RECLAIMER = 8;
 
-type Line = readonly [tid: number, member: number, pages: number] | 'fault' | 'written';
+type Line =
+  | readonly [tid: number, member: number, pages: number]
+  | 'fault'
+  | 'reclaims'
+  | 'written';
 
-/** What the code paths say of rss_stat records of one mm; 'fault' is one of HOG, 'written' a folio by RECLAIMER. */
+/** What code paths say of rss_stat records of one mm; 'fault' is one of HOG, 'reclaims' and 'written' are RECLAIMER's. */
 function expected(lines: readonly Line[]): (number | null)[] {
   const {events} = traceFrom('test', (sink) => {
     const w = new TraceWriter(sink, {source: 'perf-script'});
@@ -21,6 +25,7 @@ function expected(lines: readonly Line[]): (number | null)[] {
     for (const line of lines) {
       time += 1000;
       if (line === 'fault') w.append(KIND.access, time, HOG, 0, 0x1000, 6, 0);
+      else if (line === 'reclaims') w.append(KIND.access, time, RECLAIMER, 1, 0x9000, 6, 0);
       else if (line === 'written') w.append(KIND.vmscan_write_folio, time, RECLAIMER, 1, 5, 0);
       else w.append(KIND.rss_stat, time, line[0], 0, 50, 0, line[1], line[2] * PAGE);
     }
@@ -36,6 +41,7 @@ function expected(lines: readonly Line[]): (number | null)[] {
 test('a fault beside a reclaimer: both records repeat the value, the paths tell them apart', () => {
   const changes = expected([
     [HOG, ANON, 100],
+    'reclaims',
     'fault',
     [HOG, ANON, 100],
     [RECLAIMER, ANON, 100],
@@ -54,8 +60,19 @@ test('a pair whose records show nothing is a swap-in unless a flush or a write f
     [tid, ANON, 100],
     [tid, SWAP, 9],
   ];
-  assert.deepEqual(expected([...before, ...pair(RECLAIMER), 'written']).slice(2), [-1, 1]);
+  assert.deepEqual(
+    expected([...before, 'reclaims', ...pair(RECLAIMER), 'written']).slice(2),
+    [-1, 1],
+  );
   assert.deepEqual(expected([...before, 'fault', ...pair(HOG), 'fault']).slice(2), [1, -1]);
+});
+
+test('a vector of fork or unmapping is no pair', () => {
+  const vector: Line[] = [
+    [HOG, ANON, 104],
+    [HOG, SWAP, 12],
+  ];
+  assert.deepEqual(expected(vector), [null, null]);
 });
 
 test('values that are late or early for a moment do not change what was done; those that stay do', () => {

@@ -110,7 +110,8 @@ class PathReader {
       return;
     }
     const pair = last?.member === MM_ANONPAGES && last.mmId === mmId && member === MM_SWAPENTS;
-    if (pair) this.pair(last.event, i, now);
+    // Outside faults ANON and SWAP may be one vector of fork or unmapping.
+    if (pair && this.inFault.has(tid)) this.pair(last.event, i, now);
     else if (member === MM_ANONPAGES && this.inFault.has(tid)) this.changes[i] = 1;
   }
 
