@@ -59,12 +59,18 @@ function quickAccess(context: BindingContext, t: Task, i: number): Outcome | nul
   const result = userAccess(kernel, t, vpn, errorCode);
   context.resume = result;
   if (result < 0) return null;
-  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
   return outcomeOf(context, result);
 }
 
-function noteWrite(contents: PageContents, t: Task, vpn: number, errorCode: number): void {
-  if ((errorCode & X86_PF_WRITE) !== 0) contents.wrote(t, vpn);
+function noteWrite(
+  contents: PageContents,
+  t: Task,
+  vpn: number,
+  errorCode: number,
+  i: number,
+): void {
+  if ((errorCode & X86_PF_WRITE) !== 0) contents.wrote(t, vpn, i);
 }
 
 /** X86_PF_PROT says what the recorded page table held; here the model's own decides. */
@@ -75,7 +81,7 @@ function* access(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
   const vpn = vpnArg(events, i, 0);
   const result = yield* userAccessSlow(kernel, t, vpn, errorCode, resume);
-  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
   return outcomeOf(context, result);
 }
 
@@ -101,7 +107,7 @@ function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
       result = userAccess(kernel, t, vpn, code);
       if (result < 0) result = yield* userAccessSlow(kernel, t, vpn, code, result);
     }
-    if (contents !== null) noteWrite(contents, t, vpn, code);
+    if (contents !== null) noteWrite(contents, t, vpn, code, i);
     const one = outcomeOf(context, result);
     if (one !== 'done') outcome = one;
     if (t.sigkill) break;
