@@ -1,7 +1,7 @@
 // The conformance scenarios, in the order of the listings.
 
 import type {Scenario} from '../catalogue.ts';
-import {COW, COW_COLLAPSE, COW_THP} from './cow.ts';
+import {COW, COW_COLLAPSE, COW_HUGETLB, COW_THP} from './cow.ts';
 import {COW_FILES} from './cow_files.ts';
 import {GUARD_REGIONS} from './guard_regions.ts';
 import {KHUGEPAGED, MADV_COLLAPSE} from './khugepaged.ts';
@@ -28,6 +28,7 @@ export const CONFORMANCE: readonly Scenario[] = [
   COW,
   COW_THP,
   COW_COLLAPSE,
+  COW_HUGETLB,
   COW_FILES,
   MKDIRTY,
   SOFT_DIRTY,

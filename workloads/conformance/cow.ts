@@ -4,7 +4,7 @@
 // A pin stands for a page in a pipe (vmsplice: a plain reference) or in a buffer of io_uring or of the gup test
 // (FOLL_PIN | FOLL_LONGTERM).
 
-import {COW_MEMORY, type CowMemory, SMALL_MEMORY} from './cow_memory.ts';
+import {COW_MEMORY, type CowMemory, HUGETLB_MEMORY, SMALL_MEMORY} from './cow_memory.ts';
 import {
   advise,
   all,
@@ -131,14 +131,12 @@ const TESTS: Readonly<Record<string, CowTest>> = {
   'read pin on exclusive': pinnedForReading('exclusive'),
 };
 
-/** Every test in every kind of memory. */
-function casesOf(kinds: Readonly<Record<string, CowMemory>>): Selftest['cases'] {
+/** Every test (but those with a pipe, when `splice` is false) in every kind of memory. */
+function casesOf(kinds: Readonly<Record<string, CowMemory>>, splice = true): Selftest['cases'] {
+  const tests = Object.entries(TESTS).filter(([name]) => splice || !name.includes('vmsplice'));
   return Object.fromEntries(
     Object.entries(kinds).flatMap(([kind, memory]) =>
-      Object.entries(TESTS).map(([name, test]) => [
-        `${kind}: ${name}`,
-        [...memory.setup, ...test(memory)],
-      ]),
+      tests.map(([name, test]) => [`${kind}: ${name}`, [...memory.setup, ...test(memory)]]),
     ),
   );
 }
@@ -176,6 +174,19 @@ export const COW_THP: Selftest = {
       'reuses by mapcount',
       'vmsplice and unmap in child.*found pinned page 0: content 2',
     ),
+  ],
+};
+
+/** A page of hugetlbfs in a pipe leaks, which the selftest expects to fail: left out. */
+export const COW_HUGETLB: Selftest = {
+  name: 'cow-hugetlb',
+  summary: 'copy on write of hugetlb pages, and their pins (5.19+)',
+  source,
+  cases: casesOf(HUGETLB_MEMORY, false),
+  on: [
+    holds('6.18'),
+    holds('6.6'),
+    differs('5.4', 'reuses by mapcount', 'read pin on shared .*read pin 1: expected'),
   ],
 };
 

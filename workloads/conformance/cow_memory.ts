@@ -1,6 +1,20 @@
 // Kinds of anonymous memory that cow.c tests. Each holds content 1 in its `pages` pages from page 0 on.
 
-import {advise, all, inChild, load, map, protect, R, remap, RW, state, store} from './moves.ts';
+import {
+  advise,
+  all,
+  inChild,
+  load,
+  MAP_HUGETLB,
+  map,
+  protect,
+  R,
+  remap,
+  RW,
+  state,
+  store,
+  sysfs,
+} from './moves.ts';
 import type {Move} from './selftest.ts';
 
 export interface CowMemory {
@@ -48,4 +62,16 @@ export const COW_MEMORY: Readonly<Record<string, CowMemory>> = {
   'swapped single PTE of THP': {pages: 1, setup: [single, swappedOut(1)]},
   'partially mremapped THP': {pages: HALF, setup: [mremapped]},
   'partially shared THP': {pages: THP, setup: [partlyShared]},
+};
+
+export const HUGETLB_MEMORY: Readonly<Record<string, CowMemory>> = {
+  hugetlb: {
+    pages: THP,
+    setup: [
+      sysfs('/proc/sys/vm/nr_hugepages', 8),
+      map(0, THP, RW, MAP_HUGETLB),
+      store(0, THP, 1),
+      state('huge', 0, THP, THP),
+    ],
+  },
 };

@@ -4,8 +4,13 @@
 import {
   advise,
   all,
+  call,
   fork,
   load,
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_HUGETLB,
+  MAP_SHARED,
   map,
   mapFile,
   mapShared,
@@ -14,10 +19,12 @@ import {
   movePagesInUse,
   open,
   reap,
+  RW,
   state,
   store,
+  sysfs,
 } from './moves.ts';
-import {holds, type Move, type Selftest} from './selftest.ts';
+import {addr, holds, type Move, PAGE, type Selftest} from './selftest.ts';
 
 const THP = 512;
 
@@ -46,6 +53,13 @@ const moved = (setup: readonly Move[], pages: number): readonly Move[] => [
   reap('b'),
 ];
 
+/** Pages for both nodes. */
+const hugePool = sysfs('/proc/sys/vm/nr_hugepages', 8);
+const sharedHugetlb = call(
+  'mmap',
+  [addr(0), THP * PAGE, RW, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0],
+  addr(0),
+);
 const thpSetup = [map(0, THP), advise(0, THP, 'hugepage')];
 
 export const MIGRATION: Selftest = {
@@ -57,6 +71,8 @@ export const MIGRATION: Selftest = {
     'private anonymous': moved([map(0, 16)], 16),
     'shared anonymous': moved([mapShared(0, 16)], 16),
     'private anonymous THP': moved(thpSetup, THP),
+    'private anonymous hugetlb': moved([hugePool, map(0, THP, RW, MAP_HUGETLB)], THP),
+    'shared anonymous hugetlb': moved([hugePool, sharedHugetlb], THP),
     alone: [map(0, 64), store(0, 64, 3), ...toAndFro(64, 6, 3)],
   },
   on: [holds('6.18'), holds('6.6'), holds('5.4')],

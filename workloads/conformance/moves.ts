@@ -24,6 +24,7 @@ export const MAP_ANONYMOUS = 0x20;
 export const MAP_LOCKED = 0x2000;
 export const MAP_NORESERVE = 0x4000;
 export const MAP_POPULATE = 0x8000;
+export const MAP_HUGETLB = 0x40000;
 
 export const MAYMOVE = 1;
 export const FIXED = 3;
