@@ -32,6 +32,8 @@ export class Hugetlb {
   readonly shared = new SharedTables();
   /** HPageRestoreReserve: pages whose reservation comes back when they are freed. */
   readonly restoreReserve = new Set<number>();
+  /** HPageTemporary: pages that a migration has made; they go with their last reference. */
+  readonly temporary = new Set<number>();
   /** HPAGE_RESV_UNMAPPED: mappings from which the owner has taken a page. */
   readonly lostPages = new WeakSet<VmArea>();
 
@@ -45,6 +47,11 @@ export class Hugetlb {
   /** The pool of folios of this order, null when there is none. */
   byOrder(order: number): HState | null {
     return this.hstates.find((h) => h.order === order) ?? null;
+  }
+
+  /** Is there any page in a pool? */
+  get inUse(): boolean {
+    return this.hstates.some((h) => h.nrHugePages > 0);
   }
 
   /** The pool of 2 MB, which mappings get that do not say a size. */

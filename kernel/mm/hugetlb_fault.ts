@@ -85,11 +85,14 @@ export function* hugetlb_fault(k: Kernel, t: Task, f: VmFault): Code<number> {
   let result = fault.slot < 0 ? VM_FAULT_OOM : yield* handle(k, t, fault);
   yield* locks.unlock_read(t, lock);
   if (!mutex.release(t)) yield* mutex.releaseSlow(t);
+  if (result === MIGRATING) result = yield* mm.hooks.migration_entry_wait!(t, f);
   if (result === NO_PAGE_FOR_OWNER) result = yield* takeFromChildren(k, t, fault);
   return result;
 }
 /** Not a bit of Linux's: the owner's copy failed, the children must give the page up. */
 const NO_PAGE_FOR_OWNER = -1;
+/** The page is on the move: wait for it without any lock, and look again. */
+const MIGRATING = -2;
 
 function* handle(k: Kernel, t: Task, fault: HugetlbFault): Code<number> {
   const {mm} = k;
@@ -97,14 +100,11 @@ function* handle(k: Kernel, t: Task, fault: HugetlbFault): Code<number> {
   if (t.cpu.settle()) yield;
   const word = mm.pt.flags[slot];
   if (word === 0) return yield* hugetlb_no_page(k, t, fault);
-  const {hooks} = mm;
   f.slot = slot;
   f.pmdSlot = slot;
   f.word = word;
   f.value = pteValue(mm.pt, slot);
-  if (is_migration_entry(word)) {
-    return hooks.migration_entry_wait === null ? 0 : yield* hooks.migration_entry_wait(t, f);
-  }
+  if (is_migration_entry(word)) return MIGRATING;
   const {fns} = hugetlbWork(k);
   while (!pte_lock(mm, t, slot, fns.hugetlb_fault))
     yield* mm.ptl.spin(t, slot >>> 9, fns.hugetlb_fault);

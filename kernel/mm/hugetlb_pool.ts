@@ -171,6 +171,40 @@ export function alloc_surplus_hugetlb_folio(k: Kernel, t: Task, h: HState, node:
   return 0;
 }
 
+/**
+ * alloc_hugetlb_folio_nodemask for a migration to `node` and no other: a free page that nobody has
+ * reserved, else a temporary one, which is no surplus page and is freed with its last reference.
+ */
+export function alloc_hugetlb_folio_nodemask(k: Kernel, t: Task, h: HState, node: number): number {
+  const {mm} = k;
+  const {lock, temporary} = mm.hugetlb;
+  const {fns} = hugetlbWork(k);
+  lock.lock(t.cpu, 0, 0, fns.alloc_hugetlb_folio);
+  let head = h.available > 0 ? dequeue(h, node) : 0;
+  if (head === 0 && !h.isGigantic) {
+    head = alloc_fresh(k, t, h, node);
+    if (head !== 0) {
+      account(h, node, 1, false);
+      temporary.add(head);
+    }
+  }
+  if (head !== 0) mm.pages.refcount.set(head, 1);
+  lock.unlock(t.cpu, 0);
+  return head;
+}
+
+/** move_hugetlb_state: after a migration it is the old page that is temporary, and surplus moves along. */
+export function move_hugetlb_state(k: Kernel, h: HState, dst: number, src: number): void {
+  const {temporary} = k.mm.hugetlb;
+  if (!temporary.delete(dst)) return;
+  temporary.add(src);
+  const from = k.mm.pages.nodeOf(src);
+  const to = k.mm.pages.nodeOf(dst);
+  if (from === to || h.surplus[from] === 0) return;
+  h.surplus[from]--;
+  h.surplus[to]++;
+}
+
 /** remove_pool_hugetlb_folio: frees one free page of the next node in turn that has one. */
 function remove_pool_folio(k: Kernel, t: Task, h: HState, surplus: boolean): boolean {
   const nodes = h.nr.length;
@@ -241,14 +275,17 @@ export function free_huge_folio(k: Kernel, t: Task, head: number): void {
   const {mm} = k;
   const h = hstateOf(k, head);
   const {costs, fns} = hugetlbWork(k);
-  const {lock, restoreReserve} = mm.hugetlb;
+  const {lock, restoreReserve, temporary} = mm.hugetlb;
   const node = mm.pages.nodeOf(head);
   clearMapping(mm.pages, head);
   mm.pages.flags[head] &= KEPT;
   lock.lock(t.cpu, 0, 0, fns.free_huge_folio);
   t.cpu.charge(costs.hugetlbPageTicks, fns.free_huge_folio);
   if (restoreReserve.delete(head)) h.resvHugePages++;
-  if (h.surplus[node] > 0) {
+  if (temporary.delete(head)) {
+    account(h, node, -1, false);
+    free_to_buddy(k, t, h, head);
+  } else if (h.surplus[node] > 0) {
     account(h, node, -1, true);
     free_to_buddy(k, t, h, head);
   } else {

@@ -1,6 +1,8 @@
 // mm/hugetlb.c, 6.18: unmapping. A page goes with the gather's next flush; the reservation that the
-// owner of a private mapping has used for it is his again, unless the pool has surplus pages (6.9+,
-// RECALLED; before, a page unmapped by DONTNEED was lost to the reservation). Locks: vma lock and
+// owner of a private mapping has used for it is his again, unless the pool has surplus pages (6.9+;
+// before, a page unmapped by DONTNEED was lost to the reservation). Linux gives it back even if a
+// child still has the page, and HugePages_Rsvd is below zero until the child lets go; here it is then
+// not given back. Locks: vma lock and
 // i_mmap_rwsem for writing, since a shared table may be left; then everything is flushed at once.
 
 import type {Code} from '../../machine/engine.ts';
@@ -15,7 +17,7 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {hugetlbWork} from './costs_hugetlb.ts';
-import {removeEntireMapping} from './folio_counts.ts';
+import {folio_mapped, removeEntireMapping} from './folio_counts.ts';
 import type {HState} from './hugetlb_pool.ts';
 import {is_resv_owner, vma_add_reservation, vma_needs_reservation} from './hugetlb_resv.ts';
 import {
@@ -125,7 +127,7 @@ function clearEntry(
 /** A page of the owner goes: the reservation that it used is there again. */
 function restoreReservation(k: Kernel, vma: VmArea, h: HState, vpn: number, head: number): void {
   if (isBefore(k.facts.version, '6.9') || h.surplusHugePages > 0 || !is_resv_owner(vma)) return;
-  if (!folio_test_anon(k.mm.pages, head)) return;
+  if (!folio_test_anon(k.mm.pages, head) || folio_mapped(k.mm.pages, head)) return;
   k.mm.hugetlb.restoreReserve.add(head);
   if (vma_needs_reservation(h, vma, vpn) > 0) vma_add_reservation(h, vma, vpn);
 }

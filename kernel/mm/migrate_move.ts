@@ -13,8 +13,9 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {entire_mapcount, folio_mapcount} from './folio_counts.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
+import {isolate_hugetlb, unmap_and_move_huge_page} from './hugetlb_migrate.ts';
 import {migrate_pages, type NewFolio} from './migrate.ts';
-import {folio_isolate_lru, putback_movable_pages} from './migrate_folio.ts';
+import {EAGAIN, folio_isolate_lru, putback_movable_pages} from './migrate_folio.ts';
 import {enterSystemCall, mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
 import {compound_head, folio_nr_pages, folio_order, folio_test_large} from './page.ts';
 import {alloc_folio, folio_put} from './page_alloc.ts';
@@ -100,12 +101,39 @@ export function* do_pages_move(
   yield* mmap_read_lock(t, user, mm.migration.fns.do_pages_move);
   const folios = collect(k, t, user, startVpn, startVpn + pages, node, all, result);
   yield* mmap_read_unlock(t, user);
+  if (mm.hugetlb.inUse) yield* migrate_hugetlbs(k, t, folios, node, result);
   if (folios.length === 0) return result;
   const {succeeded, remaining} = yield* migrate_pages(k, t, folios, targetOn(k, t, node), 'sync');
-  result.moved = succeeded;
+  result.moved += succeeded;
   for (const head of remaining) result.failed += folio_nr_pages(mm.pages, head);
   putback_movable_pages(k, t, remaining);
   return result;
+}
+
+/** migrate_hugetlbs: huge pages of a pool move one by one; they leave the list. Ten tries each. */
+function* migrate_hugetlbs(
+  k: Kernel,
+  t: Task,
+  folios: number[],
+  node: number,
+  result: MoveResult,
+): Code {
+  const {pages} = k.mm;
+  const huge = folios.filter((head) => (pages.flags[head] & PG_hugetlb) !== 0);
+  if (huge.length === 0) return;
+  const others = folios.filter((head) => (pages.flags[head] & PG_hugetlb) === 0);
+  folios.splice(0, folios.length, ...others);
+  for (const head of huge) {
+    const n = folio_nr_pages(pages, head);
+    let rc = -EAGAIN;
+    for (let tries = 0; rc === -EAGAIN && tries < 10; tries++) {
+      if (tries > 0 && !isolate_hugetlb(k, head)) break;
+      rc = yield* unmap_and_move_huge_page(k, t, head, node);
+      if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
+    }
+    if (rc === 0) result.moved += n;
+    else result.failed += n;
+  }
 }
 
 /** do_migrate_pages: all memory of the process that is on another node. */
@@ -167,6 +195,8 @@ function collect(
 }
 
 function isolate(k: Kernel, t: Task, head: number): boolean {
-  if ((k.mm.pages.flags[head] & (PG_device | PG_hugetlb)) !== 0) return false;
+  const word = k.mm.pages.flags[head];
+  if ((word & PG_device) !== 0) return false;
+  if ((word & PG_hugetlb) !== 0) return isolate_hugetlb(k, head);
   return folio_isolate_lru(k, t, head);
 }
