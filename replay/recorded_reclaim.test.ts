@@ -15,6 +15,7 @@ const PAGE = 4096;
 const HOG = 7;
 const SWAPOFF = 9;
 const CHILD = 11;
+const KSWAPD = 45;
 const OLD_MM = 40;
 const MM = 50;
 const CHILD_MM = 60;
@@ -72,11 +73,11 @@ class Recording {
     this.rss(HOG, ANON, 1);
   }
 
-  reclaim(pages: number): void {
+  reclaim(pages: number, tid = HOG): void {
     for (let n = 0; n < pages; n++) {
-      this.rss(HOG, ANON, -1);
-      this.rss(HOG, SWAP, 1);
-      this.w.append(KIND.vmscan_write_folio, this.next(), HOG, 0, 0x1000 + n, 0);
+      this.rss(tid, ANON, -1);
+      this.rss(tid, SWAP, 1);
+      this.w.append(KIND.vmscan_write_folio, this.next(), tid, 0, 0x1000 + n, 0);
     }
   }
 
@@ -230,6 +231,19 @@ test('a recording of reclaim and swapoff is replayed page for page', () => {
     unused: {recorded: 21, simulated: 21},
   });
   assert.deepEqual([inferred.reclaimed_pages, inferred.reclaim_operations], [32, 1]);
+});
+
+test('what kswapd takes goes with the operation that began last', () => {
+  const trace = recording((r) => {
+    for (let page = 0; page < 20; page++) r.anonFault(page);
+    r.reclaim(5, KSWAPD);
+    for (let page = 3; page < 8; page++) r.swapIn(page);
+  });
+  assert.deepEqual(takenPages(planOf(trace)), [[3, 4, 5, 6, 7]]);
+  const {faults, swap} = verifyTrace(trace, {durations: false});
+  assert.equal(faults.agreement, 1);
+  assert.deepEqual(swap!.written, {recorded: 5, simulated: 5});
+  assert.deepEqual(swap!.faults, {recorded: 5, simulated: 5});
 });
 
 test('without the inference nothing is swapped; with the model choosing, as many pages are', () => {

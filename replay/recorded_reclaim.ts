@@ -28,7 +28,7 @@ export interface TakenPages {
 export interface ReclaimPlan {
   /** Pages written in an operation, by operation. Those were dirty, although no fault may have shown the writing access. */
   readonly written: ReadonlyMap<number, number>;
-  /** By operation, in which its task reclaims. */
+  /** By operation in which its task reclaims, or kswapd while it is the last that began. */
   readonly taken: ReadonlyMap<number, readonly TakenPages[]>;
   /** Address spaces that lose pages. */
   readonly lives: ReadonlySet<number>;
@@ -73,6 +73,11 @@ function swappedOut(compiled: CompiledTrace, recorded: Recorded): Map<number, Ma
     // In a fault what goes down is the fault's own page; other calls unmap entries, too.
     if (stepChange[n] > 0 || kind[compiled.opEvent[op]] === KIND.access)
       add(op, life, stepChange[n]);
+  }
+  const {backgroundSteps: steps} = recorded;
+  for (let n = 0; n < steps.length; n += 3) {
+    if (steps[n + 1] % 4 === MM_SWAPENTS && steps[n + 2] > 0)
+      add(steps[n], Math.floor(steps[n + 1] / 4), steps[n + 2]);
   }
   for (const {op, life, faultClass} of recorded.faults) {
     if (faultClass === 'swap' && net.has(op)) add(op, life.index, 1);

@@ -89,7 +89,9 @@ export interface Recorded {
   readonly stepUnused: Uint8Array;
   /** Pages that swapoff brought in, in order: the operation that began next. */
   readonly unused: Int32Array;
-  /** Pages that an operation's task wrote in reclaim (mm_vmscan_write_folio), by operation. */
+  /** Changes by tasks that replay nothing (kswapd): operation that began last, life x 4 + member, change, flat. */
+  readonly backgroundSteps: readonly number[];
+  /** Pages written in reclaim (mm_vmscan_write_folio), by operation: its own, and the background's that began last. */
   readonly writtenIn: ReadonlyMap<number, number>;
   /** By operation: the address space of its task before it; -1 unknown number. */
   readonly opLife: Int32Array;
@@ -166,6 +168,7 @@ class Reader {
   private readonly unusing: {life: MmLife; member: number; change: number; event: number}[] = [];
   private readonly unused: number[] = [];
   private readonly writtenIn = new Map<number, number>();
+  private readonly backgroundSteps: number[] = [];
   private rssRecords = 0;
   private unknownRecords = 0;
   private pairNs = 0;
@@ -204,6 +207,7 @@ class Reader {
       ...this.sortedSteps(),
       unused: Int32Array.from(this.unused),
       writtenIn: this.writtenIn,
+      backgroundSteps: this.backgroundSteps,
       opLife: this.opLife,
       opFailed: this.opFailed,
     };
@@ -256,9 +260,10 @@ class Reader {
     else if (kind === KIND.tlb_flush) this.tlbFlush(i, task);
     else if (kind === KIND.sys_exit) this.sysExit(i, task);
     else if (kind === KIND.sys_enter) this.endFault(task);
-    else if (kind === KIND.vmscan_write_folio)
-      this.writtenIn.set(task.op, (this.writtenIn.get(task.op) ?? 0) + 1);
-    else if (kind === KIND.exit_mmap) this.exitMmap(task, events.timeNs[i]);
+    else if (kind === KIND.vmscan_write_folio) {
+      const op = task.op < 0 ? this.latestOp : task.op;
+      this.writtenIn.set(op, (this.writtenIn.get(op) ?? 0) + 1);
+    } else if (kind === KIND.exit_mmap) this.exitMmap(task, events.timeNs[i]);
   }
 
   private rssStat(i: number, task: Reading): void {
@@ -291,6 +296,8 @@ class Reader {
       return;
     }
     if (life.known && task.op >= 0) this.steps.push(task.op, key, change, 0);
+    else if (life.known && this.latestOp >= 0)
+      this.backgroundSteps.push(this.latestOp, key, change);
     this.addSample(task, life, member, change, i);
   }
 
