@@ -49,7 +49,7 @@ import {compound_head, folio_test_anon} from '../../mm/page.ts';
 import {PG_anon_exclusive, PG_referenced} from '../../mm/page_flags.ts';
 import {MMF_HAS_PINNED, type UserMm} from '../../mm/user_mm.ts';
 import type {VmArea} from '../../mm/vma.ts';
-import {is_cow_mapping, VM_PFNMAP, VM_SOFTDIRTY} from '../../mm/vma_flags.ts';
+import {is_cow_mapping, VM_HUGETLB, VM_PFNMAP, VM_SOFTDIRTY} from '../../mm/vma_flags.ts';
 import {vma_start_write} from '../../mm/vma_lock.ts';
 import type {Task} from '../../task.ts';
 import {isBefore} from '../../version.ts';
@@ -122,9 +122,9 @@ function* clearAll(k: Kernel, t: Task, user: UserMm, value: number, fn: number):
   if (soft) user.tlbFlushPending--;
 }
 
-/** clear_refs_test_walk. */
+/** clear_refs_test_walk; of hugetlb the walk has nothing to do (no hugetlb_entry). */
 function takes(vma: VmArea, value: number): boolean {
-  if ((vma.flags & VM_PFNMAP) !== 0) return false;
+  if ((vma.flags & (VM_PFNMAP | VM_HUGETLB)) !== 0) return false;
   if (value === CLEAR_REFS_ANON) return vma.mapping === null;
   return value !== CLEAR_REFS_MAPPED || vma.mapping !== null;
 }
