@@ -1,5 +1,6 @@
-// Waiting for things that are no part of the simulated kernel: the order of a replay, its start, its end. In the kernel of the
-// recording such a task ran its program or slept somewhere else. So the OOM killer can end it there.
+// Waiting for things that are no part of the simulated kernel: the order of a replay, its start,
+// its end. In the kernel of the recording such a task ran its program or slept somewhere else. So
+// the OOM killer can end it there.
 //
 // Other fatal signals do not: what a recorded task did before it died of them, the recording says.
 

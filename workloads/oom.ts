@@ -1,6 +1,6 @@
 // oom: hogs that write more memory than there is, in a memory cgroup or on the whole machine, until
-// the OOM killer chooses among them. Hog i of H wants (i + 1)/H of `bytes` (spread=ladder) or all of
-// it (spread=equal), in runs with computation between, holds it for a while and exits. Sizes and
+// the OOM killer chooses among them. Hog i of H wants (i + 1)/H of `bytes` (spread=ladder) or all
+// of it (spread=equal), in runs with computation between, holds it for a while and exits. Sizes and
 // oom_score_adj make victims predictable: the score is pages plus adj thousandths of the limit.
 //
 // The first process is the manager: it sets the limit, and is never killed (its oom_score_adj is
@@ -25,7 +25,7 @@ const PARAMS = {
   swap: number('bytes', 0, 0, 2 ** 37, 'swap area; 0: none'),
   adj: choice(
     ['none', 'ladder', 'spare-largest'],
-    'oom_score_adj: 0 for all; rising to 900 from the largest to the smallest; -1000 for the largest',
+    'oom_score_adj: 0 for all; up to 900 for the smallest; -1000 for the largest',
   ),
   order: choice(['together', 'largest-first', 'smallest-first'], 'who starts to write when'),
   stagger: number('ns', 2_000_000, 0, 1e12, 'time between two starts, unless together'),

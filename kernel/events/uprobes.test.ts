@@ -80,7 +80,7 @@ test('since 6.16 the page becomes private by a fault, and only unregistering sen
   });
 });
 
-test('every process that maps the page has its own copy; shared and writable mappings have none', () => {
+test('every process that maps the page has its own copy; writable mappings have none', () => {
   for (const version of ['5.5', '6.18']) {
     withText(version, function* (k, t, file) {
       const other = yield* duplicate(k, t, t.mm!);

@@ -1,11 +1,12 @@
-// kernel/events/uprobes.c: breakpoints in files. Registering one writes it into every process that maps
-// that page of the file privately and executable, and from then on into every new such mapping; each
-// process gets a page of its own. Unregistering puts the instruction back.
+// kernel/events/uprobes.c: breakpoints in files. Registering one writes it into every process that
+// maps that page of the file privately and executable, and from then on into every new such
+// mapping; each process gets a page of its own. Unregistering puts the instruction back.
 //
 // The list of mappings is taken under i_mmap_rwsem for read, then each mm is visited under its
-// mmap_lock for write. How one page is written is in uprobes_write.ts. Not modelled: the trap itself,
-// return probes, reference counters (ref_ctr), that forks wait meanwhile (dup_mmap_sem; its grace period
-// is there), and that a forked child whose parent had a private page there before keeps it.
+// mmap_lock for write. How one page is written is in uprobes_write.ts. Not modelled: the trap
+// itself, return probes, reference counters (ref_ctr), that forks wait meanwhile (dup_mmap_sem; its
+// grace period is there), and that a forked child whose parent had a private page there before
+// keeps it.
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -160,7 +161,7 @@ export class Uprobes {
     if (!install && this.inPage(mapping, index) === 0) this.own.delete(key);
   }
 
-  /** uprobe_mmap: what is newly mapped gets the breakpoints of its file. mmap_lock is held for write. */
+  /** uprobe_mmap: what is newly mapped gets its file's breakpoints. mmap_lock is held for write. */
   private *uprobe_mmap(t: Task, vma: VmArea, start: number, end: number): Code {
     const {mapping} = vma;
     if (mapping === null || !valid_vma(vma, true)) return;

@@ -1,13 +1,15 @@
 // kernel/events/uprobes.c: writing one instruction into one process's page, by generation.
 //
-//   3.5 to 6.15   the page is replaced: a new private page with the changed text, in a CLEAR pair of one
-//                 page (__replace_page): clear, flush, [IR], change_pte, new PTE. When the last breakpoint
-//                 goes [5.4+], the private page goes instead, and the file's comes with the next fault.
-//   6.16 on       registering takes a write fault for an exclusive private page (which notifies as any
-//                 COW) and changes that in place: PTE cleared, flushed, set dirty, no pair. Unregistering
-//                 sends a CLEAR pair and drops the page when nobody else refers to it, else changes it.
-// The caller holds mmap_lock for write. FILE -1 ANON +1 where a file page becomes private, ANON -1 where
-// a private page goes.
+//   3.5 to 6.15   the page is replaced: a new private page with the changed text, in a CLEAR pair
+//                 of one page (__replace_page): clear, flush, [IR], change_pte, new PTE. When the
+//                 last breakpoint goes [5.4+], the private page goes instead, and the file's comes
+//                 with the next fault.
+//   6.16 on       registering takes a write fault for an exclusive private page (which notifies as
+//                 any COW) and changes that in place: PTE cleared, flushed, set dirty, no pair.
+//                 Unregistering sends a CLEAR pair and drops the page when nobody else refers to
+//                 it, else changes it.
+// The caller holds mmap_lock for write. FILE -1 ANON +1 where a file page becomes private, ANON -1
+// where a private page goes.
 
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';

@@ -3,9 +3,9 @@
 // not let go of its memory yet ends the search, as nobody else needs to die.
 //
 // The score [2.6.36+] is pages resident, swapped out and in page tables, plus oom_score_adj
-// thousandths of all memory. To 4.16 a task of root counted 3 % less: here nobody is root. The score
-// before [2.6.32, read] is total_vm, plus half of each child's that has an mm of its own; what it
-// divided by, CPU and run time in units of minutes, is 1 in runs as short as these.
+// thousandths of all memory. To 4.16 a task of root counted 3 % less: here nobody is root. The
+// score before [2.6.32, read] is total_vm, plus half of each child's that has an mm of its own;
+// what it divided by, CPU and run time in units of minutes, is 1 in runs as short as these.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';

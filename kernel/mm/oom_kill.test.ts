@@ -181,7 +181,7 @@ test('a stuck victim is reaped: at once up to 5.17, after 2 s since', () => {
   }
 });
 
-test('notifiers: unnoticed in 4.13, the mm left alone in 4.15, asked without waiting since 4.19', () => {
+test('notifiers: unnoticed in 4.13, left alone in 4.15, asked without waiting since 4.19', () => {
   const pairs = (k: Kernel): number =>
     k.mm.notifierCounts.sites.get('__oom_reap_task_mm')?.start[0] ?? 0;
   const silent = stuck('4.13', 'blocks');

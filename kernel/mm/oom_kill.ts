@@ -1,11 +1,12 @@
 // mm/oom_kill.c: out_of_memory, what happens when reclaim can free nothing more (6.18).
 //
 // A task that dies anyway gets access to the reserves; else the process with the largest badness is
-// killed, with all that share its mm, and its mm is left to the reaper (oom_reaper.ts). One kill at a
-// time: allocators try oom_lock and sleep a jiffy when it is taken; charges of a cgroup wait for it.
-// While a victim is on its way out, nobody else is chosen. Up to 5.0 the worst child with an mm of
-// its own was killed instead of the chosen process. A cgroup's OOM is handled where the charge fails,
-// but from 3.12 to 4.18 at the end of the fault, with no locks held (pagefault_out_of_memory).
+// killed, with all that share its mm, and its mm is left to the reaper (oom_reaper.ts). One kill at
+// a time: allocators try oom_lock and sleep a jiffy when it is taken; charges of a cgroup wait for
+// it. While a victim is on its way out, nobody else is chosen. Up to 5.0 the worst child with an mm
+// of its own was killed instead of the chosen process. A cgroup's OOM is handled where the charge
+// fails, but from 3.12 to 4.18 at the end of the fault, with no locks held
+// (pagefault_out_of_memory).
 //
 // Victims may dip into reserves: half of the min watermark (4.14+), all of it before. A victim's
 // charge over its cgroup's limit is forced up to 5.14 and fails since. Not modelled: panic_on_oom,
@@ -127,8 +128,8 @@ function highWatermarkOk(k: Kernel, order: number): boolean {
 }
 
 /**
- * mem_cgroup_oom, and mem_cgroup_out_of_memory under oom_lock. With `later` (3.12 to 4.18) the charge
- * fails, and the cgroup is remembered for the end of the fault (memcg_in_oom).
+ * mem_cgroup_oom, and mem_cgroup_out_of_memory under oom_lock. With `later` (3.12 to 4.18) the
+ * charge fails, and the cgroup is remembered for the end of the fault (memcg_in_oom).
  */
 function* mem_cgroup_oom(
   oom: Oom,
@@ -288,8 +289,8 @@ function* killAndWake(k: Kernel, t: Task, p: Task): Code {
 }
 
 /**
- * exit_mmap of a victim. From 4.17 to 6.0 it reaps the mm itself first, under oom_lock, and hides it
- * from the killer; since 6.1 (and before 4.17) the reaper may run beside it.
+ * exit_mmap of a victim. From 4.17 to 6.0 it reaps the mm itself first, under oom_lock, and hides
+ * it from the killer; since 6.1 (and before 4.17) the reaper may run beside it.
  */
 function* oom_exit_mmap(oom: Oom, t: Task, user: UserMm, torn: boolean): Code {
   if (torn) {

@@ -8,8 +8,8 @@
 //   4.19 on      per VMA: start_nonblock; a VMA whose notifiers would have to wait is skipped, and
 //                the attempt counts as failed
 //   5.18 on      the first attempt is 2 HZ after the kill
-// An attempt needs mmap_lock for read without waiting; up to 10 of them, HZ/10 apart, then the mm is
-// given up: MMF_OOM_SKIP either way. As in Linux nobody sends `end` for a failed start (B.5).
+// An attempt needs mmap_lock for read without waiting; up to 10 of them, HZ/10 apart, then the mm
+// is given up: MMF_OOM_SKIP either way. As in Linux nobody sends `end` for a failed start (B.5).
 
 import {type Code, Timer} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';

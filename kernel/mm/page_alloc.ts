@@ -179,8 +179,8 @@ function reclaimablePages(k: Kernel, node: number, memcg: number): number {
 }
 
 /**
- * A killed task's allocation: it need not wait, and an OOM victim may go below min, by half (ALLOC_OOM,
- * 4.14+) or all of it (TIF_MEMDIE). Its charge is forced up to 5.14. 0: none left.
+ * A killed task's allocation: it need not wait, and an OOM victim may go below min, by half
+ * (ALLOC_OOM, 4.14+) or all of it (TIF_MEMDIE). Its charge is forced up to 5.14. 0: none left.
  */
 function alloc_from_reserves(
   k: Kernel,

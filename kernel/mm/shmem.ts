@@ -1,8 +1,9 @@
-// mm/shmem.c: shared memory in swap, 6.18. A page that reclaim wants is moved from the page cache to
-// the swap cache: its place in the file holds the swap entry, and that is the slot's one user
-// (SWAP_MAP_SHMEM), however many processes map the file. Their page tables hold nothing, so nobody's
-// SWAPENTS count. A fault brings the page back, with its neighbours on the device, for everybody.
-// swapoff walks the files that have entries: each once (5.1+), or for each slot (to 5.0).
+// mm/shmem.c: shared memory in swap, 6.18. A page that reclaim wants is moved from the page cache
+// to the swap cache: its place in the file holds the swap entry, and that is the slot's one user
+// (SWAP_MAP_SHMEM), however many processes map the file. Their page tables hold nothing, so
+// nobody's SWAPENTS count. A fault brings the page back, with its neighbours on the device, for
+// everybody. swapoff walks the files that have entries: each once (5.1+), or for each slot (to
+// 5.0).
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -43,8 +44,8 @@ export function isSwappableShmem(k: Kernel, head: number): boolean {
 }
 
 /**
- * shmem_writeout's first half: a locked, unmapped page that only the page cache and the caller refer
- * to gets a slot and moves to the swap cache, to be written there. False: no slot is free.
+ * shmem_writeout's first half: a locked, unmapped page that only the page cache and the caller
+ * refer to gets a slot and moves to the swap cache, to be written there. False: no slot is free.
  */
 export function shmem_writeout(k: Kernel, t: Task, head: number): boolean {
   const {mm} = k;
@@ -61,8 +62,8 @@ export function shmem_writeout(k: Kernel, t: Task, head: number): boolean {
 }
 
 /**
- * shmem_swapin_folio: brings the swapped page at `index` back into the page cache. True also when it
- * is there already or gone; false: no memory. May sleep for the device.
+ * shmem_swapin_folio: brings the swapped page at `index` back into the page cache. True also when
+ * it is there already or gone; false: no memory. May sleep for the device.
  */
 export function* shmem_swapin_folio(
   k: Kernel,
@@ -108,8 +109,8 @@ function enterPageCache(k: Kernel, mapping: AddressSpace, index: number, head: n
 }
 
 /**
- * shmem_unuse: brings in every entry of area `type` that files have, or, with `only` not 0, that one
- * entry. Returns how many, -EINTR or -ENOMEM.
+ * shmem_unuse: brings in every entry of area `type` that files have, or, with `only` not 0, that
+ * one entry. Returns how many, -EINTR or -ENOMEM.
  */
 export function* shmem_unuse(k: Kernel, t: Task, type: number, only: number): Code<number> {
   const {mm} = k;

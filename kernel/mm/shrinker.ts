@@ -1,8 +1,9 @@
-// mm/shrinker.c: shrink_slab. Caches that can give memory back are asked in turn after every pass over
-// LRU lists: in each pass a share of their objects that grows with the pass's effort, in batches of
-// 128; what is too little for a batch is put off (nr_deferred). Registered here: large folios of which
-// pages are unmapped (deferred_split_scan, 4.5+) and the huge page of zeros (3.8+). As in Linux what
-// they free does not count as reclaimed pages: the allocation that waits finds it on its next try.
+// mm/shrinker.c: shrink_slab. Caches that can give memory back are asked in turn after every pass
+// over LRU lists: in each pass a share of their objects that grows with the pass's effort, in
+// batches of 128; what is too little for a batch is put off (nr_deferred). Registered here: large
+// folios of which pages are unmapped (deferred_split_scan, 4.5+) and the huge page of zeros (3.8+).
+// As in Linux what they free does not count as reclaimed pages: the allocation that waits finds it
+// on its next try.
 
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';

@@ -34,7 +34,7 @@ function pairs(k: Kernel): number {
   return k.mm.notifierCounts.sites.get('zap_page_range_single')?.start[1] ?? 0;
 }
 
-test('a file that shrinks: every mapping beyond its end goes, private copies too; then SIGBUS', () => {
+test('a file that shrinks: mappings beyond its end go, private copies too; then SIGBUS', () => {
   runProcess(function* (k, t) {
     const file = k.mm.files.create('file', 16);
     const mm = t.mm!;

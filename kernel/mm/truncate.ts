@@ -1,13 +1,14 @@
 // mm/truncate.c and unmap_mapping_range of mm/memory.c: taking pages out of a file that processes
 // map. ftruncate, fallocate(FALLOC_FL_PUNCH_HOLE), MADV_REMOVE; disk files and shared memory.
 //
-// Mappings go first, VMA by VMA in the order of the i_mmap tree, each overlap in a CLEAR pair, under
-// i_mmap_rwsem (for read since 6.1, for write before) and without mmap_lock. Then the pages leave the
-// cache one by one under their lock; one that was mapped again meanwhile is unmapped alone. A file
-// that shrinks takes private copies along (even_cows), and is unmapped a second time, because a copy
-// may have been made from a page on its way out; a hole leaves private copies alone. Faults beyond the
-// end are SIGBUS, faults in a hole get new pages of zeros, which takes no disk. A large folio that only
-// partly lies in the range stays whole in the cache, as in Linux when it cannot be split.
+// Mappings go first, VMA by VMA in the order of the i_mmap tree, each overlap in a CLEAR pair,
+// under i_mmap_rwsem (for read since 6.1, for write before) and without mmap_lock. Then the pages
+// leave the cache one by one under their lock; one that was mapped again meanwhile is unmapped
+// alone. A file that shrinks takes private copies along (even_cows), and is unmapped a second time,
+// because a copy may have been made from a page on its way out; a hole leaves private copies alone.
+// Faults beyond the end are SIGBUS, faults in a hole get new pages of zeros, which takes no disk. A
+// large folio that only partly lies in the range stays whole in the cache, as in Linux when it
+// cannot be split.
 
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';
@@ -98,8 +99,8 @@ function isTruncatable({host}: AddressSpace): boolean {
 }
 
 /**
- * unmap_mapping_pages: no process maps pages [start, end) of the file afterwards; with `evenCows` no
- * private copy of them is left either.
+ * unmap_mapping_pages: no process maps pages [start, end) of the file afterwards; with `evenCows`
+ * no private copy of them is left either.
  */
 export function* unmap_mapping_pages(
   k: Kernel,

@@ -1,9 +1,9 @@
 // Bindings of the OOM killer, clear_refs, truncation, and breakpoints in files.
 //
-// oom_score_adj and clear_refs are writes to the calling process's own files in /proc. oom_kill is the
-// kill alone, of the process that it names: its memory comes back as after any OOM kill. truncate with a
-// length punches a hole of that length; without one the file ends at `start`. From then on the file's
-// length is known, and mappings do not make it longer any more.
+// oom_score_adj and clear_refs are writes to the calling process's own files in /proc. oom_kill is
+// the kill alone, of the process that it names: its memory comes back as after any OOM kill.
+// truncate with a length punches a hole of that length; without one the file ends at `start`. From
+// then on the file's length is known, and mappings do not make it longer any more.
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
@@ -69,7 +69,7 @@ function* truncate(context: BindingContext, t: Task, i: number): Code<Outcome> {
   return outcomeOf(yield* punch_hole(kernel, t, files.named(name, 0), first, end));
 }
 
-/** A breakpoint at an address of the calling process goes into the file that is mapped there, for all. */
+/** A breakpoint at an address of the caller goes into the file that is mapped there, for all. */
 function* uprobe(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, events} = context;
   const vpn = vpnArg(events, i, 0);

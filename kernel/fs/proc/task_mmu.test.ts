@@ -50,7 +50,7 @@ test('soft-dirty: clear makes 0, a write makes 1, again and again; a read does n
   });
 });
 
-test('soft-dirty: a mapping made where one was is soft-dirty; mprotect there and back keeps 0', () => {
+test('soft-dirty: a new mapping where one was is soft-dirty; mprotect keeps 0', () => {
   runProcess(function* (k, t) {
     const mm = t.mm!;
     yield* map(k, t, BASE, 2);

@@ -1,9 +1,9 @@
 // fs/proc/task_mmu.c: /proc/PID/clear_refs and what /proc/PID/pagemap says of a page, 6.18.
 //
 // clear_refs 1, 2, 3 make pages old (all, anonymous mappings, file mappings) without a flush or a
-// notification; 4 [3.11+] write-protects what is soft-dirty, so that the next write faults and marks
-// the page again; 5 [4.0+] sets the high-water mark to what is resident now. 4 sends one SOFT_DIRTY pair
-// over the whole address space, and flushes after its end (kernel.md C.1).
+// notification; 4 [3.11+] write-protects what is soft-dirty, so that the next write faults and
+// marks the page again; 5 [4.0+] sets the high-water mark to what is resident now. 4 sends one
+// SOFT_DIRTY pair over the whole address space, and flushes after its end (kernel.md C.1).
 //
 // mmap_lock is taken for write since 5.12; before for read, and for 4 first for write, to clear
 // VM_SOFTDIRTY, then downgraded. Up to 4.12 every value flushed the mm; from 4.13 to 5.10 none did,
@@ -68,7 +68,7 @@ function lastValue(version: string): number {
   return isBefore(version, '4.0') ? CLEAR_REFS_SOFT_DIRTY : CLEAR_REFS_MM_HIWATER_RSS;
 }
 
-/** clear_refs_write: writes `value` to the clear_refs file of the process that has `user`. 0 or -EINVAL. */
+/** clear_refs_write: `value` for the clear_refs file of the process with `user`. 0 or -EINVAL. */
 export function* clear_refs_write(k: Kernel, t: Task, user: UserMm, value: number): Code<number> {
   const {version} = k.facts;
   const fn = k.fn('clear_refs_write');
@@ -169,7 +169,7 @@ function makeOld(k: Kernel, slot: number): void {
   pages.flags[compound_head(pages, pteValue(pt, slot))] &= ~PG_referenced;
 }
 
-/** clear_soft_dirty of one PTE; a page that is pinned for writing keeps its write access (5.11+). */
+/** clear_soft_dirty of one PTE; a page pinned for writing keeps its write access (5.11+). */
 function clear_soft_dirty(k: Kernel, user: UserMm, vma: VmArea, slot: number): void {
   const {pt} = k.mm;
   const word = pt.flags[slot];
