@@ -42,7 +42,8 @@ export class StableNode {
   constructor(
     readonly id: number,
     readonly key: number,
-    readonly pfn: number,
+    /** Changes when the page migrates. */
+    public pfn: number,
   ) {}
 }
 

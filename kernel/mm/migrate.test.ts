@@ -15,10 +15,11 @@ import {
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {pinFolio, unpinFolio} from './folio_counts.ts';
+import {ksm_do_scan} from './ksm_scan.ts';
 import {do_pages_move, type MoveResult} from './migrate_move.ts';
 import {access, duplicate, mapAnon, mapFile, runProcess, tearDown, unmap} from './mm_testing.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
-import {VM_HUGEPAGE, VM_SHARED} from './vma_flags.ts';
+import {VM_HUGEPAGE, VM_MERGEABLE, VM_SHARED} from './vma_flags.ts';
 
 const BASE = 0x5_5540_0000;
 
@@ -236,5 +237,38 @@ test('fork turns writable migration entries into readable ones on both sides', (
     yield* tearDown(k, t, child);
     k.mm.pt.flags[slot] = word;
     pages.mapcount.increment(pfn);
+  });
+});
+
+test('rmap: a KSM page moves with all its mappings, those of a later fork too', () => {
+  runProcess(function* (k, t) {
+    const ksm = k.mm.ksm!;
+    const vma = mapAnon(k, t.mm!, BASE, 8);
+    vma.flags |= VM_MERGEABLE;
+    yield* k.mm.hooks.ksm_madvise!(t, vma, vma.start, vma.end, true);
+    for (let i = 0; i < 8; i++) {
+      yield* access(k, t, BASE + i, true);
+      k.mm.pages.content[pfnAt(k, t, BASE + i)] = 42;
+    }
+    for (const end = ksm.fullScans + 4; ksm.fullScans < end; ) yield* ksm_do_scan(ksm, t, 1000);
+    assert.deepEqual([ksm.trees.pagesShared, ksm.trees.pagesSharing], [1, 7]);
+    const child = yield* duplicate(k, t, t.mm!);
+    const from = pfnAt(k, t, BASE);
+    assert.equal((yield* move(k, t, BASE, 8, 1, true)).moved, 1);
+    const to = pfnAt(k, t, BASE);
+    assert.equal(k.mm.pages.nodeOf(to), 1);
+    assert.equal(k.mm.pages.content[to], 42);
+    assert.equal(k.mm.pages.refcount.get(from), 0);
+    for (const {user} of [t.mm!, child]) {
+      for (let i = 0; i < 8; i++) {
+        const slot = slotAt(user!.pgd, BASE + i, 0);
+        assert.equal(k.mm.pt.entries[slot], to);
+        assert.equal(k.mm.pt.flags[slot] & (PTE_KIND | PTE_WRITE), PTE_PRESENT);
+      }
+    }
+    assert.equal(k.mm.pages.mapcount.get(to), 16);
+    assert.deepEqual([ksm.trees.pagesShared, ksm.trees.pagesSharing], [1, 7]);
+    assert.equal(yield* access(k, t, BASE, true), 'cow');
+    yield* tearDown(k, t, child);
   });
 });

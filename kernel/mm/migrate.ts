@@ -13,6 +13,7 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_mapped} from './folio_counts.ts';
 import {folio_add_lru, lru_add_drain} from './folio_lru.ts';
+import {ksm_may_migrate} from './ksm_rmap.ts';
 import {EAGAIN, folio_isolate_lru, move_to_new_folio} from './migrate_folio.ts';
 import {
   folio_nr_pages,
@@ -276,7 +277,7 @@ function* migrate_folio_unmap(
   unmapped: Unmapped[],
 ): Code<number> {
   const {pages} = k.mm;
-  if (folio_test_ksm(pages, src)) {
+  if (folio_test_ksm(pages, src) && !ksm_may_migrate(k, src)) {
     folio_put(k, t, dst);
     return -EBUSY;
   }

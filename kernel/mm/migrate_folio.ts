@@ -10,7 +10,15 @@ import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_add_lru} from './folio_lru.ts';
-import {clearMapping, folio_nr_pages, folio_test_anon, mappingId, page_pgoff} from './page.ts';
+import {folio_migrate_ksm} from './ksm_rmap.ts';
+import {
+  clearMapping,
+  folio_nr_pages,
+  folio_test_anon,
+  folio_test_ksm,
+  mappingId,
+  page_pgoff,
+} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {
   PG_active,
@@ -147,6 +155,7 @@ function moveMapping(k: Kernel, t: Task, dst: number, src: number): void {
     for (let i = 0; i < n; i++) files.replacePage(mapping, first + i, dst + i);
     clearMapping(pages, src);
   } else {
+    if (folio_test_ksm(pages, src)) folio_migrate_ksm(k, dst, src);
     return;
   }
   t.cpu.charge(n * costs.cacheSlotTicks, fns.folio_migrate_mapping);

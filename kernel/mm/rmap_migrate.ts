@@ -33,6 +33,7 @@ import {
   folio_maybe_dma_pinned,
   removeEntireMapping,
 } from './folio_counts.ts';
+import {type KsmPlace, ksm_places} from './ksm_rmap.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import {
   invalidate_secondary_tlbs,
@@ -42,7 +43,7 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {flush_tlb_range, vma_wants_writenotify} from './mprotect_walk.ts';
-import {folio_nr_pages, folio_test_anon, page_pgoff} from './page.ts';
+import {folio_nr_pages, folio_test_anon, folio_test_ksm, page_pgoff} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive, PG_dirty} from './page_flags.ts';
 import {
@@ -65,9 +66,22 @@ const HPAGE_PMD_NR = 512;
  * is flushed at once. The folio may stay mapped: look at folio_mapped.
  */
 export function* try_to_migrate(k: Kernel, t: Task, head: number, batch: UnmapBatch | null): Code {
+  const fn = k.mm.migration.fns.try_to_migrate;
+  if (folio_test_ksm(k.mm.pages, head)) {
+    for (const place of ksm_places(k, head)) {
+      const go = yield* atKsmPlace(
+        t,
+        place,
+        fn,
+        try_to_migrate_one(k, t, head, place, batch),
+        true,
+      );
+      if (!go || !folio_mapped(k.mm.pages, head)) break;
+    }
+    return;
+  }
   const lock = rmapLock(k, head);
   if (lock === null) return;
-  const fn = k.mm.migration.fns.try_to_migrate;
   if (!lock.readAcquire(t, fn)) yield* lock.readAcquireSlow(t, fn);
   for (const place of rmap_list(k, head)) {
     const go = yield* try_to_migrate_one(k, t, head, place, batch);
@@ -76,9 +90,24 @@ export function* try_to_migrate(k: Kernel, t: Task, head: number, batch: UnmapBa
   if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
 }
 
+/** Runs `visit` under the place's lock, unless its VMA has gone meanwhile: `otherwise` then. */
+function* atKsmPlace<T>(
+  t: Task,
+  {lock, vma}: KsmPlace,
+  fn: number,
+  visit: Code<T>,
+  otherwise: T,
+): Code<T> {
+  if (!lock.readAcquire(t, fn)) yield* lock.readAcquireSlow(t, fn);
+  const result = vma.attached ? yield* visit : otherwise;
+  if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
+  return result;
+}
+
 /** First page after the VMA's part of the folio (vma_address_end). */
 function placeEnd(k: Kernel, head: number, {vma, vpn}: RmapPlace): number {
   const {pages} = k.mm;
+  if (folio_test_ksm(pages, head)) return vpn + 1;
   const last = page_pgoff(pages, head) + folio_nr_pages(pages, head);
   return Math.max(vpn + 1, Math.min(vma.start + (last - vma.pgoff), vma.end));
 }
@@ -229,34 +258,50 @@ function* setHugeMigrationEntry(
  * migration failed. Both are locked.
  */
 export function* remove_migration_ptes(k: Kernel, t: Task, src: number, dst: number): Code {
-  const {mm} = k;
-  const {costs, fns} = mm.migration;
+  const fn = k.mm.migration.fns.remove_migration_ptes;
+  if (folio_test_ksm(k.mm.pages, dst)) {
+    for (const place of ksm_places(k, dst)) {
+      yield* atKsmPlace(t, place, fn, remove_migration_pte(k, t, src, dst, place), undefined);
+    }
+    return;
+  }
   const lock = rmapLock(k, dst);
   if (lock === null) return;
-  const fn = fns.remove_migration_ptes;
   if (!lock.readAcquire(t, fn)) yield* lock.readAcquireSlow(t, fn);
-  for (const place of rmap_list(k, dst)) {
-    const {vma, user, vpn} = place;
-    t.cpu.charge(costs.rmapVmaTicks, fn);
-    const end = placeEnd(k, dst, place);
-    for (let at = vpn; at < end; at++) {
-      if (t.cpu.settle()) yield;
-      let slot = page_mapped_slot(k, user.pgd, at, src);
-      while (slot >= 0 && !pte_lock(mm, t, slot, fn)) {
-        yield* mm.ptl.spin(t, slot >>> 9, fn);
-        slot = page_mapped_slot(k, user.pgd, at, src);
-      }
-      if (slot < 0) continue;
-      const word = mm.pt.flags[slot];
-      if (is_migration_entry(word)) restore(k, t, vma, slot, at, src, dst);
-      pte_unlock(mm, t, slot);
-      if ((word & PTE_HUGE) !== 0) break;
-    }
-  }
+  for (const place of rmap_list(k, dst)) yield* remove_migration_pte(k, t, src, dst, place);
   if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
 }
 
-/** remove_migration_pte and remove_migration_pmd, under the PTL. */
+/** One VMA. */
+function* remove_migration_pte(
+  k: Kernel,
+  t: Task,
+  src: number,
+  dst: number,
+  place: RmapPlace,
+): Code {
+  const {mm} = k;
+  const {costs, fns} = mm.migration;
+  const fn = fns.remove_migration_ptes;
+  const {vma, user, vpn} = place;
+  t.cpu.charge(costs.rmapVmaTicks, fn);
+  const end = placeEnd(k, dst, place);
+  for (let at = vpn; at < end; at++) {
+    if (t.cpu.settle()) yield;
+    let slot = page_mapped_slot(k, user.pgd, at, src);
+    while (slot >= 0 && !pte_lock(mm, t, slot, fn)) {
+      yield* mm.ptl.spin(t, slot >>> 9, fn);
+      slot = page_mapped_slot(k, user.pgd, at, src);
+    }
+    if (slot < 0) continue;
+    const word = mm.pt.flags[slot];
+    if (is_migration_entry(word)) restore(k, t, vma, slot, at, src, dst);
+    pte_unlock(mm, t, slot);
+    if ((word & PTE_HUGE) !== 0) break;
+  }
+}
+
+/** The entry itself, of 4 KB or 2 MB, under the PTL. */
 function restore(
   k: Kernel,
   t: Task,
