@@ -48,14 +48,21 @@ export interface ReclaimPlan {
   readonly areaMissing: boolean;
 }
 
-/** The plan, null for a recording in which nothing was swapped out. Cost: one pass over faults and records. */
+/**
+ * The plan; null for a recording in which nothing was swapped out, and for a trace that states its limits (memcg_limit): there
+ * the model reclaims. Cost: one pass over faults and records.
+ */
 export function planReclaim(compiled: CompiledTrace, recorded: Recorded): ReclaimPlan | null {
   const counts = swappedOut(compiled, recorded);
-  if (counts.size === 0) return null;
+  if (counts.size === 0 || statesLimits(compiled)) return null;
   return new Planner(compiled, recorded, counts).plan();
 }
 
-/** Entries that became swap entries, by operation and life; what fork copies did not. */
+function statesLimits({trace, opEvent}: CompiledTrace): boolean {
+  return opEvent.some((event) => trace.events.kind[event] === KIND.memcg_limit);
+}
+
+/** Entries that became swap entries, by operation and life, unless the operation asks for that (MADV_PAGEOUT) or copies. */
 function swappedOut(compiled: CompiledTrace, recorded: Recorded): Map<number, Map<number, number>> {
   const {stepOp, stepKey, stepChange, stepUnused, lives} = recorded;
   const {kind} = compiled.trace.events;
@@ -70,6 +77,7 @@ function swappedOut(compiled: CompiledTrace, recorded: Recorded): Map<number, Ma
     const life = Math.floor(stepKey[n] / 4);
     const op = stepOp[n];
     if (lives[life].bornOp === op && compiled.opChild[op] >= 0) continue;
+    if (kind[compiled.opEvent[op]] === KIND.madvise) continue;
     // In a fault what goes down is the fault's own page; other calls unmap entries, too.
     if (stepChange[n] > 0 || kind[compiled.opEvent[op]] === KIND.access)
       add(op, life, stepChange[n]);
