@@ -11,6 +11,7 @@ import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
 import {CopyWalk, vma_needs_copy} from './memory_copy.ts';
 import {mmap_write_lock, mmap_write_unlock, NESTED} from './mmap_lock.ts';
 import {
@@ -30,7 +31,9 @@ import {copyVma, linkCopy} from './vma_ops.ts';
 const MMF_INIT_MASK =
   MMF_DISABLE_THP | MMF_VM_MERGE_ANY | MMF_VM_HUGEPAGE | MMF_VM_MERGEABLE | MMF_HAS_UPROBES;
 
-/** Fills `mm`, fresh from mm_init, with a copy of `oldmm`. 0, or -12 (ENOMEM). */
+const EINTR = 4;
+
+/** Fills `mm`, fresh from mm_init, with a copy of `oldmm`. 0, -12 (ENOMEM) or -4 (EINTR). */
 export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Code<number> {
   const fn = k.fns.dup_mmap;
   t.cpu.charge(k.costs.dupMmapTicks, fn);
@@ -71,8 +74,11 @@ function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
   const {mm} = k;
   const fn = k.fns.dup_mmap;
   const walk = new CopyWalk(k, t, to.mm, from.mm);
+  const killable = !isBefore(k.facts.version, '4.20');
   let result = 0;
   for (let vma = from.space.tree.first; vma !== null && result === 0; vma = vma.next) {
+    // A killed task copies no further (4.20+).
+    if (t.sigkill && killable) return -EINTR;
     if (vma_mark_write(k, from, vma)) yield* vma_wait_readers(k, t, from, vma);
     t.cpu.charge(mm.costs.dupVmaTicks, fn);
     let copy: VmArea | null;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import type {Code} from '../../machine/engine.ts';
+import {kill_group} from '../exit_task.ts';
 import {sys_clone} from '../fork.ts';
 import {testKernel} from '../fork_testing.ts';
 import {startProcess} from '../init_task.ts';
@@ -269,4 +270,72 @@ test('up to 5.0 a child with an mm of its own dies for its parent', () => {
   };
   assert.equal(run('4.19'), 101);
   assert.equal(run('5.4'), 100);
+});
+
+test('process_mrelease takes the memory of a process that dies, in the caller', () => {
+  const k = testKernel('2s4c1t', '6.18');
+  const {reaper} = k.mm.oom;
+  const results: number[] = [];
+  const victim = startProcess(k, {
+    tid: 300,
+    comm: 'dying',
+    pinnedCpu: 1,
+    *program(t) {
+      mapAnon(k, t.mm!, BASE, 400);
+      for (let i = 0; i < 400; i++) yield* access(k, t, BASE + i, true);
+      yield* k.sched.blockTimeout(t, {name: 'something'}, 2 * SECOND);
+      throw new TaskKilled();
+    },
+  });
+  startProcess(k, {
+    tid: 301,
+    comm: 'lmkd',
+    pinnedCpu: 2,
+    *program(t) {
+      yield* k.sched.sleep(t, SECOND / 10);
+      results.push(yield* reaper.process_mrelease(t, victim));
+      yield* kill_group(k, t, victim);
+      results.push(yield* reaper.process_mrelease(t, victim));
+      results.push(victim.mm!.user!.rss.rss);
+      yield* k.sched.sleep(t, 3 * SECOND);
+      results.push(yield* reaper.process_mrelease(t, victim));
+    },
+  });
+  k.machine.engine.run();
+  // EINVAL while it lives, then 0 with nothing left, then ESRCH.
+  assert.deepEqual(results, [-22, 0, 0, -3]);
+});
+
+test('a parent that is killed copies its mappings no further (4.20+)', () => {
+  const copied = (version: string): number => {
+    const k = testKernel('2s4c1t', version);
+    const parent = startProcess(k, {
+      tid: 300,
+      comm: 'parent',
+      pinnedCpu: 1,
+      *program(t) {
+        for (let n = 0; n < 400; n++) mapAnon(k, t.mm!, BASE + n * 16, 8);
+        for (let n = 0; n < 400; n++) yield* access(k, t, BASE + n * 16, true);
+        yield* k.sched.sleep(t, SECOND / 10);
+        const program = (c: Task): Code => k.sched.userRun(c, 1);
+        yield* sys_clone(k, t, {flags: 0, childTid: 301, program});
+      },
+    });
+    startProcess(k, {
+      tid: 302,
+      comm: 'killer',
+      pinnedCpu: 2,
+      *program(t) {
+        while (parent.state !== 'sleeping') yield* k.sched.sleep(t, 1_000_000);
+        while (parent.state === 'sleeping') yield* k.sched.sleep(t, 100_000);
+        yield* k.sched.sleep(t, 500_000);
+        yield* kill_group(k, t, parent);
+      },
+    });
+    k.machine.engine.run();
+    return k.mm.notifierCounts.sites.get('copy_page_range')!.start.reduce((sum, n) => sum + n, 0);
+  };
+  assert.equal(copied('4.19'), 400);
+  const since = copied('6.18');
+  assert.ok(since > 0 && since < 400, `${since} of 400`);
 });

@@ -239,6 +239,9 @@ export class OomReaper {
     const {oom} = this;
     const {k, fns} = oom;
     t.cpu.charge(COSTS_OOM.mreleaseTicks, fns.process_mrelease);
+    if (t.cpu.settle()) yield;
+    // pidfd_get_task: released already.
+    if (target.listSlot < 0) return -ESRCH;
     const p = yield* k.taskList.find_lock_task_mm(t, target, fns.process_mrelease);
     if (p === null) return -ESRCH;
     const mm = p.mm!;
