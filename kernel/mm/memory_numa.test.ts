@@ -6,9 +6,14 @@ import {slotAt} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_PROTNONE, PTE_WRITE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {
+  migrate_misplaced_folio_prepare,
+  migrate_misplaced_transhuge_page,
+} from './migrate_misplaced.ts';
 import {do_pages_move} from './migrate_move.ts';
 import {access, mapAnon, runProcess} from './mm_testing.ts';
 import {change_prot_numa} from './mprotect_walk.ts';
+import {VmFault} from './vm_fault.ts';
 import {VM_HUGEPAGE} from './vma_flags.ts';
 
 const BASE = 0x5_5540_0000;
@@ -146,3 +151,49 @@ test('one node: nothing scans', () => {
   assert.equal(k.mm.migration.value('numa_pte_updates'), 0);
   assert.equal(k.sched.taskWork, null);
 });
+
+for (const [version, sent] of [
+  [
+    '4.1',
+    [
+      'start migrate_misplaced_transhuge_page',
+      'flush -1 (3)',
+      'end migrate_misplaced_transhuge_page',
+    ],
+  ],
+  ['5.5', ['flush -1 (3)']],
+] as const) {
+  test(`before 5.14 a huge page moves by an exchange of its entry (${version})`, () => {
+    runProcess(function* (k, t, log) {
+      const vma = mapAnon(k, t.mm!, BASE, 512);
+      vma.flags |= VM_HUGEPAGE;
+      yield* access(k, t, BASE, true);
+      k.mm.pages.content[k.mm.pt.entries[slot(t, BASE, 1)] & 0x7fff_ffff] = 9;
+      t.mm!.users++;
+      assert.equal(yield* change_prot_numa(k, t, vma, BASE, BASE + 512), 512);
+      t.mm!.users--;
+      const head = k.mm.pt.entries[slot(t, BASE, 1)] & 0x7fff_ffff;
+      log.take();
+      assert.equal(yield* move(k, t, head), true);
+      assert.deepEqual(log.take(), sent);
+      const fresh = k.mm.pt.entries[slot(t, BASE, 1)] & 0x7fff_ffff;
+      assert.equal(k.mm.pages.nodeOf(fresh), 1);
+      assert.equal(k.mm.pages.content[fresh], 9);
+      assert.equal(k.mm.pages.refcount.get(head), 0);
+      assert.equal(yield* access(k, t, BASE + 5, true), 'none');
+    }, version);
+  });
+}
+
+/** The migration of the huge page at BASE to node 1 by a fault of `t`. */
+function* move(k: Kernel, t: Task, head: number): Code<boolean> {
+  const user = t.mm!.user!;
+  const vma = user.space.tree.lookup(BASE)!;
+  const f = new VmFault(t.mm!, user, vma, BASE + 5, 0);
+  f.slot = slot(t, BASE, 1);
+  f.pmdSlot = f.slot;
+  f.word = k.mm.pt.flags[f.slot];
+  f.value = head;
+  assert.equal(migrate_misplaced_folio_prepare(k, t, head, vma, 1), true);
+  return yield* migrate_misplaced_transhuge_page(k, t, f, head, 1);
+}

@@ -29,7 +29,11 @@ import {folio_mapcount} from './folio_counts.ts';
 import {VM_FAULT_AGAIN} from './memory.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import type {Mm} from './mm_state.ts';
-import {migrate_misplaced_folio, migrate_misplaced_folio_prepare} from './migrate_misplaced.ts';
+import {
+  migrate_misplaced_folio,
+  migrate_misplaced_folio_prepare,
+  migrate_misplaced_transhuge_page,
+} from './migrate_misplaced.ts';
 import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
 import {PG_anon_exclusive, PG_device} from './page_flags.ts';
 import {FAULT_NUMA, type VmFault} from './vm_fault.ts';
@@ -69,9 +73,13 @@ export function* do_numa_page(numa: NumaBalancing, t: Task, f: VmFault): Code<nu
   if (check.target !== NUMA_NO_NODE) {
     failed = !migrate_misplaced_folio_prepare(k, t, head, f.vma, check.target);
     if (!failed) {
-      if (keepsWrite(k) && wasWritten(k, f, head)) pt.flags[slot] |= PTE_WRITE;
+      const small = slot !== f.pmdSlot;
+      if (small && keepsWrite(k) && wasWritten(k, f, head)) pt.flags[slot] |= PTE_WRITE;
       pte_unlock(mm, t, slot);
-      migrated = yield* migrate_misplaced_folio(k, t, head, check.target);
+      migrated =
+        slot === f.pmdSlot && isBefore(k.facts.version, '5.14')
+          ? yield* migrate_misplaced_transhuge_page(k, t, f, head, check.target)
+          : yield* migrate_misplaced_folio(k, t, head, check.target);
       failed = !migrated;
       if (migrated) node = check.target;
       else while (!pte_lock(mm, t, slot, fn)) yield* mm.ptl.spin(t, slot >>> 9, fn);

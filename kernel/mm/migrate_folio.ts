@@ -94,22 +94,28 @@ function cacheRefs(k: Kernel, head: number): number {
 export function* move_to_new_folio(k: Kernel, t: Task, dst: number, src: number): Code<number> {
   const {mm} = k;
   const {pages} = mm;
-  const {costs, fns} = mm.migration;
+  const {fns} = mm.migration;
   const expected = 1 + cacheRefs(k, src);
   if (t.cpu.settle()) yield;
   if (pages.refcount.get(src) !== expected) return -EAGAIN;
   t.cpu.charge(copyTicks(k, t, src, dst), fns.folio_mc_copy);
   if (t.cpu.settle()) yield;
   if (pages.refcount.get(src) !== expected) return -EAGAIN;
+  replace_folio(k, t, dst, src);
+  return 0;
+}
+
+/** What is in the page, where it belongs, and its state go over to `dst`. */
+export function replace_folio(k: Kernel, t: Task, dst: number, src: number): void {
+  const {costs, fns} = k.mm.migration;
   t.cpu.charge(costs.moveMappingTicks, fns.folio_migrate_mapping);
   copyContent(k, src, dst);
   moveMapping(k, t, dst, src);
   moveFlags(k, dst, src);
-  return 0;
 }
 
 /** folio_mc_copy: the base cost, and more where source or target are another node's memory. */
-function copyTicks(k: Kernel, t: Task, src: number, dst: number): number {
+export function copyTicks(k: Kernel, t: Task, src: number, dst: number): number {
   const {mm} = k;
   const {topology} = k.machine;
   const cpu = t.cpu.id;
