@@ -27,10 +27,11 @@ const PGD_SCENARIOS = [
   'vmalloc-sync-storm',
   'efi-trampoline-pgds',
 ];
+const PUD_SCENARIOS = ['pud-leaf-prot-none', 'pud-dirty-race', 'shadow-stack-zap'];
 
-test('has every pgd scenario under its name', () => {
+test('has every scenario under its name', () => {
   const names = [...CATALOGUE.keys()].filter((name) => !name.startsWith('conformance/'));
-  assert.deepEqual(names.sort(), [...PGD_SCENARIOS].sort());
+  assert.deepEqual(names.sort(), [...PGD_SCENARIOS, ...PUD_SCENARIOS].sort());
   assert.throws(() => scenarioByName('pgd'), /choose one of pgd-late-init-barrier/);
 });
 

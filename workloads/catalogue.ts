@@ -12,6 +12,7 @@ import {CONFORMANCE} from './conformance/all.ts';
 import {COST_SCENARIOS} from './scenarios/pgd_cost.ts';
 import {ENTRY_SCENARIOS} from './scenarios/pgd_entries.ts';
 import {INIT_SCENARIOS} from './scenarios/pgd_init.ts';
+import {PUD_SCENARIOS} from './scenarios/pud_leaves.ts';
 import {XEN_SCENARIOS} from './scenarios/xen.ts';
 import type {OpenTrace} from './workload.ts';
 
@@ -82,9 +83,14 @@ export interface Scenario {
 
 /** All scenarios by name, in the order of the listings. */
 export const CATALOGUE: ReadonlyMap<string, Scenario> = new Map(
-  [...INIT_SCENARIOS, ...ENTRY_SCENARIOS, ...XEN_SCENARIOS, ...COST_SCENARIOS, ...CONFORMANCE].map(
-    (one) => [one.name, one],
-  ),
+  [
+    ...INIT_SCENARIOS,
+    ...ENTRY_SCENARIOS,
+    ...XEN_SCENARIOS,
+    ...COST_SCENARIOS,
+    ...PUD_SCENARIOS,
+    ...CONFORMANCE,
+  ].map((one) => [one.name, one]),
 );
 
 /** The scenario called `name`. Throws UserError listing those that exist. */
