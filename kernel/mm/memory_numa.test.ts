@@ -197,3 +197,21 @@ function* move(k: Kernel, t: Task, head: number): Code<boolean> {
   assert.equal(migrate_misplaced_folio_prepare(k, t, head, vma, 1), true);
   return yield* migrate_misplaced_transhuge_page(k, t, f, head, 1);
 }
+
+test('a task goes to its preferred node when a CPU there is idle', () => {
+  runProcess(function* (k, t) {
+    const vma = mapAnon(k, t.mm!, BASE, 2);
+    yield* access(k, t, BASE, true);
+    yield* access(k, t, BASE + 1, true);
+    t.pinnedCpu = -1;
+    k.mm.numa.of(t).preferredNode = 1;
+    t.mm!.users++;
+    assert.equal(yield* change_prot_numa(k, t, vma, BASE, BASE + 2), 2);
+    t.mm!.users--;
+    assert.equal(yield* access(k, t, BASE, false), 'numa');
+    assert.equal(k.machine.topology.nodeOf[t.cpu.id], 1);
+    assert.equal(t.pinnedCpu, -1);
+    // From there the other page is remote, and comes.
+    assert.equal(yield* access(k, t, BASE + 1, false), 'numa');
+  });
+});

@@ -17,6 +17,8 @@ import type {Task} from '../task.ts';
 import {pinFolio, unpinFolio} from './folio_counts.ts';
 import {ksm_do_scan} from './ksm_scan.ts';
 import {do_pages_move, type MoveResult} from './migrate_move.ts';
+import {mmu_notifier_register, mmu_notifier_unregister} from './mmu_notifier_register.ts';
+import {MmuNotifier, type MmuNotifierOps} from './mmu_notifier_types.ts';
 import {access, duplicate, mapAnon, mapFile, runProcess, tearDown, unmap} from './mm_testing.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
 import {VM_HUGEPAGE, VM_MERGEABLE, VM_SHARED} from './vma_flags.ts';
@@ -272,3 +274,54 @@ test('rmap: a KSM page moves with all its mappings, those of a later fork too', 
     yield* tearDown(k, t, child);
   });
 });
+
+/** What a consumer hears of the migration of one page, with the CPU's flush. */
+function heard(version: string): string[] {
+  let lines: string[] = [];
+  runProcess(function* (k, t, log) {
+    mapAnon(k, t.mm!, BASE, 1);
+    yield* access(k, t, BASE, true);
+    const say = (what: string): void => void log.lines.push(what);
+    const none: readonly undefined[] = [];
+    const ops: MmuNotifierOps = {
+      name: 'n',
+      *invalidate_range_start() {
+        yield* none;
+        say('S');
+        return 0;
+      },
+      *invalidate_range_end() {
+        yield* none;
+        say('E');
+      },
+      *invalidate_page() {
+        yield* none;
+        say('IP');
+      },
+    };
+    const range = {...ops, invalidate_range: () => say('IR')};
+    // Since 6.6 a consumer has the pair or the range, not both.
+    const old = ['2.6.32', '3.10', '6.6', '6.18'].includes(version);
+    const n = new MmuNotifier(old ? ops : range, {});
+    yield* mmu_notifier_register(k, t, t.mm!, n);
+    log.take();
+    assert.equal((yield* move(k, t, BASE, 1, 1)).moved, 1);
+    lines = log.take().map((line) => (line.startsWith('flush') ? 'F' : line));
+    yield* mmu_notifier_unregister(k, t, n);
+  }, version);
+  return lines.filter((line) => /^(F|S|E|IP|IR)$/.test(line));
+}
+
+for (const [version, expected] of [
+  ['2.6.32', 'F IP'],
+  ['3.10', 'F IP'],
+  ['4.1', 'F IR IP'],
+  ['4.13', 'S F IR IR E'],
+  ['5.5', 'S F IR IR E'],
+  ['6.6', 'S F E'],
+  ['6.18', 'S F E'],
+] as const) {
+  test(`order of calls in ${version}: ${expected}`, () => {
+    assert.equal(heard(version).join(' '), expected);
+  });
+}

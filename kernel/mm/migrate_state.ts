@@ -41,6 +41,8 @@ export class Migration {
   readonly thpMigration: boolean;
   readonly batched: boolean;
   readonly keepsAccessBits: boolean;
+  /** Function that takes mappings away: try_to_migrate was split off in 5.14. */
+  readonly unmapSite: string;
   private readonly values = new Map<MigrateCount, number>();
 
   constructor(readonly kernel: Kernel) {
@@ -48,6 +50,7 @@ export class Migration {
     this.costs = scaledCosts(COSTS_MIGRATE, kernel.machine.topology.kernelWork);
     this.fns = migrateFns(kernel);
     this.thpMigration = !isBefore(version, '4.14');
+    this.unmapSite = isBefore(version, '5.14') ? 'try_to_unmap_one' : 'try_to_migrate_one';
     this.batched = !isBefore(version, '6.3');
     this.keepsAccessBits = !isBefore(version, '6.1');
   }

@@ -121,12 +121,11 @@ function* try_to_migrate_one(
   batch: UnmapBatch | null,
 ): Code<boolean> {
   const {mm} = k;
-  const {costs, fns} = mm.migration;
+  const {costs, fns, unmapSite} = mm.migration;
   const {vma, user, vpn} = place;
   const end = placeEnd(k, head, place);
-  const site = 'try_to_migrate_one';
   t.cpu.charge(costs.rmapVmaTicks, fns.try_to_migrate);
-  const range = new MmuNotifierRange(MMU_NOTIFY_CLEAR, user.mm, vma, vpn, end, site);
+  const range = new MmuNotifierRange(MMU_NOTIFY_CLEAR, user.mm, vma, vpn, end, unmapSite);
   const {rmapRange} = mm.notifierFacts;
   if (rmapRange) yield* mmu_notifier_invalidate_range_start(k, t, range);
   let go = true;
