@@ -7,6 +7,7 @@
 
 import type {Code} from '../../machine/engine.ts';
 import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
+import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
@@ -14,7 +15,7 @@ import {folio_get} from './folio_counts.ts';
 import {EFAULT, ENOMEM, FOLL_WRITE, follow_page} from './gup.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
 import {mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
-import {compound_head, folio_test_anon} from './page.ts';
+import {compound_head, folio_test_anon, HPAGE_PMD_NR} from './page.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
 import type {UserMm} from './user_mm.ts';
 import {FAULT_FLAG_REMOTE, FAULT_FLAG_WRITE, VM_FAULT_OOM} from './vm_fault.ts';
@@ -54,10 +55,13 @@ function* getForced(k: Kernel, t: Task, user: UserMm, vma: VmArea, vpn: number):
 /** can_follow_write_pte, _pmd for a mapping without VM_WRITE: the pfn, -1 when a fault is needed. */
 function forcedPage(k: Kernel, user: UserMm, vpn: number, tries: number): number {
   const {pages, pt, cowRule} = k.mm;
-  const pfn = follow_page(k, user, vpn, 0);
-  if (pfn <= 0 || !folio_test_anon(pages, compound_head(pages, pfn))) return -1;
+  const slot = walkSlot(user.pgd, vpn);
+  const word = pt.flags[slot];
+  if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) return -1;
+  // A huge mapping's first page says for all whether it is exclusive.
+  const first = pt.entries[slot] & ~LEAF;
+  const pfn = first + ((word & PTE_HUGE) === 0 ? 0 : vpn % HPAGE_PMD_NR);
+  if (!folio_test_anon(pages, compound_head(pages, pfn))) return -1;
   if (cowRule !== 'exclusive') return tries > 0 ? pfn : -1;
-  // A huge mapping's first page says it for all.
-  const first = pt.entries[walkSlot(user.pgd, vpn)] & ~LEAF;
   return (pages.flags[first] & PG_anon_exclusive) === 0 ? -1 : pfn;
 }

@@ -8,18 +8,17 @@ import type {Code} from '../../machine/engine.ts';
 import {LEVEL_PAGES, pteSlot, pteValue, setPte, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,
-  PTE_KIND,
-  PTE_PRESENT,
   PTE_SOFT_DIRTY,
   PTE_SPECIAL,
   PTE_WRITE,
+  pte_present,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {folio_mapcount, folio_mapped, folio_ref_count} from './folio_counts.ts';
 import type {Ksm} from './ksm.ts';
 import {handle_mm_fault} from './memory.ts';
-import {PTE_MAPPED, pte_lock, pte_unlock} from './memory_pte.ts';
+import {mappedPte, pte_lock, pte_unlock} from './memory_pte.ts';
 import {
   change_pte,
   invalidate_secondary_tlbs,
@@ -51,7 +50,7 @@ export function mappedAnon(ksm: Ksm, user: UserMm, vpn: number): number {
   const {pt, pages} = ksm.k.mm;
   const slot = walkSlot(user.pgd, vpn);
   const word = pt.flags[slot];
-  if ((word & PTE_KIND) !== PTE_PRESENT || (word & PTE_SPECIAL) !== 0) return 0;
+  if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) return 0;
   const offset = vpn % LEVEL_PAGES[pt.level[slot >>> 9]];
   const pfn = pteValue(pt, slot) + offset;
   return folio_test_anon(pages, compound_head(pages, pfn)) ? pfn : 0;
@@ -131,7 +130,7 @@ export function* write_protect_page(
   let result = -1;
   if (slot >= 0) {
     const word = pt.flags[slot];
-    const mapped = (word & PTE_KIND) === PTE_PRESENT && pt.entries[slot] === pfn;
+    const mapped = pte_present(word) && pt.entries[slot] === pfn;
     const exclusive = (pages.flags[pfn] & PG_anon_exclusive) !== 0;
     const pending = user.tlbFlushPending > 0;
     if (!mapped) {
@@ -195,14 +194,10 @@ function* replace_page(
       yield* clearFlush(ksm, t, user, slot, vpn);
       if (mm.notifierFacts.changePte === 'before') change_pte(k, t, user.mm, vpn, target);
       // A zero page of ours is told from an ordinary one by its dirty bit, as in Linux.
-      const zeroWord = PTE_MAPPED | PTE_SPECIAL | (ksm.tracksZeros ? PTE_DIRTY : 0);
+      const plain = mappedPte(vma);
+      const zeroWord = plain | PTE_SPECIAL | (ksm.tracksZeros ? PTE_DIRTY : 0);
       const soft = word & PTE_SOFT_DIRTY;
-      setPte(
-        pt,
-        slot,
-        target > 0 ? target : mm.zeroPfn,
-        (target > 0 ? PTE_MAPPED : zeroWord) | soft,
-      );
+      setPte(pt, slot, target > 0 ? target : mm.zeroPfn, (target > 0 ? plain : zeroWord) | soft);
       if (mm.notifierFacts.changePte === 'after') change_pte(k, t, user.mm, vpn, target);
       folio_remove_rmap_pte(k, t, pfn, pfn);
       if (!folio_mapped(pages, pfn)) mm.hooks.free_swap_cache?.(t, pfn);
@@ -232,7 +227,7 @@ export function* unmerge_ksm_pages(
     const slot = pteSlot(user.pgd, vpn);
     if (slot < 0) continue;
     const word = pt.flags[slot];
-    if ((word & PTE_KIND) !== PTE_PRESENT) continue;
+    if (!pte_present(word)) continue;
     const zero = isKsmZero(ksm, slot);
     const merged = (word & PTE_SPECIAL) === 0 && folio_test_ksm(pages, pt.entries[slot]);
     if (!zero && !merged) continue;

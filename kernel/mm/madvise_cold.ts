@@ -4,13 +4,7 @@
 // range holds all of it, else it is split first.
 
 import type {Code} from '../../machine/engine.ts';
-import {
-  PTE_HUGE,
-  PTE_KIND,
-  PTE_PRESENT,
-  PTE_SPECIAL,
-  PTE_YOUNG,
-} from '../arch/x86/mm/pgtable_bits.ts';
+import {PTE_HUGE, PTE_SPECIAL, PTE_YOUNG, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -93,12 +87,12 @@ function coldRun(k: Kernel, t: Task, walk: ColdWalk, cursor: PgtableCursor): num
   const {mm} = k;
   const {pt, pages} = mm;
   const {slot, count, vpn, level} = cursor;
-  if (level > 0 && (pt.flags[slot] & (PTE_HUGE | PTE_KIND)) !== (PTE_HUGE | PTE_PRESENT)) return 0;
+  if (level > 0 && ((pt.flags[slot] & PTE_HUGE) === 0 || !pte_present(pt.flags[slot]))) return 0;
   if (level === 1 && (vpn % 512 !== 0 || walk.end < vpn + 512)) return -1;
   let split = 0;
   for (let at = slot; at < slot + count && split === 0; at++) {
     const word = pt.flags[at];
-    if ((word & PTE_KIND) !== PTE_PRESENT || (word & PTE_SPECIAL) !== 0) continue;
+    if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) continue;
     const pfn = pt.entries[at] & 0x7fff_ffff;
     const head = compound_head(pages, pfn);
     if (level === 0 && folio_test_large(pages, head)) {

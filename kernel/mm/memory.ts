@@ -48,6 +48,7 @@ import {do_wp_page, wp_page_copy_slow} from './memory_wp.ts';
 import {alloc_folio_slow, folio_put} from './page_alloc.ts';
 import {MMF_UNSTABLE} from './user_mm.ts';
 import {
+  FAULT_FLAG_REMOTE,
   FAULT_FLAG_UNSHARE,
   FAULT_FLAG_WRITE,
   FAULT_MAJOR,
@@ -222,7 +223,12 @@ function faultAbovePte(k: Kernel, t: Task, f: VmFault): number {
   assert((pt.entries[slot] & LEAF) !== 0, 'walk ended at a table');
   const kind = word & PTE_KIND;
   if (is_migration_entry(word)) return byHook(f, hooks.migration_entry_wait);
-  if (kind === PTE_PROTNONE) return byHook(f, hooks.do_huge_pmd_numa_page);
+  if (kind === PTE_PROTNONE) {
+    if ((f.vma.flags & VM_ACCESS) !== 0) return byHook(f, hooks.do_huge_pmd_numa_page);
+    if (!isForced(f)) return VM_FAULT_SIGSEGV;
+    f.hook = hooks.wp_huge_pmd;
+    return NEED_HUGE;
+  }
   assert((word & PTE_HUGE) !== 0 && kind === PTE_PRESENT, 'huge entry of a strange kind');
   if ((f.flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0 && (word & PTE_WRITE) === 0) {
     f.hook = hooks.wp_huge_pmd;
@@ -234,6 +240,12 @@ function faultAbovePte(k: Kernel, t: Task, f: VmFault): number {
   return 0;
 }
 
+/** A write (or unsharing) that comes from the kernel, whatever the protection: FOLL_FORCE, ksmd. */
+function isForced({flags}: VmFault): boolean {
+  const changes = (flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0;
+  return changes && (flags & FAULT_FLAG_REMOTE) !== 0;
+}
+
 /** do_swap_page's dispatch and do_numa_page. */
 function faultNotPresent(k: Kernel, t: Task, f: VmFault, kind: number): number {
   const {hooks} = k.mm;
@@ -242,8 +254,8 @@ function faultNotPresent(k: Kernel, t: Task, f: VmFault, kind: number): number {
     return result === NEED_HOOK ? byHook(f, hooks.do_swap_page) : result;
   }
   if (kind === PTE_PROTNONE) {
-    if ((f.vma.flags & VM_ACCESS) === 0) return VM_FAULT_SIGSEGV;
-    return byHook(f, hooks.do_numa_page);
+    if ((f.vma.flags & VM_ACCESS) !== 0) return byHook(f, hooks.do_numa_page);
+    return isForced(f) ? do_wp_page(k, t, f) : VM_FAULT_SIGSEGV;
   }
   if (is_migration_entry(f.word)) return byHook(f, hooks.migration_entry_wait);
   if (kind === PTE_HWPOISON) return VM_FAULT_HWPOISON;

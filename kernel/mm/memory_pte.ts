@@ -5,6 +5,7 @@ import {type PageTables, populateSlot, pteSlot} from '../arch/x86/mm/pgtable.ts'
 import {
   PTE_DIRTY,
   PTE_PRESENT,
+  PTE_PROTNONE,
   PTE_SOFT_DIRTY,
   PTE_SPECIAL,
   PTE_WRITE,
@@ -17,7 +18,7 @@ import {alloc_folio, free_pages} from './page_alloc.ts';
 import {PG_table} from './page_flags.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
-import {VM_WRITE} from './vma_flags.ts';
+import {VM_ACCESS, VM_WRITE} from './vma_flags.ts';
 
 /** A mapped page as x86's vm_page_prot makes it: accessed from the start. */
 export const PTE_MAPPED = PTE_PRESENT | PTE_YOUNG;
@@ -28,9 +29,14 @@ export const PTE_WRITTEN = PTE_WRITE | PTE_DIRTIED;
 /** The page of zeros. */
 export const PTE_ZERO_PAGE = PTE_PRESENT | PTE_YOUNG | PTE_SPECIAL;
 
+/** vm_page_prot, without write access: memory that nobody may touch is mapped PROT_NONE. */
+export function mappedPte(vma: VmArea): number {
+  return (vma.flags & VM_ACCESS) === 0 ? PTE_PROTNONE | PTE_YOUNG : PTE_MAPPED;
+}
+
 /** Flags of a new private page that is written: maybe_mkwrite(pte_mkdirty(mk_pte())). */
 export function dirtyPte(vma: VmArea): number {
-  return (vma.flags & VM_WRITE) === 0 ? PTE_MAPPED : PTE_MAPPED | PTE_WRITTEN;
+  return (vma.flags & VM_WRITE) === 0 ? mappedPte(vma) : PTE_MAPPED | PTE_WRITTEN;
 }
 
 /**

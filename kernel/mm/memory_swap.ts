@@ -21,7 +21,7 @@ import type {Task} from '../task.ts';
 import {lru_add_drain} from './folio_lru.ts';
 import {VM_FAULT_AGAIN, wait_for_fault} from './memory.ts';
 import {NEED_HOOK} from './memory_need.ts';
-import {PTE_DIRTIED, PTE_MAPPED, pte_lock, pte_unlock} from './memory_pte.ts';
+import {mappedPte, PTE_DIRTIED, pte_lock, pte_unlock} from './memory_pte.ts';
 import {do_wp_page} from './memory_wp.ts';
 import {folio_test_ksm, folio_test_large} from './page.ts';
 import {folio_put} from './page_alloc.ts';
@@ -168,7 +168,7 @@ function mapSwappedIn(
   if (mayFreeSwap(k, f, head)) folio_free_swap(k, head);
   add_mm_counter(k, t, f.mm, MM_ANONPAGES, 1);
   add_mm_counter(k, t, f.mm, MM_SWAPENTS, -1);
-  let flags = PTE_MAPPED | (word & (PTE_SOFT_DIRTY | PTE_UFFD_WP));
+  let flags = mappedPte(vma) | (word & (PTE_SOFT_DIRTY | PTE_UFFD_WP));
   let write = (f.flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) === FAULT_FLAG_WRITE;
   const own = !ksm && (exclusive || soleOwner(k, head));
   const protectedByUffd = (word & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0;

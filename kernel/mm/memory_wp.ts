@@ -28,8 +28,8 @@ import {fault_dirty_shared_page, mm_counter_file} from './memory_file.ts';
 import {NEED_COW, NEED_HOOK, NEED_MEMORY, NEED_PTL} from './memory_need.ts';
 import {
   dirtyPte,
+  mappedPte,
   PTE_DIRTIED,
-  PTE_MAPPED,
   pageWorkTicks,
   pte_lock,
   pte_unlock,
@@ -214,7 +214,7 @@ function installCopy(k: Kernel, t: Task, f: VmFault, pfn: number, old: number): 
   folio_add_new_anon_rmap(k, pfn, f.vma, f.vpn);
   folio_add_lru_vma(k, t, pfn, f.vma);
   const unshare = (f.flags & FAULT_FLAG_UNSHARE) !== 0;
-  setPte(mm.pt, f.slot, pfn, unshare ? PTE_MAPPED : dirtyPte(f.vma));
+  setPte(mm.pt, f.slot, pfn, unshare ? mappedPte(f.vma) : dirtyPte(f.vma));
   if (old !== 0) folio_remove_rmap_pte(k, t, compound_head(mm.pages, old), old);
   f.faultClass = FAULT_COW;
 }

@@ -7,7 +7,7 @@
 // alone may give the memory (__GFP_THISNODE).
 
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
-import {PTE_HUGE, PTE_PRESENT, PTE_KIND, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
+import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -177,7 +177,7 @@ function collect(
     for (let i = 0; i < cursor.count; i++) {
       const slot = cursor.slot + i;
       const word = mm.pt.flags[slot];
-      if ((word & PTE_KIND) !== PTE_PRESENT || (word & PTE_SPECIAL) !== 0) continue;
+      if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) continue;
       const span = (word & PTE_HUGE) === 0 ? 1 : cursor.next - cursor.vpn;
       const head = compound_head(mm.pages, mm.pt.entries[slot] & 0x7fff_ffff);
       t.cpu.charge(mm.migration.costs.lookupTicks, mm.migration.fns.do_pages_move);

@@ -13,16 +13,16 @@ import type {Code} from '../../machine/engine.ts';
 import {setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_KIND,
-  PTE_PRESENT,
   PTE_SOFT_DIRTY,
   PTE_SWAP,
   PTE_SWP_EXCLUSIVE,
   PTE_UFFD_WP,
+  PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {pte_lock, pte_unlock} from './memory_pte.ts';
+import {mappedPte, pte_lock, pte_unlock} from './memory_pte.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_dirty, PG_swapcache, PG_writeback} from './page_flags.ts';
 import {folio_lock, folio_unlock, folio_wait_writeback} from './page_io.ts';
@@ -285,7 +285,8 @@ function unuse_pte(
   pages.refcount.increment(head);
   const exclusive = mm.cowRule === 'exclusive' && (word & PTE_SWP_EXCLUSIVE) !== 0;
   folio_add_anon_rmap_pte(k, pfn, vma, vpn, exclusive);
-  setPte(pt, slot, pfn, PTE_PRESENT | (word & (PTE_SOFT_DIRTY | PTE_UFFD_WP)));
+  const kept = word & (PTE_SOFT_DIRTY | PTE_UFFD_WP);
+  setPte(pt, slot, pfn, (mappedPte(vma) & ~PTE_YOUNG) | kept);
   swap.areas.of(entry).release(swp_offset(entry));
   swap.counts.unused++;
   t.cpu.charge(mm.costs.setPteTicks + swap.costs.swapFreeTicks, swap.fns.unuse_mm);

@@ -13,6 +13,7 @@ import {MKDIRTY} from './mkdirty.ts';
 import {MREMAP, MREMAP_DONTUNMAP, MREMAP_MULTI} from './mremap.ts';
 import {MSEAL} from './mseal.ts';
 import {PROCESS_MADVISE} from './process_madvise.ts';
+import {PROT_NONE} from './prot_none.ts';
 import {scenarioOf} from './selftest.ts';
 import {SOFT_DIRTY, SOFT_DIRTY_POPULATE} from './soft_dirty.ts';
 
@@ -31,6 +32,7 @@ export const CONFORMANCE: readonly Scenario[] = [
   COW_HUGETLB,
   COW_FILES,
   MKDIRTY,
+  PROT_NONE,
   SOFT_DIRTY,
   SOFT_DIRTY_POPULATE,
   KHUGEPAGED,

@@ -1,7 +1,7 @@
 // tools/testing/selftests/mm/ksm_tests.c and ksm_functional_tests.c: how many pages ksmd shares, and how sharing ends.
 //
-// The selftest merges PROT_NONE mappings, too; ksmd passes over them here, so that case is about a read-only one. Counts
-// are looked at after further scans: a KSM page that everybody has left is noticed by ksmd, not by the last to leave.
+// Counts are looked at after further scans: a KSM page that everybody has left is noticed by ksmd, not by the last to
+// leave.
 
 import {
   advise,
@@ -12,6 +12,7 @@ import {
   map,
   mergeAny,
   movePages,
+  NONE,
   poke,
   protect,
   R,
@@ -156,6 +157,23 @@ export const KSM: Selftest = {
       load(0, HALF, 8),
       load(HALF, HALF, 7),
     ],
+    'PROT_NONE, ptrace': [
+      setUp(),
+      map(0, PAGES),
+      advise(0, PAGES, 'nohugepage'),
+      store(0, PAGES, 7),
+      protect(0, PAGES, NONE),
+      advise(0, PAGES, 'mergeable'),
+      scans,
+      counts(...mergedCounts(PAGES, 256)),
+      poke(0, HALF, 8),
+      apart(0, HALF),
+      advise(HALF, HALF, 'unmergeable'),
+      apart(),
+      protect(0, PAGES, RW),
+      load(0, HALF, 8),
+      load(HALF, HALF, 7),
+    ],
     'two nodes, merged across': [
       setUp(),
       map(0, 2),
@@ -183,7 +201,11 @@ export const KSM: Selftest = {
       inChild('child', counter('ksm-merging-pages', 0)),
     ],
   },
-  on: [holds('6.18'), holds('6.12')],
+  on: [
+    holds('6.18'),
+    holds('6.12'),
+    differs('5.4', 'does not count zero pages', 'zero pages .*found ksm-zero-pages 0'),
+  ],
 };
 
 export const KSM_PRCTL: Selftest = {

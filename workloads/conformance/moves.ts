@@ -344,6 +344,9 @@ export function mergeAny(on: boolean): Move {
   return (p) => p.op(on ? KIND.ksm_enter : KIND.ksm_exit, 0);
 }
 
+/** swapoff of the area that the scenario has. */
+export const swapoff: Move = (p) => p.op(KIND.swapoff, p.self.intern('/swap'));
+
 /** Several moves as one. */
 export function all(...moves: readonly Move[]): Move {
   return function* (p) {
