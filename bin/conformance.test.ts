@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
+import {EXIT} from '../formats/errors.ts';
 import {CONFORMANCE} from '../workloads/conformance/all.ts';
 import {
   call,
@@ -21,7 +22,9 @@ import {
   store,
 } from '../workloads/conformance/moves.ts';
 import {addr, holds, type Move, scenarioOf} from '../workloads/conformance/selftest.ts';
+import {main} from './main.ts';
 import {runScenario} from './scenario_runs.ts';
+import {TextOutput} from './streams.ts';
 
 for (const scenario of CONFORMANCE) {
   test(scenario.name, () => {
@@ -69,6 +72,23 @@ test('a wrong expectation is found, whatever its kind', () => {
     assert.deepEqual(findings([...memory, move]), [`conformance: ${text}`]);
   }
   assert.deepEqual(findings([...memory, load(0, 4, 7)]), []);
+});
+
+test('scenario run takes a pattern', async () => {
+  const runs = async (pattern: string): Promise<[number, string[]]> => {
+    const out = new TextOutput();
+    const args = ['scenario', 'run', pattern, '--seed', '1', '--json'];
+    const code = await main(args, out, new TextOutput());
+    const results =
+      code === EXIT.usage ? [] : (JSON.parse(out.text).results as {scenario: string}[]);
+    return [code, [...new Set(results.map((result) => result.scenario))]];
+  };
+  assert.deepEqual(await runs('conformance/mremap-*'), [
+    0,
+    ['conformance/mremap-multi-vma', 'conformance/mremap-dontunmap'],
+  ]);
+  assert.deepEqual(await runs('*/mse?l'), [0, ['conformance/mseal']]);
+  assert.deepEqual(await runs('conformance/[a-z]*'), [EXIT.usage, []]);
 });
 
 test('a clean run must have looked at every expectation', () => {

@@ -202,10 +202,6 @@ export interface MmHooks {
   ksm_madvise:
     | ((t: Task, vma: VmArea, start: number, end: number, on: boolean) => Code<number>)
     | null;
-  /** SWAP: MADV_COLD and, with `pageout`, MADV_PAGEOUT. */
-  madvise_cold:
-    | ((t: Task, vma: VmArea, start: number, end: number, pageout: boolean) => Code<number>)
-    | null;
   /** SWAP, filemap: MADV_WILLNEED brings pages in. */
   madvise_willneed: ((t: Task, vma: VmArea, start: number, end: number) => Code<number>) | null;
   /** UPROBES: [start, end) of this VMA is newly mapped; breakpoints of its file go in. */
@@ -274,7 +270,6 @@ export function noHooks(): MmHooks {
     madvise_collapse: null,
     khugepaged_enter_vma: null,
     ksm_madvise: null,
-    madvise_cold: null,
     madvise_willneed: null,
     uprobe_mmap: null,
     punch_hole: null,
