@@ -104,3 +104,15 @@ test('a verification is drawn as it was', () => {
 test('the bar is met by the smaller agreement', () => {
   assert.equal(agreementOf(report()), 0.8);
 });
+
+test('a recording of which nothing can be graded is no full score', () => {
+  const full = report();
+  const empty = {
+    ...full,
+    faults: {...full.faults, recorded: 0, agreed: 0, agreement: 1},
+    rss: {...full.rss, samples: 0, exact: 0, agreement: 1},
+  };
+  const text = drawVerify(empty);
+  assert.match(text, /nothing to grade/);
+  assert.doesNotMatch(text, /% agreed|% exact/);
+});

@@ -40,6 +40,7 @@ function agreement(report: VerifyReport, flag: (text: string, good: boolean) => 
   const {faults, rss, inferred} = report;
   const {records} = rss;
   const pages = `mean error ${digits4(rss.mean_abs_error)} pages, largest ${formatCount(rss.max_abs_error)}`;
+  if (faults.recorded + rss.samples === 0) return nothingGraded(report);
   return [
     `faults     ${flag(formatShare(faults.agreement), faults.agreement >= 0.98)} agreed: ` +
       `${formatCount(faults.agreed)} of ${formatCount(faults.recorded)}; ${formatCount(faults.missing)} did ` +
@@ -53,6 +54,13 @@ function agreement(report: VerifyReport, flag: (text: string, good: boolean) => 
     ...reclaim(report),
     `not graded ${formatCount(faults.before_trace)} faults and ${formatCount(rss.before_trace)} records of ` +
       'address spaces older than the recording',
+  ].join('\n');
+}
+
+function nothingGraded({faults, rss}: VerifyReport): string {
+  return [
+    'faults     nothing to grade: the recording names no mapping of an address space that it saw the birth of',
+    `not graded ${formatCount(faults.before_trace)} faults and ${formatCount(rss.before_trace)} records`,
   ].join('\n');
 }
 
