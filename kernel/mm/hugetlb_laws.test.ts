@@ -131,7 +131,7 @@ for (const version of ['6.18', '5.5']) {
         if (wanted > 0) assert.equal(total, 6);
         assert.equal(k.mm.hugetlb.restoreReserve.size, 0);
       }),
-      {numRuns: 120},
+      {numRuns: 60},
     );
   });
 }
