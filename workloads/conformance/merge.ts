@@ -1,7 +1,22 @@
 // tools/testing/selftests/mm/merge.c: when neighbours become one VMA. What a mapping holds decides: two sides with pages
 // merge only when these hang on the same anon_vma, and one side's pages must not have come by fork.
 
-import {inChild, load, MAP_NORESERVE, map, protect, R, remap, RW, state, store} from './moves.ts';
+import {
+  inChild,
+  load,
+  MAP_NORESERVE,
+  MAP_PRIVATE,
+  map,
+  mapFile,
+  open,
+  uprobe,
+  protect,
+  R,
+  remap,
+  RW,
+  state,
+  store,
+} from './moves.ts';
 import {differs, holds, type Move, type Selftest} from './selftest.ts';
 
 /** The pages from `at` on are one VMA of so many pages. */
@@ -9,6 +24,9 @@ const one = (at: number, pages: number): Move => state('vma-pages', at, 1, pages
 
 /** Without VM_ACCOUNT, which mappings that nobody wrote to lose when they become read-only. */
 const mapped = (pages: number): Move => map(0, pages, RW, MAP_NORESERVE);
+
+/** PROT_READ | PROT_EXEC. */
+const RX = 5;
 
 /** A page far from all others, where a mapping can wait. */
 const AWAY = 1000;
@@ -131,6 +149,22 @@ export const MERGE: Selftest = {
       store(AWAY, 1, 1),
       remap(AWAY, 5, 5, 3, 5),
       state('vmas', 0, 10, 2),
+    ],
+    'uprobe on a merged mapping': [
+      open(3, '/tmp/probed', 4),
+      mapFile(0, 1, 3, MAP_PRIVATE, RX, 0),
+      load(0, 1, 0),
+      uprobe(0),
+      state('anon', 0, 1, 1),
+      mapFile(1, 2, 3, MAP_PRIVATE, RX, 1),
+      one(0, 3),
+      load(0, 3, 0),
+      state('anon', 0, 3, 1),
+      // Another mapping of the probed page gets the breakpoint when it comes to be.
+      mapFile(AWAY, 4, 3, MAP_PRIVATE, RX, 0),
+      state('anon', AWAY, 4, 1),
+      remap(AWAY + 3, 1, 1, 3, 3),
+      load(3, 1, 0),
     ],
   },
   on: [

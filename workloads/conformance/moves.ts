@@ -344,6 +344,11 @@ export function mergeAny(on: boolean): Move {
   return (p) => p.op(on ? KIND.ksm_enter : KIND.ksm_exit, 0);
 }
 
+/** A breakpoint in the file that is mapped at a page. */
+export function uprobe(at: number): Move {
+  return (p) => p.op(KIND.uprobe, addr(at), 1);
+}
+
 /** swapoff of the area that the scenario has. */
 export const swapoff: Move = (p) => p.op(KIND.swapoff, p.self.intern('/swap'));
 
