@@ -21,8 +21,8 @@ import type {Task} from '../kernel/task.ts';
 /** Classes of contents that were inferred begin here; those that a trace states are below. */
 export const FIRST_INFERRED = 2 ** 30;
 
-/** Contents that write accesses leave behind, by event of the access. */
-export type WrittenContents = ReadonlyMap<number, number>;
+/** Contents that writes leave behind, by event of the access or call, and page. */
+export type WrittenContents = ReadonlyMap<number, ReadonlyMap<number, number>>;
 
 /** Kinds by which a trace shows that it needs contents. */
 const NEEDS_CONTENTS: ReadonlySet<number> = new Set([
@@ -57,9 +57,16 @@ export class PageContents {
     this.content = kernel.mm.pages.content;
   }
 
-  /** The write access of event `i` to page `vpn` of t's mm is over. */
-  wrote(t: Task, vpn: number, i: number): void {
-    this.set(t, vpn, this.written.get(i) ?? this.nextUnique--);
+  /** A write access to page `vpn` of t's mm is over: it holds what no other page does, unless more is known (done). */
+  wrote(t: Task, vpn: number): void {
+    this.set(t, vpn, this.nextUnique--);
+  }
+
+  /** The access or call of event `i` is over: pages that it wrote or brought in hold what is known of them. */
+  done(t: Task, i: number): void {
+    const pages = this.written.get(i);
+    if (pages === undefined) return;
+    for (const [vpn, content] of pages) this.set(t, vpn, content);
   }
 
   /** Page `vpn`, if t can write to it, holds `content` from now on. */

@@ -146,7 +146,7 @@ export class TraceCopy {
   }
 
   private *operations(t: Task, track: Track): Code {
-    const {compiled, recorder, passesTurnEarly, files} = this.run;
+    const {compiled, recorder, contents, passesTurnEarly, files} = this.run;
     const {observer, steering} = this;
     const {kind: kinds} = compiled.trace.events;
     const {engine} = this.run.kernel.machine;
@@ -170,6 +170,7 @@ export class TraceCopy {
       const quick = QUICK_BINDINGS[kind];
       let outcome = quick === undefined ? null : quick(this.context, t, i);
       outcome ??= yield* this.carryOut(t, op, kind, i);
+      if (contents !== null) contents.done(t, i);
       if (steering !== null) yield* steering.after(t, op);
       const ticks = engine.now + t.cpu.pendingTicks - began;
       recorder.record(kind, ticks, outcome);

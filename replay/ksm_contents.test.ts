@@ -16,6 +16,15 @@ const KSMD = 37;
 const WRITE_FAULT = 6;
 const COW_FAULT = 7;
 
+/** Content of what `page` was last written with; undefined when nothing is known. */
+function contentOf(
+  {found, r}: {found: KsmContents; r: Recording},
+  page: number,
+): number | undefined {
+  const event = r.eventOf.get(page) ?? -1;
+  return found.written.get(event)?.get(AREA / PAGE + page);
+}
+
 /** A recording while it is written: task 7 with mergeable memory from AREA on. */
 class Recording {
   private now = 1000;
@@ -38,6 +47,11 @@ class Recording {
 
   write(page: number, code = WRITE_FAULT): void {
     this.eventOf.set(page, this.add(KIND.access, 7, AREA + page * PAGE, code, 0));
+  }
+
+  /** The counter of anonymous pages after the last fault. */
+  grew(pages: number): void {
+    this.add(KIND.rss_stat, 7, 99, 1, 1, pages * PAGE);
   }
 
   scan(items: number, body: () => void = () => {}): void {
@@ -86,7 +100,7 @@ test('a scan that merged every page that was new to it says exactly which', () =
       r.merge(500, 3);
     });
   });
-  const classes = [0, 1, 2, 3].map((page) => found.written.get(r.eventOf.get(page)!));
+  const classes = [0, 1, 2, 3].map((page) => contentOf({found, r}, page));
   assert.equal(new Set(classes).size, 1);
   assert.notEqual(classes[0], undefined);
   assert.equal(found.unplaced, 0);
@@ -112,7 +126,7 @@ test('items that a later scan places are placed in earlier ones too', () => {
     });
   });
   assert.equal(found.certain, 8);
-  const last = [1, 3, 4, 5].map((page) => found.written.get(r.eventOf.get(page)!));
+  const last = [1, 3, 4, 5].map((page) => contentOf({found, r}, page));
   assert.equal(new Set(last).size, 1);
 });
 
@@ -157,6 +171,27 @@ test('pages without a merge are where ksmd took longer to come to the next one',
     merged,
   );
   assert.equal(found.placed, 10);
+});
+
+test('a huge page is 512 pages; those that did not merge have no equals', () => {
+  const {found, r} = infer((r) => {
+    // AREA is aligned to 2 MB.
+    r.grew(0);
+    r.write(600);
+    r.grew(512);
+    r.scan(512);
+    r.scan(512, () => {
+      r.merge(500, 5, true);
+      r.merge(500, 4);
+    });
+  });
+  const pages = found.written.get(r.eventOf.get(600)!)!;
+  for (let page = 512; page < 1024; page++) {
+    // The page that faulted has a content of its own by its access.
+    if (page !== 600) assert.ok(pages.has(AREA / PAGE + page), `page ${page}`);
+  }
+  assert.equal(found.placed, 2);
+  assert.equal(new Set(pages.values()).size, pages.size - 1);
 });
 
 test('merges of an mm that was never seen to enter are counted, not placed', () => {

@@ -14,17 +14,11 @@
 // What was inferred is an input of the replay, and only the contents: the merging itself is done by the model's own ksmd.
 
 import {FIRST_INFERRED, type WrittenContents} from './contents.ts';
-import {
-  type KsmRecording,
-  type Merge,
-  readKsm,
-  type Scan,
-  type Space,
-  type Version,
-} from './ksm_recording.ts';
+import {type KsmRecording, type Merge, readKsm, type Scan} from './ksm_recording.ts';
+import type {Space, Version} from './ksm_versions.ts';
 import type {CompiledTrace} from './tracks.ts';
 
-/** Contents that write accesses made, and how they were found. */
+/** Contents that writes made, and how they were found. */
 export interface KsmContents {
   readonly recording: KsmRecording;
   readonly written: WrittenContents;
@@ -41,8 +35,14 @@ export function inferContents(compiled: CompiledTrace): KsmContents {
   const placing = new Placing(recording.scans, classes);
   placing.findItems();
   placing.placeAll();
-  const written = new Map<number, number>();
-  for (const {event, content} of placing.known) written.set(event, classes.of(content!));
+  const written = new Map<number, Map<number, number>>();
+  // Of pages that came in together each is taken to hold something of its own, unless ksmd found otherwise.
+  for (const {event, vpn, content} of [...recording.populated, ...placing.known]) {
+    const found = content === null ? classes.fresh() : classes.of(content);
+    const pages = written.get(event);
+    if (pages === undefined) written.set(event, new Map([[vpn, found]]));
+    else pages.set(vpn, found);
+  }
   const {certain, placed, unplaced} = placing;
   return {recording, written, certain, placed, unplaced};
 }

@@ -1,48 +1,14 @@
-// What a recording says of KSM, put together: which pages tasks wrote and when, which of them were mergeable, and what ksmd
-// merged in each of its full scans.
-//
-// A *version* is what a page holds between two recorded write faults on it (a write without a fault leaves no trace). A merge names an mm, an
-// rmap_item and a KSM page, but no address; ksm_contents.ts finds the version that it was.
+// What a recording says of KSM, put together: what ksmd merged in each of its full scans, beside the pages that tasks wrote
+// (ksm_versions.ts). A merge names an mm, an rmap_item and a KSM page, but no address; ksm_contents.ts finds the version of
+// a page that it was.
 
 import {argBigInt, argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
-import {CLONE_VM} from '../kernel/clone_flags.ts';
-import {X86_PF_PROT, X86_PF_WRITE} from '../kernel/mm/vm_fault.ts';
-import {vpnArg} from './bind/binding.ts';
-import {PageRanges} from './page_ranges.ts';
+import {MM_ANONPAGES} from '../kernel/mm/rss.ts';
+import {type Space, Spaces, type Version} from './ksm_versions.ts';
 import {type CompiledTrace, timeOrder} from './tracks.ts';
 
-const PAGE_BYTES = 4096;
-const MADV_DONTNEED = 4;
-const MADV_MERGEABLE = 12;
-const MADV_UNMERGEABLE = 13;
-const MAX_ERRNO = 4095;
-
-/** What a page of an address space holds from one write fault to the next. */
-export interface Version {
-  readonly vpn: number;
-  /** Event of the write access that made it, and its time. */
-  readonly event: number;
-  readonly madeNs: number;
-  /** From when on it lay in mergeable memory, Infinity before that; when it was gone. */
-  mergeableNs: number;
-  goneNs: number;
-  /** The write that ended it found the page write-protected. */
-  brokenUp: boolean;
-  /** Shared with a forked process at some time, which write-protects it, too. */
-  forked: boolean;
-  /** Class of its content, once known. */
-  content: number | null;
-}
-
-/** Versions of one address space, oldest first, and the ones that there are now. */
-export class Space {
-  readonly versions: Version[] = [];
-  readonly current = new Map<number, Version>();
-  readonly mergeable = new PageRanges();
-  /** When the recorded kernel put it on ksmd's list. */
-  enteredNs = Number.POSITIVE_INFINITY;
-}
+const HUGE_BYTES = 2 ** 21;
 
 /** One merge that ksmd did, or tried. */
 export interface Merge {
@@ -75,6 +41,8 @@ export interface KsmRecording {
   readonly scans: readonly Scan[];
   /** Merges of address spaces that the recording does not show from the moment when they became mergeable. */
   readonly unknown: number;
+  /** Versions of pages that came in many at once, as with a huge page. */
+  readonly populated: readonly Version[];
   /** Merges, new KSM pages, zero pages: of all. */
   readonly merged: number;
   readonly nodes: number;
@@ -91,8 +59,9 @@ export function readKsm(compiled: CompiledTrace, newContent: () => number): KsmR
 
 class Reader {
   private readonly scans: Scan[] = [];
-  private readonly spaces: (Space | undefined)[];
-  private readonly leaders = new Map<number, Space>();
+  private readonly spaces: Spaces;
+  /** Bytes of anonymous memory by the recorder's name of an mm. */
+  private readonly anonBytes = new Map<string, number>();
   private readonly byPointer = new Map<string, Space>();
   /** Content and number of pages of each KSM page, by its frame. */
   private readonly nodeOf = new Map<number, {content: number; pages: number}>();
@@ -107,7 +76,7 @@ class Reader {
     private readonly compiled: CompiledTrace,
     private readonly newContent: () => number,
   ) {
-    this.spaces = new Array(compiled.tracks.length).fill(undefined);
+    this.spaces = new Spaces(compiled);
   }
 
   read(): KsmRecording {
@@ -119,150 +88,17 @@ class Reader {
     });
     for (let n = 0; n < events.count; n++) {
       const i = order === null ? n : order[n];
-      if (opOf[i] >= 0) this.operation(opOf[i], i);
-      else this.answer(i);
-    }
-    return {scans: this.scans, unknown: this.unknown, ...this.counts};
-  }
-
-  private spaceOf(track: number): Space {
-    const known = this.spaces[track];
-    if (known !== undefined) return known;
-    const {tgid} = this.compiled.tracks[track];
-    const space = this.leaders.get(tgid) ?? new Space();
-    this.leaders.set(tgid, space);
-    this.spaces[track] = space;
-    return space;
-  }
-
-  private operation(op: number, i: number): void {
-    const {events} = this.compiled.trace;
-    const track = this.compiled.opTrack[op];
-    const space = this.spaceOf(track);
-    const now = events.timeNs[i];
-    this.lastOp.set(events.tid[i], op);
-    switch (events.kind[i]) {
-      case KIND.access:
-        if ((argNumber(events, i, 1) & X86_PF_WRITE) !== 0) this.wrote(space, i, now);
-        break;
-      case KIND.fork:
-        this.forked(space, this.compiled.opChild[op], i, now);
-        break;
-      case KIND.exec:
-        this.setSpace(track, new Space());
-        break;
-      case KIND.ksm_enter:
-        this.entered(space, i);
-        break;
-      case KIND.madvise:
-        this.advised(space, i, now);
-        break;
-      case KIND.munmap:
-        this.unmapped(space, vpnArg(events, i, 0), pagesArg(this.compiled, i, 1), now);
-        break;
-      case KIND.mmap:
-        if (!failed(this.compiled, i, 6))
-          this.unmapped(space, vpnArg(events, i, 6), pagesArg(this.compiled, i, 1), now);
-        break;
-      case KIND.mremap:
-        if (!failed(this.compiled, i, 5)) this.moved(space, i, now);
-        break;
-      default:
-    }
-  }
-
-  private setSpace(track: number, space: Space): void {
-    this.spaces[track] = space;
-    this.leaders.set(this.compiled.tracks[track].tgid, space);
-  }
-
-  private wrote(space: Space, i: number, now: number): void {
-    const {events} = this.compiled.trace;
-    const vpn = vpnArg(events, i, 0);
-    const before = space.current.get(vpn);
-    if (before !== undefined) {
-      before.goneNs = now;
-      before.brokenUp = (argNumber(events, i, 1) & X86_PF_PROT) !== 0;
-    }
-    this.add(space, vpn, i, now);
-  }
-
-  private add(space: Space, vpn: number, event: number, now: number): Version {
-    const version: Version = {
-      vpn,
-      event,
-      madeNs: now,
-      mergeableNs: space.mergeable.has(vpn) ? now : Number.POSITIVE_INFINITY,
-      goneNs: Number.POSITIVE_INFINITY,
-      brokenUp: false,
-      forked: false,
-      content: null,
-    };
-    space.versions.push(version);
-    space.current.set(vpn, version);
-    return version;
-  }
-
-  private forked(parent: Space, child: number, i: number, now: number): void {
-    if (child < 0) return;
-    if ((argNumber(this.compiled.trace.events, i, 1) & CLONE_VM) !== 0) {
-      this.setSpace(child, parent);
-      return;
-    }
-    const copy = new Space();
-    copy.mergeable.copy(parent.mergeable);
-    for (const version of parent.current.values()) {
-      version.forked = true;
-      this.add(copy, version.vpn, version.event, now).forked = true;
-    }
-    this.setSpace(child, copy);
-  }
-
-  private advised(space: Space, i: number, now: number): void {
-    const {events} = this.compiled.trace;
-    const advice = argNumber(events, i, 2);
-    const start = vpnArg(events, i, 0);
-    const end = start + pagesArg(this.compiled, i, 1);
-    if (advice === MADV_DONTNEED) this.dropPages(space, start, end, now);
-    if (advice !== MADV_MERGEABLE && advice !== MADV_UNMERGEABLE) return;
-    const on = advice === MADV_MERGEABLE;
-    if (on) space.mergeable.add(start, end);
-    else space.mergeable.remove(start, end);
-    const inside = [...space.current.values()].filter(({vpn}) => vpn >= start && vpn < end);
-    for (const version of inside) {
-      if (on) version.mergeableNs = Math.min(version.mergeableNs, now);
-      else {
-        version.goneNs = now;
-        this.add(space, version.vpn, version.event, now).forked = version.forked;
+      if (opOf[i] < 0) {
+        this.answer(i);
+        continue;
       }
+      this.spaces.operation(opOf[i], i);
+      this.lastOp.set(events.tid[i], opOf[i]);
+      const track = this.compiled.opTrack[opOf[i]];
+      if (events.kind[i] === KIND.ksm_enter) this.entered(this.spaces.spaceOf(track), i);
     }
-  }
-
-  private unmapped(space: Space, start: number, pages: number, now: number): void {
-    space.mergeable.remove(start, start + pages);
-    this.dropPages(space, start, start + pages, now);
-  }
-
-  private dropPages(space: Space, start: number, end: number, now: number): void {
-    for (const [vpn, version] of space.current) {
-      if (vpn < start || vpn >= end) continue;
-      version.goneNs = now;
-      space.current.delete(vpn);
-    }
-  }
-
-  private moved(space: Space, i: number, now: number): void {
-    const {events} = this.compiled.trace;
-    const from = vpnArg(events, i, 0);
-    const to = vpnArg(events, i, 5);
-    if (from === to) return;
-    const pages = Math.min(pagesArg(this.compiled, i, 1), pagesArg(this.compiled, i, 2));
-    const mergeable = space.mergeable.has(from);
-    const moving = [...space.current.values()].filter(({vpn}) => vpn >= from && vpn < from + pages);
-    this.unmapped(space, from, pages, now);
-    this.unmapped(space, to, pages, now);
-    if (mergeable) space.mergeable.add(to, to + pages);
-    for (const {vpn, event} of moving) this.add(space, vpn - from + to, event, now);
+    const {scans, unknown, counts} = this;
+    return {scans, unknown, populated: this.spaces.populatedVersions, ...counts};
   }
 
   // --- answers
@@ -291,7 +127,25 @@ class Reader {
       case KIND.sched_switch:
         this.switched(i);
         break;
+      case KIND.rss_stat:
+        this.counted(i);
+        break;
       default:
+    }
+  }
+
+  /** A fault that brought in 2 MB at once. */
+  private counted(i: number): void {
+    const {compiled} = this;
+    const {events} = compiled.trace;
+    if (argNumber(events, i, 2) !== MM_ANONPAGES) return;
+    const mm = String(argBigInt(events, i, 0));
+    const bytes = argNumber(events, i, 3);
+    const more = bytes - (this.anonBytes.get(mm) ?? bytes);
+    this.anonBytes.set(mm, bytes);
+    const op = this.lastOp.get(events.tid[i]);
+    if (more === HUGE_BYTES && op !== undefined) {
+      this.spaces.hugeFault(op, compiled.opEvent[op], events.timeNs[i]);
     }
   }
 
@@ -303,7 +157,7 @@ class Reader {
     if (op === undefined) return;
     const kind = events.kind[compiled.opEvent[op]];
     const child = kind === KIND.fork ? compiled.opChild[op] : -1;
-    this.entered(this.spaceOf(child >= 0 ? child : compiled.opTrack[op]), i);
+    this.entered(this.spaces.spaceOf(child >= 0 ? child : compiled.opTrack[op]), i);
   }
 
   private entered(space: Space, i: number): void {
@@ -387,14 +241,4 @@ class Reader {
     const scan = this.scans.at(-1);
     if (scan !== undefined && scan.endNs === Number.POSITIVE_INFINITY) scan.sleeps++;
   }
-}
-
-function pagesArg({trace}: CompiledTrace, i: number, k: number): number {
-  return Math.ceil(argNumber(trace.events, i, k) / PAGE_BYTES);
-}
-
-/** Argument `k` is a negative errno. */
-function failed({trace}: CompiledTrace, i: number, k: number): boolean {
-  const at = trace.events.argStart[i] + k;
-  return trace.events.argHi[at] === 0xffff_ffff && trace.events.argLo[at] >= 2 ** 32 - MAX_ERRNO;
 }

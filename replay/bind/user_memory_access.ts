@@ -59,18 +59,12 @@ function quickAccess(context: BindingContext, t: Task, i: number): Outcome | nul
   const result = userAccess(kernel, t, vpn, errorCode);
   context.resume = result;
   if (result < 0) return null;
-  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
   return outcomeOf(context, result);
 }
 
-function noteWrite(
-  contents: PageContents,
-  t: Task,
-  vpn: number,
-  errorCode: number,
-  i: number,
-): void {
-  if ((errorCode & X86_PF_WRITE) !== 0) contents.wrote(t, vpn, i);
+function noteWrite(contents: PageContents, t: Task, vpn: number, errorCode: number): void {
+  if ((errorCode & X86_PF_WRITE) !== 0) contents.wrote(t, vpn);
 }
 
 /** X86_PF_PROT says what the recorded page table held; here the model's own decides. */
@@ -81,7 +75,7 @@ function* access(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
   const vpn = vpnArg(events, i, 0);
   const result = yield* userAccessSlow(kernel, t, vpn, errorCode, resume);
-  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode, i);
+  if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
   return outcomeOf(context, result);
 }
 
@@ -107,7 +101,7 @@ function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
       result = userAccess(kernel, t, vpn, code);
       if (result < 0) result = yield* userAccessSlow(kernel, t, vpn, code, result);
     }
-    if (contents !== null) noteWrite(contents, t, vpn, code, i);
+    if (contents !== null) noteWrite(contents, t, vpn, code);
     const one = outcomeOf(context, result);
     if (one !== 'done') outcome = one;
     if (t.sigkill) break;
