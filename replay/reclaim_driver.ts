@@ -16,6 +16,7 @@ import {KIND} from '../formats/kinds.ts';
 import {pteSlot} from '../kernel/arch/x86/mm/pgtable.ts';
 import {PTE_DIRTY, PTE_KIND, PTE_PRESENT, PTE_WRITE} from '../kernel/arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel/kernel.ts';
+import {blk_finish_plug, blk_start_plug} from '../kernel/mm/blk_plug.ts';
 import {currentTask, install_memcg, sys_swapon} from '../kernel/mm/swapfile.ts';
 import type {Memcg} from '../kernel/mm/memcontrol.ts';
 import {MM_SWAPENTS} from '../kernel/mm/rss.ts';
@@ -165,7 +166,9 @@ export class ReclaimDriver implements Steering {
       const user = this.mmOf.get(life)?.user ?? null;
       for (let at = 0; at < vpns.length; at += CLUSTER) {
         const round = vpns.slice(at, at + CLUSTER);
+        const plugged = blk_start_plug(this.kernel, t);
         const gone = user === null ? 0 : yield* this.round(t, user, round, dirty);
+        if (plugged) blk_finish_plug(this.kernel, t);
         dirty = Math.max(dirty - gone, 0);
         totals.taken += gone;
         totals.missed += round.length - gone;

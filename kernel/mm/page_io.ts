@@ -14,7 +14,9 @@ import {nsToTicks} from '../../machine/time.ts';
 import type {Kernel} from '../kernel.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
-import {PG_locked, PG_reclaim, PG_uptodate, PG_writeback} from './page_flags.ts';
+import {blk_flush_plug, plug_write} from './blk_plug.ts';
+import {PG_locked, PG_reclaim, PG_swapcache, PG_uptodate, PG_writeback} from './page_flags.ts';
+import {swp_offset} from './swap_map.ts';
 
 /** A swap device as users describe it. */
 export interface SwapDeviceOptions {
@@ -28,13 +30,15 @@ export interface SwapDeviceOptions {
  */
 const LATENCY_NS = 42_000;
 const BYTES_PER_SECOND = 1.2e9;
-/** Body of the completion interrupt: the request, and one folio of it. Assumption. */
+/** Body of the completion interrupt: the request with its first folio, and each further one. Assumption. */
 const COMPLETION_TICKS = nsToTicks(900);
+const FOLIO_TICKS = nsToTicks(150);
+const NO_PARTS: readonly number[] = [];
 const PAGE_BYTES = 4096;
 
 /**
  * nr_requests of a queue with mq-deadline, and how many must end before sleepers are woken
- * (sbitmap's wake_batch). Neighbours are not merged into one request here.
+ * (sbitmap's wake_batch). Counted in pages, as if none were merged.
  */
 const NR_REQUESTS = 256;
 const WAKE_BATCH = 8;
@@ -89,10 +93,28 @@ export class SwapDevice {
     this.submit(cpu, head, pages, true);
   }
 
+  /** One request for several folios side by side on the device: they are done together. */
+  writeRequest(cpu: Cpu, heads: readonly number[], sizes: readonly number[], rotate: Rotate): void {
+    this.rotate = rotate;
+    let pages = 0;
+    for (const n of sizes) pages += n;
+    this.writtenPages += pages;
+    this.transfer(cpu, pages);
+    for (let i = 0; i < heads.length; i++) this.enqueue(cpu, heads[i], sizes[i], true);
+  }
+
   private submit(cpu: Cpu, head: number, pages: number, write: boolean): void {
-    const {engine} = this.kernel.machine;
-    const now = engine.now + cpu.pendingTicks;
+    this.transfer(cpu, pages);
+    this.enqueue(cpu, head, pages, write);
+  }
+
+  private transfer(cpu: Cpu, pages: number): void {
+    const now = this.kernel.machine.engine.now + cpu.pendingTicks;
     this.freeTick = Math.max(now, this.freeTick) + pages * this.pageTicks;
+  }
+
+  private enqueue(cpu: Cpu, head: number, pages: number, write: boolean): void {
+    const {engine} = this.kernel.machine;
     if (this.waiting === this.endTick.length) this.grow();
     const at = (this.first + this.waiting++) & (this.endTick.length - 1);
     this.endTick[at] = this.freeTick + this.latencyTicks;
@@ -108,16 +130,33 @@ export class SwapDevice {
     const {first} = this;
     const head = this.folio[first];
     const pages = this.signedPages[first];
-    this.first = (first + 1) & (this.endTick.length - 1);
-    if (--this.waiting > 0) {
+    const others = this.restOfRequest();
+    this.first = (first + 1 + others.length / 2) & (this.endTick.length - 1);
+    this.waiting -= 1 + others.length / 2;
+    if (this.waiting > 0) {
       const endTick = Math.max(this.endTick[this.first], machine.engine.now);
       machine.engine.schedule(this.timer, endTick, PRIORITY.timer);
     }
     sched.interrupt(machine.cpus[this.cpuId[first]], () => {
       if (pages < 0) this.endWrite(head, -pages);
       else this.endRead(head);
-      return COMPLETION_TICKS;
+      for (let i = 0; i < others.length; i += 2) this.endWrite(others[i], -others[i + 1]);
+      return COMPLETION_TICKS + (others.length / 2) * FOLIO_TICKS;
     });
+  }
+
+  /** Folio and pages of each further part of the first request: those that end at the same time. */
+  private restOfRequest(): readonly number[] {
+    const {first, endTick} = this;
+    const mask = endTick.length - 1;
+    if (this.waiting === 1 || endTick[(first + 1) & mask] !== endTick[first]) return NO_PARTS;
+    const parts: number[] = [];
+    for (let i = 1; i < this.waiting; i++) {
+      const at = (first + i) & mask;
+      if (endTick[at] !== endTick[first]) break;
+      parts.push(this.folio[at], this.signedPages[at]);
+    }
+    return parts;
   }
 
   private endRead(head: number): void {
@@ -198,6 +237,7 @@ export function requests_used_up({mm}: Kernel): boolean {
 /** blk_mq_get_tag: until a request is free again. Reclaim that writes faster than the device waits here. */
 export function* blk_mq_get_tag(k: Kernel, t: Task): Code {
   const {tags} = k.mm.swap;
+  blk_flush_plug(k, t);
   for (;;) {
     tags.prepare(t);
     if (t.cpu.settle()) yield;
@@ -238,15 +278,24 @@ export function* folio_wait_writeback(k: Kernel, t: Task, head: number): Code {
  */
 export function swap_writepage(
   k: Kernel,
-  cpu: Cpu,
+  t: Task,
   device: SwapDevice,
   head: number,
   n: number,
   rotate: Rotate,
 ): void {
   const {pages, swap} = k.mm;
-  pages.flags[head] |= PG_writeback;
+  const {flags} = pages;
+  flags[head] |= PG_writeback;
   swap.writebacks += n;
   folio_unlock(k, head);
-  device.write(cpu, head, n, rotate);
+  const plug = swap.plugs.get(t);
+  if (plug === undefined) {
+    t.cpu.charge(swap.costs.swapIoTicks, swap.fns.swap_writepage);
+    device.write(t.cpu, head, n, rotate);
+    return;
+  }
+  const slot = (flags[head] & PG_swapcache) === 0 ? -1 : swp_offset(pages.private[head]);
+  t.cpu.charge(swap.costs.swapBioTicks, swap.fns.swap_writepage);
+  plug_write(k, t, plug, device, {head, n, slot, rotate});
 }

@@ -13,6 +13,7 @@ import {scaledCosts} from '../costs.ts';
 import type {Kernel} from '../kernel.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
+import type {BlkPlug} from './blk_plug.ts';
 import {folio_mapped} from './folio_counts.ts';
 import {folio_add_lru} from './folio_lru.ts';
 import {Memcgs} from './memcontrol.ts';
@@ -105,6 +106,8 @@ export class SwapState {
   /** Pages under writeback, and reclaimers that wait for one of them. */
   writebacks = 0;
   readonly throttled: WaitQueue;
+  /** Writes held back, by reclaimer. */
+  readonly plugs = new Map<Task, BlkPlug>();
   /** Writers that wait for a request of the device's queue. */
   readonly tags: WaitQueue;
   /** Hears of every folio written; null when nobody listens. */

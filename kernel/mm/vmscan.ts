@@ -18,6 +18,7 @@ import {
   LRU_INACTIVE_FILE,
   type Lruvec,
 } from './lru.ts';
+import {blk_finish_plug, blk_start_plug} from './blk_plug.ts';
 import {drain_all_pages} from './page_alloc.ts';
 import {shrink_active_list, shrink_inactive_list} from './vmscan_lists.ts';
 
@@ -112,6 +113,7 @@ function* shrink_lruvec(k: Kernel, t: Task, lruvec: Lruvec, sc: ScanControl): Co
   // Only active anonymous pages left: that ends the rounds, as in Linux.
   const more = (): boolean =>
     left[LRU_INACTIVE_ANON] > 0 || left[LRU_ACTIVE_FILE] > 0 || left[LRU_INACTIVE_FILE] > 0;
+  const plugged = blk_start_plug(k, t);
   while (more() && !enough()) {
     for (let lru = LRU_INACTIVE_ANON; lru <= LRU_ACTIVE_FILE; lru++) {
       if (left[lru] <= 0) continue;
@@ -126,6 +128,7 @@ function* shrink_lruvec(k: Kernel, t: Task, lruvec: Lruvec, sc: ScanControl): Co
     }
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
   }
+  if (plugged) blk_finish_plug(k, t);
   if (swap.areas.free > 0 && inactive_is_low(lruvec, LRU_INACTIVE_ANON)) {
     yield* shrink_active_list(k, t, SWAP_CLUSTER_MAX, lruvec, sc.memcg, LRU_ACTIVE_ANON);
   }

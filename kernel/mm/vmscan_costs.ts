@@ -15,8 +15,9 @@ export const COSTS_SWAP = {
   swapFreeTicks: ns(60),
   /** A page entering the swap cache on the way in. Assumption. */
   swapCacheTicks: ns(250),
-  /** Building and submitting a bio, virtqueue kick included. Assumption. */
+  /** Submitting a request, virtqueue kick included; a bio that a plug holds back. Assumptions. */
   swapIoTicks: ns(1_600),
+  swapBioTicks: ns(250),
   /** do_swap_page without what is charged elsewhere. Assumption. */
   swapFaultTicks: ns(350),
   /** rmap walk: one VMA found, its page table walked. Assumption. */

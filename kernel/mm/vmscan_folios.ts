@@ -9,6 +9,7 @@ import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {blk_flush_plug} from './blk_plug.ts';
 import {folio_mapped, folio_maybe_dma_pinned} from './folio_counts.ts';
 import {clearMapping, folio_nr_pages, folio_test_anon, mappingId, page_pgoff} from './page.ts';
 import {__folio_put} from './page_alloc.ts';
@@ -104,7 +105,11 @@ export function* shrink_folio_list(
       continue;
     }
     let fate = shrinkFolio(k, t, head, scan, quick);
-    if (fate === 'walk') fate = yield* shrinkMapped(k, t, head, scan);
+    if (fate === 'walk') {
+      // It may sleep, and sleeping lets go of what is plugged.
+      blk_flush_plug(k, t);
+      fate = yield* shrinkMapped(k, t, head, scan);
+    }
     if (fate === 'flush') {
       yield* try_to_unmap_flush(k, t, scan.batch);
       fate = pageout(k, t, head, stat);
@@ -264,14 +269,13 @@ function pageout(k: Kernel, t: Task, head: number, stat: ReclaimStat): Fate {
   const device = swapCache ? swap.devices[swp_type(pages.private[head])] : swap.fileDevice(k);
   assert(device !== null, 'swap entry of an area without a device');
   flags[head] = (flags[head] & ~PG_dirty) | PG_reclaim;
-  t.cpu.charge(swap.costs.swapIoTicks, swap.fns.swap_writepage);
   stat.pageout += n;
   if (swapCache) {
     swap.counts.pswpout += n;
     save_swap_content(k, head);
   }
   swap.probe?.writeFolio(head);
-  swap_writepage(k, t.cpu, device as SwapDevice, head, n, folio_rotate_reclaimable);
+  swap_writepage(k, t, device as SwapDevice, head, n, folio_rotate_reclaimable);
   return 'written';
 }
 
