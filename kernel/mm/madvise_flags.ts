@@ -39,7 +39,7 @@ import {
   VM_WIPEONFORK,
 } from './vma_flags.ts';
 import {vma_adjust_trans_huge} from './vma_huge.ts';
-import {vma_start_write} from './vma_lock.ts';
+import {vma_start_write, vma_start_write_near} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 
@@ -83,6 +83,7 @@ export function* madvise_vma_flags(
   t.cpu.charge(k.mm.costs.modifyVmaTicks, k.mm.fns.do_madvise);
   yield* vma_start_write(k, t, user, vma);
   yield* vma_adjust_trans_huge(k, t, user, vma, start, end);
+  yield* vma_start_write_near(k, t, user, vma);
   const changed = vma_modify(vma, start, end, {flags}, mergeRule(k));
   yield* vma_start_write(k, t, user, changed);
   return 0;

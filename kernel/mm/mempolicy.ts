@@ -13,7 +13,7 @@ import type {Task} from '../task.ts';
 import {do_pages_move, type MoveResult} from './migrate_move.ts';
 import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
 import {linear_page_index, type VmArea} from './vma.ts';
-import {vma_start_write} from './vma_lock.ts';
+import {vma_start_write, vma_start_write_near} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 
 export const MPOL_DEFAULT = 0;
@@ -92,6 +92,7 @@ export function* do_mbind(
     const to = Math.min(vma.end, end);
     t.cpu.charge(mm.costs.modifyVmaTicks, mm.migration.fns.do_pages_move);
     yield* vma_start_write(k, t, user, vma);
+    yield* vma_start_write_near(k, t, user, vma);
     if (vma.policy !== policy) vma_modify(vma, at, to, {policy});
     at = to;
   }

@@ -25,7 +25,7 @@ import {
   VM_SHARED,
   VM_WRITE,
 } from './vma_flags.ts';
-import {vma_start_write} from './vma_lock.ts';
+import {vma_start_write, vma_start_write_near} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 
@@ -119,6 +119,7 @@ export function* mprotect_fixup(
   }
   const change = {flags: accounted(vma, flags)};
   const rule = {unfaultedTakesFaulted: !isBefore(k.facts.version, '6.16')};
+  yield* vma_start_write_near(k, t, user, vma);
   const changed = vma_modify(vma, start, end, change, rule);
   yield* vma_start_write(k, t, user, changed);
   const upgrade = wantsUpgrade(changed) ? MM_CP_TRY_CHANGE_WRITABLE : 0;

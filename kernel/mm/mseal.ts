@@ -10,7 +10,7 @@ import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.t
 import {EINVAL, ENOMEM} from './mprotect.ts';
 import {VM_HIGH_SEALED} from './vma_flags.ts';
 import {vma_adjust_trans_huge} from './vma_huge.ts';
-import {vma_start_write} from './vma_lock.ts';
+import {vma_start_write, vma_start_write_near} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 import {isFullyMapped} from './vma_space.ts';
 
@@ -42,6 +42,7 @@ export function* do_mseal(
       yield* vma_start_write(k, t, user, vma);
       const flagsHigh = vma.flagsHigh | VM_HIGH_SEALED;
       yield* vma_adjust_trans_huge(k, t, user, vma, at, to);
+      yield* vma_start_write_near(k, t, user, vma);
       vma_modify(vma, at, to, {flagsHigh}, mergeRule(k));
     }
     at = to;

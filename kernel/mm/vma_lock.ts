@@ -45,6 +45,18 @@ export function* vma_start_write(k: Kernel, t: Task, user: UserMm, vma: VmArea):
   if (vma_mark_write(k, user, vma)) yield* vma_wait_readers(k, t, user, vma);
 }
 
+/**
+ * vma_start_write of those neighbours that a merge with `vma` may take away while a fault sleeps in
+ * them. Nothing when no fault does.
+ */
+export function* vma_start_write_near(k: Kernel, t: Task, user: UserMm, vma: VmArea): Code {
+  const {prev, next} = vma;
+  const before = prev !== null && prev.lockReaders > 0 && prev.end === vma.start;
+  const after = next !== null && next.lockReaders > 0 && next.start === vma.end;
+  if (before) yield* vma_start_write(k, t, user, prev);
+  if (after) yield* vma_start_write(k, t, user, next);
+}
+
 /** Waits until no page fault reads the VMA any more. */
 export function* vma_wait_readers(k: Kernel, t: Task, user: UserMm, vma: VmArea): Code {
   if (t.cpu.settle()) yield;
