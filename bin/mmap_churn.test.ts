@@ -67,7 +67,7 @@ test('stress_mmap: pages unmapped and mapped one by one', () => {
   assert.equal(run.ops.mprotect.count, 2 * 2 * 64);
 });
 
-test('brk2 grows the VMA that it made; brk1 makes one each time, as its heap is shared with the parent', () => {
+test('brk2 grows the VMA that it made; brk1, whose heap the parent shares, makes one', () => {
   const alone = ['threads=1', 'iterations=50'];
   const merges = (kind: string): number =>
     churn('6.18', [`kind=${kind}`, ...alone]).cpu.functions.vma_merge_new_range ?? 0;

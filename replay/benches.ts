@@ -7,7 +7,7 @@ export interface Bench {
   readonly unit: string;
   readonly perCall: number;
   fn(): void;
-  /** Run once, after `warmUp`, in memory that is measured: so many simulated pages live at the peak. */
+  /** Run once, after `warmUp`, and its memory measured: `pages` simulated pages at the peak. */
   readonly once?: {readonly pages: number; warmUp(): void};
 }
 

@@ -1,5 +1,5 @@
-// What exit gives back is used again: after five lives of a process tree that maps, forks, swaps out
-// and in and exits, nothing in the simulated kernel is larger than after two.
+// What exit gives back is used again: after five lives of a process tree that maps, forks, swaps
+// out and in and exits, nothing in the simulated kernel is larger than after two.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

@@ -1,9 +1,9 @@
 // stress-vm: stress-ng --vm. Each worker forks a child that may be killed for memory; the child
-// maps its share of vm_bytes, gives advice, runs a method over it and unmaps it, over and over. With
-// `vm_keep` it maps once. `vm_method=all` takes the methods one after the other, a round each.
+// maps its share of vm_bytes, gives advice, runs a method over it and unmaps it, over and over.
+// With `vm_keep` it maps once. `vm_method=all` takes the methods one after the other, a round each.
 //
-// Beyond stress-ng's parameters: `rounds` stands for --vm-ops (whose unit differs by method), `swap`
-// is a swap area that is switched on before the workers start, and `limit` a memory cgroup around
+// Beyond stress-ng's parameters: `rounds` stands for --vm-ops (whose unit differs by method),
+// `swap` is a swap area that is switched on before the workers start, and `limit` a memory cgroup around
 // all of them, as `systemd-run -p MemoryMax=` would put it.
 
 import {KIND} from '../formats/kinds.ts';

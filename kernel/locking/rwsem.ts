@@ -22,7 +22,7 @@ import {HANDOFF_AFTER_TICKS, MAX_READERS_WOKEN, readerSpinTicks} from './rwsem_f
 import {RwsemState, type RwsemWaiter} from './rwsem_state.ts';
 import {SLEEPING, TRYLOCK} from './sleeping_lock.ts';
 
-/** Spread of the time that a woken writer takes to its next try: cold caches, interrupts. Assumption. */
+/** Spread of the time that a woken writer takes to its next try (cold caches): assumption. */
 const WAKE_SPREAD_TICKS = nsToTicks(1000);
 
 /** A reader-writer lock that one may sleep for, as mmap_lock. */
@@ -198,7 +198,7 @@ export class RwSemaphore extends RwsemState {
 
   /**
    * Ticks by which a writer that a reader woke is later than the soonest. Without it a writer that
-   * must find the lock free by chance would run in step with a reader that takes it again and again.
+   * must find the lock free by chance would run in step with a reader that takes it time and again.
    */
   private wakeSpread(): number {
     this.rng ??= this.kernel.machine.rng(`rwsem ${this.name}`);

@@ -151,8 +151,8 @@ function activate(k: Kernel, head: number, stat: ReclaimStat): void {
 }
 
 /**
- * What becomes of a folio. `walk`: its mappings must be walked with waiting (shrinkMapped); `flush`:
- * it is to be written, once the TLBs are flushed.
+ * What becomes of a folio. `walk`: its mappings must be walked with waiting (shrinkMapped);
+ * `flush`: it is to be written, once the TLBs are flushed.
  */
 type Fate = 'free' | 'keep' | 'activate' | 'written' | 'walk' | 'flush';
 
