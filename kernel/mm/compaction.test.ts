@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import type {Code} from '../../machine/engine.ts';
+import {nsToTicks} from '../../machine/time.ts';
 import {slotAt} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -105,4 +106,24 @@ test('without the advice, or with defrag=never, the fault takes a small page', (
     assert.equal(k.mm.migration.value('compact_stall'), 0);
     assert.equal(k.mm.huge!.counts.faultFallback, 1);
   }
+});
+
+test('defrag=defer: the fault takes a small page and wakes kcompactd; the next one gets 2 MB', () => {
+  const k = runProcess(
+    function* (k, t) {
+      yield* fragment(k, t, 4);
+      k.mm.compaction.defrag = 'defer';
+      k.mm.huge!.settings = {...k.mm.huge!.settings, enabled: 'always'};
+      mapAnon(k, t.mm!, HUGE, 1024);
+      assert.equal(yield* access(k, t, HUGE, true), 'minor anon');
+      yield* k.sched.sleep(t, nsToTicks(1e9));
+      assert.equal(yield* access(k, t, HUGE + 512, true), 'huge');
+    },
+    '6.18',
+    '1s2c1t',
+  );
+  const {migration} = k.mm;
+  assert.equal(migration.value('compact_daemon_wake'), 1);
+  assert.equal(migration.value('compact_stall'), 0);
+  assert.ok(migration.value('pgmigrate_success') > 0);
 });
