@@ -147,6 +147,7 @@ export function* alloc_folio_slow(
     if (hooks.try_to_free_pages === null) return 0;
     const freed = yield* hooks.try_to_free_pages(t, node, order, memcg);
     fruitless = freed ? 0 : fruitless + 1;
+    if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
     if (freed || should_reclaim_retry(k, order, fruitless)) continue;
     if (costly || hooks.out_of_memory === null) return 0;
     if (!(yield* hooks.out_of_memory(t, node, order))) return 0;

@@ -142,6 +142,8 @@ export function* shrink_node(k: Kernel, t: Task, node: number, sc: ScanControl):
   const {shrinkers} = k.mm;
   const targets = sc.memcg === 0 ? swap.memcgs.byId.map(({id}) => id) : [sc.memcg];
   for (const memcg of targets) {
+    // With nothing to scan this can go round for long.
+    if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
     yield* shrink_lruvec(k, t, lruvecs.of(node, memcg), sc);
     if (shrinkers.hasWork(node, memcg)) {
       yield* shrinkers.shrink_slab(t, node, memcg, sc.priority);
