@@ -61,7 +61,7 @@ export function try_do_swap_page(k: Kernel, t: Task, f: VmFault): number {
   }
   t.cpu.charge(swap.costs.swapFaultTicks, swap.fns.do_swap_page);
   pages.refcount.increment(head);
-  swap_readahead_hit(k, head, f.vma);
+  swap_readahead_hit(k, head, f.vma, f.vpn);
   f.faultClass = FAULT_MINOR_ANON;
   pages.flags[head] |= PG_locked;
   drainFor(k, t, f, head);
@@ -89,7 +89,7 @@ export function* do_swap_page(k: Kernel, t: Task, f: VmFault): Code<number> {
   if (cached !== 0) {
     if ((pages.flags[cached] & PG_swapcache) === 0) cached = pages.next[cached];
     pages.refcount.increment(cached);
-    swap_readahead_hit(k, cached, f.vma);
+    swap_readahead_hit(k, cached, f.vma, f.vpn);
     f.faultClass = FAULT_MINOR_ANON;
   } else {
     cached = yield* swapin_readahead(k, t, entry, f.user, f.vma, f.vpn);

@@ -16,19 +16,30 @@ import {NEED_RECLAIM, read_swap_cache_async, try_read_swap_cache} from './swap_s
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 
+/** SWAP_RA_HITS_MAX with pages of 4 KB. */
+const MAX_HITS = 63;
+
 function byVma(k: Kernel): boolean {
   return !isBefore(k.facts.version, '4.14');
 }
 
 /** swap_cache_get_folio's bookkeeping: a page that was read ahead is wanted now. */
-export function swap_readahead_hit(k: Kernel, head: number, vma: VmArea | null): void {
+export function swap_readahead_hit(k: Kernel, head: number, vma: VmArea, vpn: number): void {
   const {pages, swap} = k.mm;
   swap.counts.cacheHits++;
-  if ((pages.flags[head] & PG_readahead) === 0) return;
-  pages.flags[head] &= ~PG_readahead;
-  swap.counts.readaheadHits++;
-  if (vma !== null && byVma(k)) k.mm.swap.readahead.of(vma).hits++;
-  else k.mm.swap.readahead.cluster.hits++;
+  const readahead = (pages.flags[head] & PG_readahead) !== 0;
+  if (readahead) {
+    pages.flags[head] &= ~PG_readahead;
+    swap.counts.readaheadHits++;
+  }
+  if (!byVma(k)) {
+    if (readahead) swap.readahead.cluster.hits++;
+    return;
+  }
+  // The next window goes on from here.
+  const window = swap.readahead.of(vma);
+  window.vpn = vpn;
+  if (readahead) window.hits = Math.min(window.hits + 1, MAX_HITS);
 }
 
 /** __swapin_nr_pages: size of the next window. */

@@ -13,6 +13,7 @@ import {swapin_nr_pages} from './swap_state_readahead.ts';
 import {install_memcg, sys_swapon} from './swapfile.ts';
 import {get_scan_count, inactive_is_low, memcg_reclaim, ScanControl} from './vmscan.ts';
 import {shrink_inactive_list} from './vmscan_lists.ts';
+import {reclaim_mapped, reclaim_written} from './vmscan_pages.ts';
 
 const BASE = 0x5_5555_0000;
 
@@ -138,6 +139,22 @@ test('readahead: alone without a neighbour, then by hits, never above the limit'
   for (const [next, hits, last, pages] of cases) {
     assert.equal(swapin_nr_pages(next, hits, 8, last), pages);
   }
+});
+
+test('sequential faults on swap read windows of eight: one in eight waits for the device', () => {
+  runProcess(function* (k, t) {
+    yield* sys_swapon(k, t, 4096);
+    mapAnon(k, t.mm!, BASE, 512);
+    const vpns = Array.from({length: 512}, (_, i) => BASE + i);
+    for (const vpn of vpns) yield* access(k, t, vpn, true);
+    const {written} = yield* reclaim_mapped(k, t, t.mm!.user!, vpns);
+    yield* k.sched.sleep(t, 1e8);
+    yield* reclaim_written(k, t, written);
+    let major = 0;
+    for (const vpn of vpns) if ((yield* access(k, t, vpn, false)) === 'major') major++;
+    assert.ok(major >= 64 && major <= 70, `${major} of 512 faults read`);
+    assert.equal(k.mm.swap.counts.pswpin, 512);
+  });
 });
 
 test('scan counts follow priority and the cost of either kind', () => {
