@@ -39,3 +39,12 @@ test('rounds: every round kills anew, before the reaper and since', () => {
     assert.equal(report.counters.oom_kill, 3, kernel);
   }
 });
+
+test('more hogs than CPUs: who finds nothing to reclaim gives way to the victim', () => {
+  const words = ['hogs=3', 'bytes=16M', 'limit=32M', 'swap=1M', 'spread=equal', 'hold=5s'];
+  const trace = decode(generate(oom, words, 1));
+  const report = replayTrace(trace, {machine: 'epyc-2cpu-guest', kernel: '6.18', design: []});
+  assert.ok(report.counters.oom_kill >= 1);
+  assert.equal(report.counters.oom_reaped_pages, undefined);
+  assert.ok(report.counters.oom_reclaim_us < 500_000, `${report.counters.oom_reclaim_us} us`);
+});
