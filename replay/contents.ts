@@ -62,6 +62,11 @@ export class PageContents {
     this.set(t, vpn, this.nextUnique--);
   }
 
+  /** Pages that the call of event `i` brings in, and what they hold; undefined when nothing is known. */
+  pagesOf(i: number): ReadonlyMap<number, number> | undefined {
+    return this.written.get(i);
+  }
+
   /** The access or call of event `i` is over: pages that it wrote or brought in hold what is known of them. */
   done(t: Task, i: number): void {
     const pages = this.written.get(i);

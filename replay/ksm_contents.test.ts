@@ -8,6 +8,7 @@ import {inferPace, roundest} from './ksm_pace.ts';
 import {PageRanges} from './page_ranges.ts';
 import {traceFrom} from './generated.ts';
 import {compileTrace} from './tracks.ts';
+import {verifyTrace} from './verify.ts';
 
 const PAGE = 4096;
 const AREA = 0x7f00_0000_0000;
@@ -206,6 +207,30 @@ test('merges of an mm that was never seen to enter are counted, not placed', () 
     w.finish();
   });
   assert.equal(inferContents(compileTrace(trace)).recording.unknown, 1);
+});
+
+test('of a recording of KSM alone each rmap_item is a page', () => {
+  const trace = traceFrom('test', (sink) => {
+    const w = new TraceWriter(sink, {source: 'perf-script', machine: {cpus: 1}});
+    w.append(KIND.ksm_enter, 100, 7, 0, MM);
+    w.append(KIND.ksm_scan, 200, KSMD, 0, 1, 1, 0);
+    w.append(KIND.ksm_scan, 300, KSMD, 0, 0, 1, 3);
+    w.append(KIND.ksm_scan, 400, KSMD, 0, 1, 2, 3);
+    for (const [n, item] of [11, 10, 12].entries()) {
+      w.append(KIND.ksm_merge_with, 500 + n, KSMD, 0, n === 0 ? 0 : 1, 500, item, MM, 0);
+    }
+    w.append(KIND.ksm_scan, 600, KSMD, 0, 0, 2, 3);
+    w.append(KIND.ksm_exited, 1e8, 7, 0, MM);
+    w.finish();
+  });
+  const {written, unplaced} = inferContents(compileTrace(trace));
+  assert.equal(unplaced, 0);
+  const [pages] = written.values();
+  assert.equal(pages.size, 3);
+  assert.equal(new Set(pages.values()).size, 1);
+  const report = verifyTrace(trace, {durations: false});
+  assert.deepEqual(report.ksm?.merges, {recorded: 3, simulated: 3});
+  assert.deepEqual(report.ksm?.ksm_pages, {recorded: 1, simulated: 1});
 });
 
 test('pages_to_scan lies where the sleeps of a full scan put it, sleep is whole ticks', () => {

@@ -1,7 +1,7 @@
 // How the recorded ksmd was set up: recordings do not state what was written to /sys/kernel/mm/ksm, and mostly it was before they began.
 //
 // ksmd looks at pages_to_scan pages, sleeps, and goes on; so a full scan of `items` pages in which it slept n times says
-// items / (n + 1) <= pages_to_scan < items / n. Scans in which smart scan leaves pages out would say less: only those of the
+// items / (n + 1) < pages_to_scan < items / n (that there is no further page is noticed by looking for one). Scans in which smart scan leaves pages out would say less: only those of the
 // first scans that see the most pages count. It sleeps whole timer ticks: from the end of one scan to the start of the next is one sleep.
 
 import {JIFFY_TICKS} from '../kernel/sched/tunables.ts';
@@ -39,8 +39,8 @@ export function inferPace({scans, zeros, mostSharing}: KsmRecording): KsmPace | 
 function pagesToScan(scans: readonly Scan[]): number {
   const most = Math.max(...scans.map(({items}) => items));
   const full = scans.filter(({items, sleeps}) => items === most && sleeps > 0).slice(0, FULL_SCANS);
-  if (full.length === 0) return Math.max(most, DEFAULTS.pagesToScan);
-  const low = Math.max(...full.map(({items, sleeps}) => Math.ceil(items / (sleeps + 1))));
+  if (full.length === 0) return Math.max(most + 1, DEFAULTS.pagesToScan);
+  const low = Math.max(...full.map(({items, sleeps}) => Math.floor(items / (sleeps + 1)) + 1));
   const high = Math.min(...full.map(({items, sleeps}) => Math.ceil(items / sleeps) - 1));
   return roundest(Math.min(low, high), Math.max(low, high));
 }

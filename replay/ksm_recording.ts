@@ -95,8 +95,13 @@ class Reader {
       this.spaces.operation(opOf[i], i);
       this.lastOp.set(events.tid[i], opOf[i]);
       const track = this.compiled.opTrack[opOf[i]];
-      if (events.kind[i] === KIND.ksm_enter) this.entered(this.spaces.spaceOf(track), i);
+      if (events.kind[i] === KIND.ksm_enter) {
+        const space = this.spaces.spaceOf(track);
+        space.enterEvent = i;
+        this.entered(space, i);
+      }
     }
+    this.addUnseen();
     const {scans, unknown, counts} = this;
     return {scans, unknown, populated: this.spaces.populatedVersions, ...counts};
   }
@@ -132,6 +137,20 @@ class Reader {
         break;
       default:
     }
+  }
+
+  /** A recording of KSM alone shows no pages; but each rmap_item is one. */
+  private addUnseen(): void {
+    const items = new Map<Space, Set<string>>();
+    for (const {merges} of this.scans) {
+      for (const [space, list] of merges) {
+        if (space.versions.length > 0 || space.enterEvent < 0) continue;
+        const known = items.get(space) ?? new Set<string>();
+        items.set(space, known);
+        for (const {item} of list) known.add(item);
+      }
+    }
+    for (const [space, known] of items) this.spaces.unseen(space, known.size);
   }
 
   /** A fault that brought in 2 MB at once. */

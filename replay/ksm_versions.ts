@@ -14,6 +14,8 @@ import type {CompiledTrace} from './tracks.ts';
 
 const PAGE_BYTES = 4096;
 const HUGE_PAGES = 512;
+/** Where pages are taken to lie that the recording shows no mapping of. */
+const UNSEEN_VPN = 0x7_e000_0000;
 const MAP_POPULATED = 0x8000 | 0x2000;
 const MADV_DONTNEED = 4;
 const MADV_MERGEABLE = 12;
@@ -45,6 +47,8 @@ export class Space {
   readonly mergeable = new PageRanges();
   /** When the recorded kernel put it on ksmd's list. */
   enteredNs = Number.POSITIVE_INFINITY;
+  /** Operation's event by which it entered outside of madvise, -1 for none. */
+  enterEvent = -1;
 }
 
 /** Follows the address spaces of a recording, operation by operation. */
@@ -111,6 +115,12 @@ export class Spaces {
     const vpn = vpnArg(events, i, 0);
     const first = vpn - (vpn % HUGE_PAGES);
     this.populated(this.spaceOf(this.compiled.opTrack[op]), first, HUGE_PAGES, i, now);
+  }
+
+  /** `pages` pages of a space of which the recording has nothing but what ksmd did: written when it entered. */
+  unseen(space: Space, pages: number): void {
+    space.mergeable.add(UNSEEN_VPN, UNSEEN_VPN + pages);
+    this.populated(space, UNSEEN_VPN, pages, space.enterEvent, space.enteredNs);
   }
 
   /** Pages that are not there yet come in with the call or fault of event `i`. */

@@ -3,9 +3,12 @@
 // Before the measurement the adopted tasks are made. When all of them stand at the start gate, every statistic is set to
 // zero and the clock of the measurement starts. The run ends with the last operation.
 
+import {startProcess} from '../kernel/init_task.ts';
 import {Kernel} from '../kernel/kernel.ts';
 import type {KernelFacts} from '../kernel/design.ts';
 import type {CpuTimes} from '../kernel/sched/core.ts';
+import type {Task} from '../kernel/task.ts';
+import type {Code} from '../machine/engine.ts';
 import {Machine} from '../machine/machine.ts';
 import {Deadlock} from '../machine/panics.ts';
 import {nsToTicks} from '../machine/time.ts';
@@ -26,6 +29,8 @@ import type {CompiledTrace, Track} from './tracks.ts';
 
 /** Share of the trace's duration over which the starts of the copies are spread. */
 const PHASE_SHARE = 0.05;
+/** Number of the task that waits for the end of the recording, one that no trace has. */
+const RECORDER_TID = 2 ** 31 - 4;
 const MAX_QUEUE = 2 ** 24;
 /** Stands for the parent of tasks whose parent is not in the trace. */
 const ROOT = -1;
@@ -172,5 +177,22 @@ export class ReplayRun {
     this.kernel.mmIfMade?.notifierCounts.sites.clear();
     this.timesAtStart = this.kernel.sched.times();
     this.background.start(this.kernel, this.options.scale);
+    const {time} = this.options;
+    const recorded = time === 'timed' || time === 'scaled';
+    if (recorded && this.background.ksm !== null) this.runToEndOfRecording();
+  }
+
+  /** ksmd goes on when the last operation is over: so does the run, as long as the recording. */
+  private runToEndOfRecording(): void {
+    const {kernel, compiled, options} = this;
+    this.openTracks++;
+    const ticks = nsToTicks(compiled.durationNs / options.scale);
+    const program = function* (this: ReplayRun, t: Task): Code {
+      yield* kernel.sched.sleep(t, ticks);
+      this.trackEnded();
+      yield* kernel.sched.block(t, {name: 'the end of the run'});
+    }.bind(this);
+    const spec = {tid: RECORDER_TID, comm: 'recorder', program, kernelThread: true};
+    startProcess(kernel, spec).process!.daemon = true;
   }
 }
