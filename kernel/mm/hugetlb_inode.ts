@@ -74,9 +74,15 @@ export function remove_inode_hugepages(
   return freed;
 }
 
-/** hugetlbfs_evict_inode: the file goes with its pages and reservations. Nothing maps it. */
+/** LLONG_MAX, as far as files go here: huge pages. */
+const EVERYTHING = 2 ** 24;
+
+/**
+ * hugetlbfs_evict_inode: the file goes with its pages and reservations. Nothing maps it. A fault that
+ * met a truncation may have left pages beyond the end.
+ */
 export function hugetlbfs_evict_inode(k: Kernel, t: Task, mapping: AddressSpace): void {
-  const end = Math.ceil(mapping.sizePages / mapping.hugetlb!.h.pages);
+  const end = EVERYTHING;
   const freed = remove_inode_hugepages(k, t, mapping, 0, end);
   hugetlb_unreserve_pages(k, t, mapping, 0, end, freed);
   k.mm.files.destroy(mapping);
