@@ -34,9 +34,12 @@ const PID_RESET_DELAYS = 4;
 export function task_tick_numa(numa: NumaBalancing, t: Task): boolean {
   const {mm} = t;
   if (mm === null || mm.user === null || t.exiting || !numa.settings.enabled) return false;
+  const run = numa.runTicks(t);
+  // No task scans before the shortest of all periods: most never get there.
+  const {scanDelayMs, scanPeriodMinMs} = numa.settings;
+  if (run <= Math.min(scanDelayMs, scanPeriodMinMs) * MS) return false;
   const state = numa.of(t);
   if (state.workPending) return true;
-  const run = numa.runTicks(t);
   const period = state.scanPeriodMs * MS;
   if (run <= state.nodeStampTicks + period) return false;
   const {user} = mm;
