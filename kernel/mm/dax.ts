@@ -25,7 +25,9 @@ export interface DaxMemory {
   readonly kind: 'device' | 'fs';
   /** Page frame of page 0; a multiple of `alignPages`. */
   readonly firstPfn: number;
-  /** device: the unit of every fault. fs: the size of extents, 512 when 2 MB entries are possible. */
+  /**
+   * device: the unit of every fault. fs: the size of extents, 512 when 2 MB entries are possible.
+   */
   readonly alignPages: 1 | 512 | 262144;
   /** fs: 2 MB units that are mapped by pages (1) or as a whole (2); by unit. */
   readonly entries: Map<number, 1 | 2>;
@@ -97,7 +99,10 @@ export function daxLevel({alignPages}: DaxMemory): number {
   return alignPages === HPAGE_PUD_NR ? 2 : alignPages === PMD_PAGES ? 1 : 0;
 }
 
-/** dax_mmap: what the driver or file system makes of the new VMA's properties. As any new one it counts as written to. */
+/**
+ * dax_mmap: what the driver or file system makes of the new VMA's properties. As any new one it
+ * counts as written to.
+ */
 export function daxProps(k: Kernel, props: VmaProps): VmaProps {
   const mixed = isBefore(k.facts.version, '4.19') ? VM_MIXEDMAP : 0;
   return {...props, flags: props.flags | VM_HUGEPAGE | VM_SOFTDIRTY | mixed};

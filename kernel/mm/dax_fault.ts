@@ -212,7 +212,10 @@ function* insertPage(
   return 0;
 }
 
-/** A unit of the file that pages of are mapped gets no 2 MB entry any more; one that has it keeps it. */
+/**
+ * A unit of the file that pages of are mapped gets no 2 MB entry any more; one that has it keeps
+ * it.
+ */
 function markPages(dax: DaxMemory, index: number): void {
   const unit = Math.floor(index / 512);
   if (!dax.entries.has(unit)) dax.entries.set(unit, 1);

@@ -1,5 +1,6 @@
-// Laws of DAX mappings, whatever processes do: counters end at zero, every page of the device has its
-// one reference again and no mapping, page tables go, and nothing is found (with the series whole).
+// Laws of DAX mappings, whatever processes do: counters end at zero, every page of the device has
+// its one reference again and no mapping, page tables go, and nothing is found (with the series
+// whole).
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

@@ -1,6 +1,7 @@
-// fs/dax.c: dax_writeback_mapping_range, what msync and fsync of a DAX file do: every mapping of what
-// was written becomes read-only and clean, so that the next write is heard of again, then the CPU's
-// caches are written back. The mkclean is page_vma_mkclean_one per VMA and entry, a page or 2 MB:
+// fs/dax.c: dax_writeback_mapping_range, what msync and fsync of a DAX file do: every mapping of
+// what was written becomes read-only and clean, so that the next write is heard of again, then the
+// CPU's caches are written back. The mkclean is page_vma_mkclean_one per VMA and entry, a page or 2
+// MB:
 //   6.18 (since 4.15)  S PROTECTION_PAGE, PTL, clear and flush, read-only and clean, unlock, E
 //   4.13 and 4.14      the same with invalidate_range under the PTL
 //   to 4.12            no pair: invalidate_page after the PTL
@@ -34,7 +35,10 @@ import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 import {VM_SHARED} from './vma_flags.ts';
 
-/** Writes [start, start + n) of the file back: returns the entries (pages or 2 MB) that were dirty somewhere. */
+/**
+ * Writes [start, start + n) of the file back: returns the entries (pages or 2 MB) that were dirty
+ * somewhere.
+ */
 export function* dax_writeback_mapping_range(
   k: Kernel,
   t: Task,

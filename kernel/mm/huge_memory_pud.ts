@@ -1,8 +1,8 @@
 // mm/huge_memory.c: 1 GB entries (DAX, 4.11+; there are none of anonymous memory). What mprotect,
 // zap, fork, mremap and a partial unmapping do to one, by choices of the axis `pud` (arch/x86/mm/
 // pud.ts) and by version:
-//   counters  since 6.15 a DAX folio is counted as a file's (rss, references, mapcount); before, the
-//             entry is special and nobody counts anything
+//   counters  since 6.15 a DAX folio is counted as a file's (rss, references, mapcount); before,
+//             the entry is special and nobody counts anything
 //   mremap    since 5.14 the leaf moves; before, the walk takes it for a damaged table
 //   fork      copied where the VMA is copied at all: VM_MIXEDMAP, which DAX had until 4.18
 //   split     a PUD leaf is never replaced by PMDs: it is taken away, and faulted in again
@@ -55,7 +55,10 @@ export function isPudSlot(k: Kernel, slot: number): boolean {
   return k.mm.pt.level[slot >>> 9] === 2;
 }
 
-/** pudp_invalidate, under the lock: the hardware cannot set bits from here on. Returns the old entry. */
+/**
+ * pudp_invalidate, under the lock: the hardware cannot set bits from here on. Returns the old
+ * entry.
+ */
 function* pudp_invalidate(
   k: Kernel,
   t: Task,
@@ -70,7 +73,9 @@ function* pudp_invalidate(
   return old;
 }
 
-/** Without pudp_invalidate: what the hardware sets between the read and the write is overwritten. */
+/**
+ * Without pudp_invalidate: what the hardware sets between the read and the write is overwritten.
+ */
 function* readAndWriteBack(k: Kernel, t: Task, slot: number, vpn: number): Code<number> {
   const {pt} = k.mm;
   const old = pt.flags[slot];

@@ -1,5 +1,5 @@
-// Hugetlb's global state (kernel.mm.hugetlb): the pools, the locks, who shares page tables, and which
-// pages still carry a reservation. hugetlb_pool.ts counts, hugetlb_resv.ts maps reservations,
+// Hugetlb's global state (kernel.mm.hugetlb): the pools, the locks, who shares page tables, and
+// which pages still carry a reservation. hugetlb_pool.ts counts, hugetlb_resv.ts maps reservations,
 // hugetlb_fault.ts maps pages, hugetlb_unmap.ts and hugetlb_vma.ts are munmap, fork, mprotect and
 // mremap, hugetlb_file.ts is mmap and the files. Pages of a pool are in no rss counter, on no LRU
 // list and never swapped.

@@ -24,9 +24,9 @@ import {PG_uptodate} from './page_flags.ts';
 import type {VmArea} from './vma.ts';
 
 /**
- * alloc_hugetlb_folio for the fault at `vpn`: head with one reference, content undefined, 0 when the
- * pool has none for it. `cowFromOwner`: a copy that the owner of a private mapping needs because its
- * child has the page; the reservation there has been consumed already.
+ * alloc_hugetlb_folio for the fault at `vpn`: head with one reference, content undefined, 0 when
+ * the pool has none for it. `cowFromOwner`: a copy that the owner of a private mapping needs
+ * because its child has the page; the reservation there has been consumed already.
  */
 export function alloc_hugetlb_folio(
   k: Kernel,

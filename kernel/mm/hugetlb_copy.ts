@@ -1,7 +1,7 @@
-// mm/hugetlb.c, 6.18: copy_hugetlb_page_range, fork's copy of a hugetlb mapping. A private mapping is
-// made read-only on both sides inside one CLEAR pair over the whole VMA; a page that the parent has
-// pinned is copied at once, from what the pool has beyond its reservations. A shared mapping is not
-// copied at all since 6.0; before, under the vma lock and without a pair.
+// mm/hugetlb.c, 6.18: copy_hugetlb_page_range, fork's copy of a hugetlb mapping. A private mapping
+// is made read-only on both sides inside one CLEAR pair over the whole VMA; a page that the parent
+// has pinned is copied at once, from what the pool has beyond its reservations. A shared mapping is
+// not copied at all since 6.0; before, under the vma lock and without a pair.
 
 import type {Code} from '../../machine/engine.ts';
 import {pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
@@ -141,7 +141,10 @@ function copyEntry(k: Kernel, t: Task, copy: Copy, slot: number, target: number)
   return true;
 }
 
-/** The child gets a copy of a page that the parent has pinned (hugetlb_install_folio). False: no page for it. */
+/**
+ * The child gets a copy of a page that the parent has pinned (hugetlb_install_folio). False: no
+ * page for it.
+ */
 function* copyPinned(
   k: Kernel,
   t: Task,

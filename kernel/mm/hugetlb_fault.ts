@@ -140,7 +140,9 @@ export function hugetlb_add_new_anon_rmap(k: Kernel, head: number, vma: VmArea, 
   pages.flags[head] |= PG_anon_exclusive;
 }
 
-/** hugetlb_no_page: from the file, or a new page; a private write copies the file's page at once. */
+/**
+ * hugetlb_no_page: from the file, or a new page; a private write copies the file's page at once.
+ */
 function* hugetlb_no_page(k: Kernel, t: Task, fault: HugetlbFault): Code<number> {
   const {mm} = k;
   const {f, h, vpn, index} = fault;
@@ -200,7 +202,10 @@ function addToFile(k: Kernel, {f, h, index}: HugetlbFault, head: number): void {
   setMapping(mm.pages, head, MAPPING_FILE, mapping.id, index * h.pages);
 }
 
-/** hugetlb_wp: a write to a page that is mapped read-only. The table's lock is held, and held again at the end. */
+/**
+ * hugetlb_wp: a write to a page that is mapped read-only. The table's lock is held, and held again
+ * at the end.
+ */
 function* hugetlb_wp(k: Kernel, t: Task, fault: HugetlbFault): Code<number> {
   const {mm} = k;
   const {f, h, vpn, slot} = fault;
@@ -247,7 +252,9 @@ function* relock(k: Kernel, t: Task, slot: number): Code {
   while (!pte_lock(mm, t, slot, fn)) yield* mm.ptl.spin(t, slot >>> 9, fn);
 }
 
-/** The second half of hugetlb_wp: copies, and puts the copy in the old page's place inside S and E. */
+/**
+ * The second half of hugetlb_wp: copies, and puts the copy in the old page's place inside S and E.
+ */
 function* copyTo(
   k: Kernel,
   t: Task,
@@ -295,7 +302,10 @@ function* takeFromChildren(k: Kernel, t: Task, fault: HugetlbFault): Code<number
   return yield* hugetlb_fault(k, t, f);
 }
 
-/** unmap_ref_private: takes `head` away from every private mapping that has no reservation of its own. */
+/**
+ * unmap_ref_private: takes `head` away from every private mapping that has no reservation of its
+ * own.
+ */
 function* unmap_ref_private(k: Kernel, t: Task, fault: HugetlbFault, head: number): Code {
   const {mm} = k;
   const {f, h, vpn} = fault;

@@ -1,5 +1,6 @@
-// mmap of hugetlb (fs/hugetlbfs/inode.c). mmap reserves at once what the mapping may need, unless MAP_NORESERVE: for a shared file what its map lacks, for a private mapping
-// all of it; without enough pages it fails. MAP_ANONYMOUS | MAP_HUGETLB makes a file of its own.
+// mmap of hugetlb (fs/hugetlbfs/inode.c). mmap reserves at once what the mapping may need, unless
+// MAP_NORESERVE: for a shared file what its map lacks, for a private mapping all of it; without
+// enough pages it fails. MAP_ANONYMOUS | MAP_HUGETLB makes a file of its own.
 
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -40,7 +41,10 @@ export function hugetlbProps(flags: number, mapping: AddressSpace): VmaProps {
   return propsFor(vm, mapping);
 }
 
-/** MAP_ANONYMOUS | MAP_HUGETLB: a file that goes with the mapping. `pages`: 4 KB pages, rounded up by it. */
+/**
+ * MAP_ANONYMOUS | MAP_HUGETLB: a file that goes with the mapping. `pages`: 4 KB pages, rounded up
+ * by it.
+ */
 export function hugetlb_anon_setup(k: Kernel, h: HState, pages: number): AddressSpace {
   const mapping = hugetlb_file_setup(k, h, pages);
   mapping.unlinked = true;
@@ -76,7 +80,10 @@ export function hugetlbfs_file_mmap(
   return true;
 }
 
-/** May the VMA be split (munmap, mprotect, ...) at this page? hugetlb_vm_op_split, dev_dax_may_split. */
+/**
+ * May the VMA be split (munmap, mprotect, ...) at this page? hugetlb_vm_op_split,
+ * dev_dax_may_split.
+ */
 export function may_split(vma: VmArea, at: number): boolean {
   if (at <= vma.start || at >= vma.end || vma.mapping === null) return true;
   return at % unitOf(vma) === 0;
@@ -101,7 +108,10 @@ export function clear_vma_resv_huge_pages(vma: VmArea, start: number, end: numbe
   vma.privateData = null;
 }
 
-/** MADV_DONTNEED of hugetlb: since 5.18, from the beginning of a huge page; the end is rounded down. Pages, -1: EINVAL. */
+/**
+ * MADV_DONTNEED of hugetlb: since 5.18, from the beginning of a huge page; the end is rounded down.
+ * Pages, -1: EINVAL.
+ */
 export function dontneedPages(k: Kernel, vma: VmArea, start: number, end: number): number {
   const {h} = vma.mapping!.hugetlb!;
   if (isBefore(k.facts.version, '5.18') || start % h.pages !== 0) return -1;

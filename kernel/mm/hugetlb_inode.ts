@@ -34,7 +34,10 @@ export function hugetlb_page(k: Kernel, mapping: AddressSpace, index: number): n
   return k.mm.files.page(mapping, index * mapping.hugetlb!.h.pages);
 }
 
-/** hugetlb_unreserve_pages: reservations of [from, to) end; `freed` of them were consumed by pages that went. */
+/**
+ * hugetlb_unreserve_pages: reservations of [from, to) end; `freed` of them were consumed by pages
+ * that went.
+ */
 export function hugetlb_unreserve_pages(
   k: Kernel,
   t: Task,
@@ -49,7 +52,10 @@ export function hugetlb_unreserve_pages(
   hugetlb_acct_memory(k, t, h, -(removed - freed));
 }
 
-/** remove_inode_hugepages for huge pages [from, to) that nobody maps any more. Returns how many went. */
+/**
+ * remove_inode_hugepages for huge pages [from, to) that nobody maps any more. Returns how many
+ * went.
+ */
 export function remove_inode_hugepages(
   k: Kernel,
   t: Task,
@@ -78,8 +84,8 @@ export function remove_inode_hugepages(
 const EVERYTHING = 2 ** 24;
 
 /**
- * hugetlbfs_evict_inode: the file goes with its pages and reservations. Nothing maps it. A fault that
- * met a truncation may have left pages beyond the end.
+ * hugetlbfs_evict_inode: the file goes with its pages and reservations. Nothing maps it. A fault
+ * that met a truncation may have left pages beyond the end.
  */
 export function hugetlbfs_evict_inode(k: Kernel, t: Task, mapping: AddressSpace): void {
   const end = EVERYTHING;

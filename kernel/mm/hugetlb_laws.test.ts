@@ -1,6 +1,6 @@
-// Laws of hugetlb accounting, whatever processes do: reservations are never more than free pages and
-// never negative, every page is free or mapped or a file's, rss does not move, and when all processes
-// are gone the pool is as it was.
+// Laws of hugetlb accounting, whatever processes do: reservations are never more than free pages
+// and never negative, every page is free or mapped or a file's, rss does not move, and when all
+// processes are gone the pool is as it was.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

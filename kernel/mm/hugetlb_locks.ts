@@ -1,7 +1,7 @@
 // The sleeping locks of hugetlb in their order: fault mutex (a table, hashed by file and page), vma
-// lock (6.1+), i_mmap_rwsem. The vma lock keeps shared page tables in place: read by whoever uses an
-// entry, written by whoever may unshare its table. A shared mapping has one of its own, the owner of
-// a private one uses its reserve map's. Before 6.1 there is none.
+// lock (6.1+), i_mmap_rwsem. The vma lock keeps shared page tables in place: read by whoever uses
+// an entry, written by whoever may unshare its table. A shared mapping has one of its own, the
+// owner of a private one uses its reserve map's. Before 6.1 there is none.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -79,7 +79,10 @@ export class HugetlbLocks {
     return locks;
   }
 
-  /** Undoes lock_write. `final`: the mapping is gone, and with it its lock (before the file's is dropped). */
+  /**
+   * Undoes lock_write. `final`: the mapping is gone, and with it its lock (before the file's is
+   * dropped).
+   */
   *unlock_write(t: Task, vma: VmArea, locks: readonly RwSemaphore[], final: boolean): Code {
     if (final) this.unmapped.add(vma);
     for (const lock of locks) if (!lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);

@@ -1,9 +1,9 @@
-// mm/migrate.c: unmap_and_move_huge_page, and what try_to_migrate_one and remove_migration_pte do for
-// hugetlb (6.18). A huge page moves whole: locked, its entries turned into migration entries (a CLEAR
-// pair per VMA since 4.13, widened to what sharing may reach), copied, its place in the file changed, mapped
-// again. In a shared mapping a table that others have is left instead, under i_mmap_rwsem and the vma
-// lock for writing. The new page is a free one of the target's pool or a temporary one; then it is the
-// old page that is temporary and goes back to the buddy allocator.
+// mm/migrate.c: unmap_and_move_huge_page, and what try_to_migrate_one and remove_migration_pte do
+// for hugetlb (6.18). A huge page moves whole: locked, its entries turned into migration entries (a
+// CLEAR pair per VMA since 4.13, widened to what sharing may reach), copied, its place in the file
+// changed, mapped again. In a shared mapping a table that others have is left instead, under
+// i_mmap_rwsem and the vma lock for writing. The new page is a free one of the target's pool or a
+// temporary one; then it is the old page that is temporary and goes back to the buddy allocator.
 
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
@@ -122,7 +122,10 @@ function* move_huge(k: Kernel, t: Task, dst: number, src: number): Code<number> 
   return 0;
 }
 
-/** try_to_migrate: the anon_vma's lock for reading, a file's for writing, because tables may be left. */
+/**
+ * try_to_migrate: the anon_vma's lock for reading, a file's for writing, because tables may be
+ * left.
+ */
 function* try_to_migrate_huge(k: Kernel, t: Task, head: number): Code {
   const {fns} = hugetlbWork(k);
   const fn = fns.__unmap_hugepage_range;

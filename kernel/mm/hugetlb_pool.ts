@@ -79,7 +79,10 @@ export function hstateOf(k: Kernel, head: number): HState {
   return h;
 }
 
-/** alloc_fresh_hugetlb_folio on exactly this node, count 0 (frozen): head, 0 when there is no memory. */
+/**
+ * alloc_fresh_hugetlb_folio on exactly this node, count 0 (frozen): head, 0 when there is no
+ * memory.
+ */
 function alloc_fresh(k: Kernel, t: Task, h: HState, node: number): number {
   const {mm} = k;
   const zone = mm.zones[node];
@@ -136,7 +139,10 @@ function dequeue(h: HState, node: number): number {
   return head;
 }
 
-/** dequeue_hugetlb_folio_vma: from the node wanted, else by distance. `unreserved`: reserved pages are not for this one. */
+/**
+ * dequeue_hugetlb_folio_vma: from the node wanted, else by distance. `unreserved`: reserved pages
+ * are not for this one.
+ */
 export function dequeue_hugetlb_folio(
   k: Kernel,
   t: Task,
@@ -157,7 +163,10 @@ export function dequeue_hugetlb_folio(
   return 0;
 }
 
-/** alloc_surplus_hugetlb_folio: one page more than the pool has, in use at once. 0: not allowed, or no memory. */
+/**
+ * alloc_surplus_hugetlb_folio: one page more than the pool has, in use at once. 0: not allowed, or
+ * no memory.
+ */
 export function alloc_surplus_hugetlb_folio(k: Kernel, t: Task, h: HState, node: number): number {
   if (h.isGigantic || h.surplusHugePages >= h.nrOvercommit) return 0;
   for (const at of k.mm.zones[node].fallback) {
@@ -193,7 +202,10 @@ export function alloc_hugetlb_folio_nodemask(k: Kernel, t: Task, h: HState, node
   return head;
 }
 
-/** move_hugetlb_state: after a migration it is the old page that is temporary, and surplus moves along. */
+/**
+ * move_hugetlb_state: after a migration it is the old page that is temporary, and surplus moves
+ * along.
+ */
 export function move_hugetlb_state(k: Kernel, h: HState, dst: number, src: number): void {
   const {temporary} = k.mm.hugetlb;
   if (!temporary.delete(dst)) return;
@@ -244,7 +256,9 @@ function gather_surplus_pages(k: Kernel, t: Task, h: HState, delta: number): boo
   return enough;
 }
 
-/** return_unused_surplus_pages: `unused` reservations end, and surplus pages that were for them go. */
+/**
+ * return_unused_surplus_pages: `unused` reservations end, and surplus pages that were for them go.
+ */
 function return_unused_surplus_pages(k: Kernel, t: Task, h: HState, unused: number): void {
   h.resvHugePages -= unused;
   assert(h.resvHugePages >= 0, 'more reservations of huge pages ended than there were');
@@ -268,8 +282,8 @@ export function hugetlb_acct_memory(k: Kernel, t: Task, h: HState, delta: number
 }
 
 /**
- * free_huge_folio: the last reference is gone. A surplus page leaves the pool; with `restoreReserve`
- * the reservation that it had consumed is there again.
+ * free_huge_folio: the last reference is gone. A surplus page leaves the pool; with
+ * `restoreReserve` the reservation that it had consumed is there again.
  */
 export function free_huge_folio(k: Kernel, t: Task, head: number): void {
   const {mm} = k;
@@ -296,7 +310,9 @@ export function free_huge_folio(k: Kernel, t: Task, head: number): void {
 /** What stays in the flags word of a free page: PG_head, PG_hugetlb and the order. */
 const KEPT = ~FLAG_BITS | PG_head | PG_hugetlb;
 
-/** adjust_pool_surplus: one page of the next node in turn becomes surplus (1) or no longer is (-1). */
+/**
+ * adjust_pool_surplus: one page of the next node in turn becomes surplus (1) or no longer is (-1).
+ */
 function adjust_pool_surplus(h: HState, delta: 1 | -1): boolean {
   const nodes = h.nr.length;
   for (let n = 0; n < nodes; n++) {
@@ -328,8 +344,9 @@ function grow(k: Kernel, t: Task, h: HState): boolean {
 }
 
 /**
- * set_max_huge_pages, as writing nr_hugepages does: the pool grows as far as memory goes, or shrinks
- * by its free, unreserved pages; those in use become surplus. Returns the pages it then keeps.
+ * set_max_huge_pages, as writing nr_hugepages does: the pool grows as far as memory goes, or
+ * shrinks by its free, unreserved pages; those in use become surplus. Returns the pages it then
+ * keeps.
  */
 export function set_max_huge_pages(k: Kernel, t: Task, h: HState, count: number): number {
   const {fns} = hugetlbWork(k);

@@ -20,7 +20,10 @@ export class ResvMap {
   /** rw_sema: stands for the vma lock of the private mapping that owns the map. */
   rwSema: RwSemaphore | null = null;
 
-  /** `owner`: the address space whose private mapping it is of (HPAGE_RESV_OWNER), null for a file's. */
+  /**
+   * `owner`: the address space whose private mapping it is of (HPAGE_RESV_OWNER), null for a
+   * file's.
+   */
   constructor(readonly owner: VmaSpace | null) {}
 
   /** region_count: how much of [from, to) is in regions. */
@@ -95,7 +98,10 @@ export function is_resv_owner(vma: VmArea): boolean {
   return (vma.flags & VM_MAYSHARE) === 0 && vma_resv_map(vma) !== null;
 }
 
-/** Is a reservation there for a fault at `vpn`? vma_needs_reservation, vma_end_reservation. 0 or 1 needed. */
+/**
+ * Is a reservation there for a fault at `vpn`? vma_needs_reservation, vma_end_reservation. 0 or 1
+ * needed.
+ */
 export function vma_needs_reservation(h: HState, vma: VmArea, vpn: number): number {
   const map = vma_resv_map(vma);
   if (map === null) return 1;

@@ -158,8 +158,8 @@ function shareable_table(k: Kernel, h: HState, vma: VmArea, vpn: number): number
 }
 
 /**
- * huge_pmd_unshare, with the locks for writing held: the mm leaves a table that others have, and all
- * of its 1 GB is unmapped here. False: the table is its own. The caller flushes.
+ * huge_pmd_unshare, with the locks for writing held: the mm leaves a table that others have, and
+ * all of its 1 GB is unmapped here. False: the table is its own. The caller flushes.
  */
 export function huge_pmd_unshare(
   k: Kernel,
@@ -181,7 +181,10 @@ export function huge_pmd_unshare(
   return true;
 }
 
-/** hugetlb_unshare_pmds (5.13+) of whole GBs [start, end): S and E around all of it, the flush inside. */
+/**
+ * hugetlb_unshare_pmds (5.13+) of whole GBs [start, end): S and E around all of it, the flush
+ * inside.
+ */
 export function* hugetlb_unshare_pmds(
   k: Kernel,
   t: Task,

@@ -1,7 +1,7 @@
 // Laws of shared page tables of hugetlb: processes map the same file by whole GBs, and fault, zap,
 // protect, split, truncate and migrate it at the same time. In the end the pool is full, no page is
-// mapped, and no page table is left. hugetlb_usage is not looked at: as in Linux, pages that one process
-// faults into a shared table are taken from the count of whoever zaps them.
+// mapped, and no page table is left. hugetlb_usage is not looked at: as in Linux, pages that one
+// process faults into a shared table are taken from the count of whoever zaps them.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

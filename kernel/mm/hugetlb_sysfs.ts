@@ -1,5 +1,6 @@
 // What is written to /proc/sys/vm/nr_hugepages, nr_overcommit_hugepages, and to the files of
-// /sys/kernel/mm/hugepages/hugepages-2048kB and -1048576kB (Documentation/admin-guide/mm/hugetlbpage).
+// /sys/kernel/mm/hugepages/hugepages-2048kB and -1048576kB (Documentation/admin-
+// guide/mm/hugetlbpage).
 
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -25,7 +26,10 @@ export function isHugetlbPath(k: Kernel, path: string): boolean {
   return target(k, path) !== null;
 }
 
-/** Writes `value` to one of them: 0 or -EINVAL. A pool that cannot grow so far keeps what it got, as in Linux. */
+/**
+ * Writes `value` to one of them: 0 or -EINVAL. A pool that cannot grow so far keeps what it got, as
+ * in Linux.
+ */
 export function hugetlb_store(k: Kernel, t: Task, path: string, value: string): number {
   const found = target(k, path);
   const count = Number(value);
@@ -41,8 +45,8 @@ export function hugetlb_store(k: Kernel, t: Task, path: string, value: string): 
 }
 
 /**
- * What /proc/meminfo would say when a run ends, and what it does not: the most pages in use at a time,
- * tables joined, by names as HugePages_Total in lower case; those of 1 GB with `1g`.
+ * What /proc/meminfo would say when a run ends, and what it does not: the most pages in use at a
+ * time, tables joined, by names as HugePages_Total in lower case; those of 1 GB with `1g`.
  */
 export function hugetlb_counts({hstates, shared}: Hugetlb): Record<string, number> {
   const counters: Record<string, number> = {huge_pmd_shares: shared.joined};

@@ -1,9 +1,9 @@
 // fs/hugetlbfs/inode.c: truncation and hole punching (6.18). First every mapping of the range is
 // unmapped under i_mmap_rwsem, but those whose vma lock somebody has; then huge page by huge page
 // under its fault mutex, so that none is faulted in meanwhile: what is mapped (still or again) is
-// unmapped with both locks, the page leaves the file, its reservation with it. Each VMA hears CLEAR for
-// its part, widened to what sharing may reach. Parts of huge pages at the ends of a hole stay (Linux
-// clears them, which nobody is told).
+// unmapped with both locks, the page leaves the file, its reservation with it. Each VMA hears CLEAR
+// for its part, widened to what sharing may reach. Parts of huge pages at the ends of a hole stay
+// (Linux clears them, which nobody is told).
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';

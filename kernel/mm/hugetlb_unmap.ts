@@ -1,9 +1,9 @@
 // mm/hugetlb.c, 6.18: unmapping. A page goes with the gather's next flush; the reservation that the
 // owner of a private mapping has used for it is his again, unless the pool has surplus pages (6.9+;
 // before, a page unmapped by DONTNEED was lost to the reservation). Linux gives it back even if a
-// child still has the page, and HugePages_Rsvd is below zero until the child lets go; here it is then
-// not given back. Locks: vma lock and
-// i_mmap_rwsem for writing, since a shared table may be left; then everything is flushed at once.
+// child still has the page, and HugePages_Rsvd is below zero until the child lets go; here it is
+// then not given back. Locks: vma lock and i_mmap_rwsem for writing, since a shared table may be
+// left; then everything is flushed at once.
 
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, pteValue} from '../arch/x86/mm/pgtable.ts';
@@ -45,7 +45,10 @@ import {PG_dirty} from './page_flags.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 
-/** __unmap_hugepage_range with the locks held. `only`: this folio alone, which the VMA then misses (unmap_ref_private). */
+/**
+ * __unmap_hugepage_range with the locks held. `only`: this folio alone, which the VMA then misses
+ * (unmap_ref_private).
+ */
 export function* __unmap_hugepage_range(
   k: Kernel,
   t: Task,
@@ -132,7 +135,10 @@ function restoreReservation(k: Kernel, vma: VmArea, h: HState, vpn: number, head
   if (vma_needs_reservation(h, vma, vpn) > 0) vma_add_reservation(h, vma, vpn);
 }
 
-/** unmap_single_vma's case of hugetlb: hugetlb_zap_begin, the pages, hugetlb_zap_end. The caller sends S and E. */
+/**
+ * unmap_single_vma's case of hugetlb: hugetlb_zap_begin, the pages, hugetlb_zap_end. The caller
+ * sends S and E.
+ */
 export function* unmap_hugetlb_vma(
   k: Kernel,
   t: Task,
@@ -148,7 +154,10 @@ export function* unmap_hugetlb_vma(
   yield* locks.unlock_write(t, vma, held, details?.dropMarkers === true);
 }
 
-/** zap_page_range_single's case: the range told is widened first, the locks are held until all is freed. */
+/**
+ * zap_page_range_single's case: the range told is widened first, the locks are held until all is
+ * freed.
+ */
 export function* zap_hugetlb_range_single(
   k: Kernel,
   t: Task,
@@ -169,7 +178,10 @@ export function* zap_hugetlb_range_single(
   yield* locks.unlock_write(t, vma, held, false);
 }
 
-/** unmap_hugepage_range: with a pair and a gather of its own; the caller holds i_mmap_rwsem for writing. */
+/**
+ * unmap_hugepage_range: with a pair and a gather of its own; the caller holds i_mmap_rwsem for
+ * writing.
+ */
 export function* unmap_hugepage_range(
   k: Kernel,
   t: Task,

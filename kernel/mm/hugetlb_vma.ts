@@ -1,6 +1,7 @@
 // mm/hugetlb.c, 6.18: mprotect and mremap of hugetlb mappings. Both tell the range that unsharing
-// could reach before they take the vma lock and i_mmap_rwsem for writing, and flush before the latter
-// is dropped, because a table that was left may be reused after that. mremap of hugetlb: 5.16+.
+// could reach before they take the vma lock and i_mmap_rwsem for writing, and flush before the
+// latter is dropped, because a table that was left may be reused after that. mremap of hugetlb:
+// 5.16+.
 
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
@@ -108,7 +109,10 @@ function modified(k: Kernel, vma: VmArea, slot: number, cpFlags: number): number
   return writable ? next | PTE_WRITE : next;
 }
 
-/** move_hugetlb_page_tables for [start, start + n): one CLEAR pair over the old range, the flush inside. */
+/**
+ * move_hugetlb_page_tables for [start, start + n): one CLEAR pair over the old range, the flush
+ * inside.
+ */
 export function* move_hugetlb_page_tables(
   k: Kernel,
   t: Task,

@@ -1,5 +1,6 @@
-// From mmap's arguments to the properties of a VMA, for every kind of file: ordinary ones, hugetlbfs,
-// DAX, and the file that MAP_ANONYMOUS | MAP_HUGETLB makes. Shared anonymous memory is the caller's.
+// From mmap's arguments to the properties of a VMA, for every kind of file: ordinary ones,
+// hugetlbfs, DAX, and the file that MAP_ANONYMOUS | MAP_HUGETLB makes. Shared anonymous memory is
+// the caller's.
 
 import type {Kernel} from '../kernel.ts';
 import type {AddressSpace} from './address_space.ts';
@@ -8,7 +9,10 @@ import {hstateOfFlags, hugetlb_anon_setup, hugetlbProps, unitOf} from './hugetlb
 import {MAP_HUGETLB, propsFor} from './mmap_prot.ts';
 import type {VmaProps} from './vma.ts';
 
-/** Properties of a mapping of `pages` pages of `file` (null: anonymous). `vm`: VM_ flags, `flags`: MAP_ flags. */
+/**
+ * Properties of a mapping of `pages` pages of `file` (null: anonymous). `vm`: VM_ flags, `flags`:
+ * MAP_ flags.
+ */
 export function mmapProps(
   k: Kernel,
   vm: number,

@@ -1,6 +1,6 @@
-// Which recorded names are files of hugetlbfs and DAX, and how large their units are. A recording says
-// a name and nothing else, so the usual mount points decide:
-//   /dev/hugepages*, /hugetlbfs*, /mnt/huge*, /memfd:hugetlb*   hugetlbfs; 1 GB pages with "1G" in the name
+// Which recorded names are files of hugetlbfs and DAX, and how large their units are. A recording
+// says a name and nothing else, so the usual mount points decide:
+//   /dev/hugepages*, /hugetlbfs*, /mnt/huge*, /memfd:hugetlb*   hugetlbfs, with "1G" of 1 GB pages
 //   /dev/daxX.Y      device-dax with units of 2 MB; of 1 GB or 4 KB with -1g or -4k after the name
 //   /mnt/pmem*, /pmem*                                         files of a DAX file system
 
@@ -13,7 +13,10 @@ const HUGETLB = /^\/(dev\/hugepages|hugetlbfs|mnt\/huge|memfd:hugetlb)/;
 const DEVICE_DAX = /^\/dev\/dax\d+\.\d+(-1g|-4k)?$/;
 const FS_DAX = /^\/(mnt\/)?pmem/;
 
-/** The file called `name` of at least `sizePages`, null when it is an ordinary one (or there is no memory for it). */
+/**
+ * The file called `name` of at least `sizePages`, null when it is an ordinary one (or there is no
+ * memory for it).
+ */
 export function hugeFile(kernel: Kernel, name: string, sizePages: number): AddressSpace | null {
   if (HUGETLB.test(name)) {
     const [small, large] = kernel.mm.hugetlb.hstates;

@@ -1,4 +1,5 @@
-// Traces that use hugetlb and DAX: sizes of pools, MAP_HUGETLB with and without a size, files by name.
+// Traces that use hugetlb and DAX: sizes of pools, MAP_HUGETLB with and without a size, files by
+// name.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
