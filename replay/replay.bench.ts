@@ -1,10 +1,11 @@
-// End-to-end replay of the bundled recorded fork storm: decode once, then replay it whole in every call.
+// End-to-end replay: decode once, then replay whole in every call. Of the bundled recorded fork storm, which is the
+// heaviest kind (a fork and its exit of a process with 166 areas are two operations), and of all recordings of a folder.
 
-import {existsSync} from 'node:fs';
+import {existsSync, readdirSync} from 'node:fs';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {loadTrace, type LoadedTrace} from '../formats/reader.ts';
-import type {Bench} from './benches.ts';
+import {type Bench, RECORDINGS_VARIABLE} from './benches.ts';
 import {replayTrace} from './replay.ts';
 
 function samplePath(): string {
@@ -13,23 +14,40 @@ function samplePath(): string {
   return join(folder, 'workloads/samples/fork-storm.mmt.gz');
 }
 
-let loaded: LoadedTrace | undefined;
-let operations = 0;
+/** A benchmark that replays `paths` one after the other on the machine of the recordings. */
+function replayOf(name: string, paths: () => string[]): Bench {
+  let loaded: LoadedTrace[] | undefined;
+  let operations = 0;
+  const fn = () => {
+    loaded ??= paths().map((path) => loadTrace(path));
+    operations = 0;
+    for (const trace of loaded) {
+      const report = replayTrace(trace, {machine: 'epyc-2cpu-guest', kernel: '6.18', design: []});
+      operations += report.host.ops;
+    }
+  };
+  return {
+    name,
+    unit: 'operations',
+    get perCall() {
+      if (operations === 0) fn();
+      return operations;
+    },
+    fn,
+  };
+}
 
-function replayOnce(): void {
-  loaded ??= loadTrace(samplePath());
-  const report = replayTrace(loaded, {machine: 'epyc-2cpu-guest', kernel: '6.18', design: []});
-  operations = report.host.ops;
+const folder = process.env[RECORDINGS_VARIABLE];
+
+/** Traces of the folder that `bench --recordings` names. */
+function recordings(path: string): string[] {
+  return readdirSync(path)
+    .filter((name) => name.endsWith('.mmt') || name.endsWith('.mmt.gz'))
+    .sort()
+    .map((name) => join(path, name));
 }
 
 export const benches: readonly Bench[] = [
-  {
-    name: 'fork storm',
-    unit: 'operations',
-    get perCall() {
-      if (operations === 0) replayOnce();
-      return operations;
-    },
-    fn: replayOnce,
-  },
+  replayOf('fork storm', () => [samplePath()]),
+  ...(folder === undefined ? [] : [replayOf('recordings', () => recordings(folder))]),
 ];

@@ -7,7 +7,7 @@ import {fileURLToPath} from 'node:url';
 import Table from 'cli-table3';
 import type {Command} from 'commander';
 import {EXIT, UserError} from '../../formats/errors.ts';
-import {benchNames, GOALS, MEMORY_GOALS} from '../../replay/benches.ts';
+import {benchNames, GOALS, MEMORY_GOALS, RECORDINGS_VARIABLE} from '../../replay/benches.ts';
 import type {Invocation} from '../main.ts';
 import {Progress} from '../progress.ts';
 
@@ -25,14 +25,23 @@ interface Figures {
   bytes_per_page?: number;
 }
 
+interface Flags {
+  only: string;
+  recordings?: string;
+  check: boolean;
+  json: boolean;
+}
+
 export function benchVerb(program: Command, invocation: Invocation): void {
   program
     .command('bench')
     .description('measure the simulator itself, one process per benchmark')
     .option('--only <text>', 'only benchmarks whose name contains this', '')
+    .option('--recordings <folder>', 'also replay all traces (*.mmt) of this folder')
     .option('--check', 'exit 1 when a floor of the goals table is missed', false)
     .option('--json', 'print JSON', false)
-    .action(async (flags: {only: string; check: boolean; json: boolean}) => {
+    .action(async (flags: Flags) => {
+      if (flags.recordings !== undefined) process.env[RECORDINGS_VARIABLE] = flags.recordings;
       const names = (await benchNames()).filter((name) => name.includes(flags.only));
       if (names.length === 0) {
         throw new UserError(
