@@ -1,15 +1,10 @@
 // Where the package is, and which version: the same from the source tree and from dist/.
 
-import {existsSync, readFileSync} from 'node:fs';
-import {dirname, join} from 'node:path';
-import {fileURLToPath} from 'node:url';
+import {readFileSync} from 'node:fs';
+import {join} from 'node:path';
+import {packageRoot} from '../formats/schema.ts';
 
-/** Folder that holds package.json. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
-  return folder;
-}
+export {packageRoot};
 
 export function version(): string {
   const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');

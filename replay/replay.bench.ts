@@ -1,17 +1,15 @@
 // End-to-end replay: decode once, then replay whole in every call. Of the bundled recorded fork storm, which is the
 // heaviest kind (a fork and its exit of a process with 166 areas are two operations), and of all recordings of a folder.
 
-import {existsSync, readdirSync} from 'node:fs';
-import {dirname, join} from 'node:path';
-import {fileURLToPath} from 'node:url';
+import {readdirSync} from 'node:fs';
+import {join} from 'node:path';
 import {loadTrace, type LoadedTrace} from '../formats/reader.ts';
+import {packageRoot} from '../formats/schema.ts';
 import {type Bench, RECORDINGS_VARIABLE} from './benches.ts';
 import {replayTrace} from './replay.ts';
 
 function samplePath(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
-  return join(folder, 'workloads/samples/fork-storm.mmt.gz');
+  return join(packageRoot(), 'workloads/samples/fork-storm.mmt.gz');
 }
 
 /** A benchmark that replays `paths` one after the other on the machine of the recordings. */
