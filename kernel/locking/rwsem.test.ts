@@ -192,8 +192,9 @@ for (const machine of ['1s2c1t', '2s4c2t'] as const) {
             if (!sem.readRelease(t)) yield* sem.readReleaseSlow(t);
           } else {
             sections.push({from, to});
-            if (sem.writeReleaseAhead(t)) ahead++;
-            else if (!sem.writeRelease(t)) yield* sem.writeReleaseSlow(t);
+            const {now} = engine;
+            if (!sem.writeReleaseAhead(t)) yield* sem.writeReleaseSlow(t);
+            if (engine.now === now) ahead++;
           }
           yield* k.sched.userRun(t, us((i % 4) * 3));
         }

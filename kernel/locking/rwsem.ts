@@ -111,8 +111,7 @@ export class RwSemaphore extends RwsemState {
     return true;
   }
 
-  /** up_write(). False: go on with writeReleaseSlow. */
-  writeRelease(t: Task): boolean {
+  override writeRelease(t: Task): boolean {
     assert(this.writer === t, 'up_write by a task that does not hold the rwsem');
     if (t.cpu.settle()) return false;
     return this.dropWrite(t);

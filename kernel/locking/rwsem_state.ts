@@ -130,13 +130,18 @@ export abstract class RwsemState extends SleepingLock {
     return this.writer === null && this.readers === 0;
   }
 
+  /** up_write(). False: go on with writeReleaseSlow. */
+  abstract writeRelease(t: Task): boolean;
+
   /**
-   * up_write() without settling, at the end of a section that did not wait. False when somebody is
-   * there already: then it must be writeRelease.
+   * up_write() without settling, at the end of a section that did not wait; an ordinary one when
+   * somebody is there already. False: go on with writeReleaseSlow.
    */
   writeReleaseAhead(t: Task): boolean {
     const {cpu} = t;
-    if (this.waiters.length > 0 || this.lookers.length > 0 || !this.osq.isEmpty) return false;
+    if (this.waiters.length > 0 || this.lookers.length > 0 || !this.osq.isEmpty) {
+      return this.writeRelease(t);
+    }
     const tick = this.now + cpu.pendingTicks;
     this.kernel.locks.lockdep?.release(t, this.classId);
     this.writeHolders.stats.holdTicks += tick - this.heldSince;

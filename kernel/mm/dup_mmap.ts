@@ -89,7 +89,7 @@ function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
       t.cpu.charge((vma.anonVmaChain.length + 1) * mm.costs.anonVmaChainTicks, fn);
       copy = copyVma(vma, to.space, false);
-      if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+      if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     }
     if (copy === null) continue;
     if (vma.mapping === null) linkCopy(copy, vma);
@@ -99,7 +99,7 @@ function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
       t.cpu.charge(mm.costs.linkFileTicks, fn);
       linkCopy(copy, vma);
-      if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+      if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     }
     if ((copy.flags & VM_WIPEONFORK) !== 0 || !vma_needs_copy(copy, vma)) continue;
     const why = walk.start(copy, vma);

@@ -61,7 +61,7 @@ function* unlinkVmas(k: Kernel, t: Task, vmas: readonly VmArea[], from: number, 
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
       t.cpu.charge(vma.anonVmaChain.length * costs.unlinkAnonNodeTicks, fn);
       mm.anon.unlink(vma);
-      if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+      if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     } else mm.anon.unlink(vma);
     if (vma.iMmapNode === 0) continue;
     const full = batch.length === most;
@@ -80,7 +80,7 @@ function* unlinkFiles(k: Kernel, t: Task, batch: VmArea[]): Code {
   if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
   t.cpu.charge(batch.length * mm.costs.unlinkVmaTicks, fn);
   for (const vma of batch) unlinkFile(vma);
-  if (!lock.writeReleaseAhead(t) && !lock.writeRelease(t)) yield* lock.writeReleaseSlow(t);
+  if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
   batch.length = 0;
 }
 
