@@ -15,12 +15,6 @@ export const PTHREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
 /** Options of wait4(2). */
 export const WNOHANG = 1;
 
-/** errno values that the modelled system calls return, negated. */
-export const ECHILD = 10;
-export const ENOMEM = 12;
-export const EINVAL = 22;
-export const ERESTARTSYS = 512;
-
 /** True when the combination is one that copy_process refuses with EINVAL. */
 export function areInvalid(flags: number): boolean {
   const thread = (flags & CLONE_THREAD) !== 0;

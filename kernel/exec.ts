@@ -10,6 +10,7 @@
 // come as operations of their own: a trace has one for each mapping.
 
 import type {Code} from '../machine/engine.ts';
+import {EAGAIN} from './errno.ts';
 import {exit_to_user_mode} from './exit.ts';
 import {mm_release, release_task, zap_other_threads} from './exit_task.ts';
 import {mm_alloc, mmput} from './fork_mm.ts';
@@ -18,14 +19,12 @@ import {
   acct_arg_size,
   bprm_stack,
   DEFAULT_STACK,
-  setup_arg_pages,
   type StackPlan,
+  setup_arg_pages,
 } from './mm/exec_mmap.ts';
 import type {MmStruct} from './mm_types.ts';
 import type {Task} from './task.ts';
 import {replaceChild} from './task_tree.ts';
-
-const EAGAIN = 11;
 
 /** execve(2): 0, or -EAGAIN when the group is already being killed. `stack` says where the new stack comes to lie. */
 export function* sys_execve(

@@ -5,7 +5,8 @@
 // since 5.13 (5449162ac001, release RECALLED).
 
 import type {Code} from '../machine/engine.ts';
-import {ECHILD, ERESTARTSYS, WNOHANG} from './clone_flags.ts';
+import {WNOHANG} from './clone_flags.ts';
+import {ECHILD, ERESTARTSYS} from './errno.ts';
 import {exit_to_user_mode} from './exit.ts';
 import {release_task} from './exit_task.ts';
 import type {Kernel} from './kernel.ts';

@@ -11,11 +11,12 @@
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';
+import {ENOENT, ENOSYS} from '../errno.ts';
 import {mmget, mmput} from '../fork_mm.ts';
 import type {Kernel} from '../kernel.ts';
 import type {AddressSpace} from '../mm/address_space.ts';
-import {mmap_write_lock, mmap_write_unlock} from '../mm/mmap_lock.ts';
 import type {Mm} from '../mm/mm_state.ts';
+import {mmap_write_lock, mmap_write_unlock} from '../mm/mmap_lock.ts';
 import {MMF_HAS_UPROBES, MMF_RECALC_UPROBES, type UserMm} from '../mm/user_mm.ts';
 import type {VmArea} from '../mm/vma.ts';
 import {vma_address} from '../mm/vma.ts';
@@ -28,9 +29,6 @@ const PAGE_BYTES = 4096;
 /** Allocation, tree and consumer of one probe; one mapping looked at. Assumptions. */
 const REGISTER_TICKS = nsToTicks(3_000);
 const MAP_INFO_TICKS = nsToTicks(300);
-
-const ENOSYS = 38;
-const ENOENT = 2;
 
 /** Breakpoints of one kernel. */
 export class Uprobes {

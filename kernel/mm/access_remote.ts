@@ -8,11 +8,12 @@
 import type {Code} from '../../machine/engine.ts';
 import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
+import {EFAULT, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {folio_get} from './folio_counts.ts';
-import {EFAULT, ENOMEM, FOLL_WRITE, follow_page} from './gup.ts';
+import {FOLL_WRITE, follow_page} from './gup.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
 import {mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
 import {compound_head, folio_test_anon, HPAGE_PMD_NR} from './page.ts';

@@ -13,6 +13,7 @@
 // control.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -26,7 +27,6 @@ import type {VmArea} from './vma.ts';
 import {VM_HUGEPAGE} from './vma_flags.ts';
 import type {Zone} from './zones.ts';
 
-const ENOMEM = 12;
 export const PAGEBLOCK_PAGES = 512;
 const PAGE_ALLOC_COSTLY_ORDER = 3;
 const EXTFRAG_THRESHOLD = 500;
@@ -35,7 +35,6 @@ const MAX_DEFER_SHIFT = 6;
 /** transparent_hugepage/defrag. */
 const DEFRAG = ['always', 'defer', 'defer+madvise', 'madvise', 'never'] as const;
 export type Defrag = (typeof DEFRAG)[number];
-const EINVAL = 22;
 
 /** enum compact_result, as far as callers look at it. */
 export type CompactResult = 'skipped' | 'deferred' | 'success' | 'complete' | 'contended';

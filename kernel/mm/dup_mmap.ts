@@ -8,6 +8,7 @@
 // pages have become read-only.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINTR} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
@@ -18,8 +19,8 @@ import {
   MMF_DISABLE_THP,
   MMF_HAS_UPROBES,
   MMF_VM_HUGEPAGE,
-  MMF_VM_MERGEABLE,
   MMF_VM_MERGE_ANY,
+  MMF_VM_MERGEABLE,
   type UserMm,
 } from './user_mm.ts';
 import type {VmArea} from './vma.ts';
@@ -30,8 +31,6 @@ import {copyVma, linkCopy} from './vma_ops.ts';
 /** mmf_init_flags: what a child inherits. */
 const MMF_INIT_MASK =
   MMF_DISABLE_THP | MMF_VM_MERGE_ANY | MMF_VM_HUGEPAGE | MMF_VM_MERGEABLE | MMF_HAS_UPROBES;
-
-const EINTR = 4;
 
 /** Fills `mm`, fresh from mm_init, with a copy of `oldmm`. 0, -12 (ENOMEM) or -4 (EINTR). */
 export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Code<number> {

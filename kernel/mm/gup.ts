@@ -13,6 +13,7 @@ import {
   PTE_SPECIAL,
   PTE_WRITE,
 } from '../arch/x86/mm/pgtable_bits.ts';
+import {EFAULT, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
@@ -26,9 +27,6 @@ import {MMF_HAS_PINNED, type UserMm} from './user_mm.ts';
 import {FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
 import {is_cow_mapping, VM_ACCESS, VM_IO, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
-
-export const EFAULT = 14;
-export const ENOMEM = 12;
 
 /** FOLL_ flags that make a difference here. */
 export const FOLL_WRITE = 1;

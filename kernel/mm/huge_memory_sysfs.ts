@@ -1,12 +1,11 @@
 // mm/huge_memory.c and mm/khugepaged.c, 6.18: /sys/kernel/mm/transparent_hugepage. Files of a
 // kernel that has them: max_ptes_swap came with 4.8, max_ptes_shared with 5.8.
 
+import {EINVAL, ENOENT} from '../errno.ts';
 import {isBefore} from '../version.ts';
 import type {HugeMemory, ThpPolicy} from './huge_memory.ts';
 import {type KhugepagedSettings, start_khugepaged} from './khugepaged.ts';
 
-const EINVAL = 22;
-const ENOENT = 2;
 /** Number of khugepaged, one that no trace has: below init's stand-in and ksmd. */
 export const KHUGEPAGED_TID = 2 ** 31 - 3;
 

@@ -14,6 +14,7 @@ import {
   PTE_UFFD_WP,
   PTE_WRITE,
 } from '../arch/x86/mm/pgtable_bits.ts';
+import {ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
@@ -35,8 +36,6 @@ import {folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
 import type {VmArea} from './vma.ts';
 import {is_cow_mapping, VM_MAYSHARE} from './vma_flags.ts';
-
-const ENOMEM = 12;
 
 /** One mapping being copied. */
 interface Copy {

@@ -20,6 +20,7 @@ import {
   PTE_WRITE,
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
+import {EAGAIN, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {hugetlbWork} from './costs_hugetlb.ts';
@@ -50,9 +51,6 @@ import {folio_lock, folio_trylock, folio_unlock} from './page_io.ts';
 import {type RmapPlace, rmap_list} from './rmap.ts';
 import {rmapLock} from './rmap_unmap.ts';
 import {VM_ACCESS, VM_SHARED, VM_WRITE} from './vma_flags.ts';
-
-const EAGAIN = 11;
-const ENOMEM = 12;
 
 /** isolate_hugetlb: a reference, if anybody has the page. */
 export function isolate_hugetlb(k: Kernel, head: number): boolean {

@@ -2,6 +2,7 @@
 // /sys/kernel/mm/hugepages/hugepages-2048kB and -1048576kB (Documentation/admin-
 // guide/mm/hugetlbpage).
 
+import {EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {Hugetlb} from './hugetlb.ts';
@@ -10,7 +11,6 @@ import {type HState, set_max_huge_pages} from './hugetlb_pool.ts';
 const SYSCTL = /^(?:\/proc\/sys\/)?vm[/.](nr_hugepages|nr_overcommit_hugepages)$/;
 const SYSFS =
   /^(?:\/sys\/kernel\/mm\/)?hugepages\/hugepages-(\d+)kB\/(nr_hugepages|nr_overcommit_hugepages)$/;
-const EINVAL = 22;
 
 function target(k: Kernel, path: string): {h: HState; file: string} | null {
   const plain = SYSCTL.exec(path);

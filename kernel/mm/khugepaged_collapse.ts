@@ -22,6 +22,7 @@ import {
   PTE_WRITE,
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
+import {EAGAIN, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -47,10 +48,6 @@ import {add_mm_counter} from './rss_stat.ts';
 import type {UserMm} from './user_mm.ts';
 import {userfaultfd_armed, type VmArea, vma_is_anonymous} from './vma.ts';
 import {vma_end_write_all, vma_start_write} from './vma_lock.ts';
-
-const EINVAL = 22;
-const EAGAIN = 11;
-const ENOMEM = 12;
 
 /** enum scan_result, as far as it is told apart here. mmap_lock is still held for read up to 19. */
 export const SCAN_SUCCEED_LOOK = 0;

@@ -3,6 +3,7 @@
 // it back gives every merged page its copy. Since 6.7 a program that is exec'ed has it, too.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL} from '../errno.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -21,7 +22,6 @@ import {
 } from './vma_flags.ts';
 import {vma_start_write} from './vma_lock.ts';
 
-const EINVAL = 22;
 const UNSUITABLE = VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB;
 
 /** vma_ksm_compatible. */

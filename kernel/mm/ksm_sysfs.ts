@@ -4,16 +4,12 @@
 // smart_scan with 6.7. max_page_sharing and merge_across_nodes cannot change while pages are merged.
 
 import type {Code} from '../../machine/engine.ts';
+import {EBUSY, EINTR, EINVAL, ENOENT} from '../errno.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
-import {dropItems, type Ksm, KSMD_TID, start_ksmd} from './ksm.ts';
+import {dropItems, KSMD_TID, type Ksm, start_ksmd} from './ksm.ts';
 import {unmerge_ksm_pages} from './ksm_merge.ts';
 import {VM_MERGEABLE} from './vma_flags.ts';
-
-const EINVAL = 22;
-const EBUSY = 16;
-const ENOENT = 2;
-const EINTR = 4;
 
 /** Numbers of /sys/kernel/mm/ksm, in pages, scans and nodes. */
 export interface KsmCounts {

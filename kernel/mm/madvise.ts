@@ -7,6 +7,7 @@
 // content with the VMA's own lock when the range is in one VMA (6.17+), else mmap_lock for read.
 
 import type {Code} from '../../machine/engine.ts';
+import {EACCES, EBADF, EINVAL, ENOMEM, EOPNOTSUPP, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -40,7 +41,6 @@ import {
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
-import {EINVAL, ENOMEM, EPERM} from './mprotect.ts';
 import type {UserMm} from './user_mm.ts';
 import {userfaultfd_armed, type VmArea} from './vma.ts';
 import {
@@ -53,9 +53,6 @@ import {
   VM_WRITE,
 } from './vma_flags.ts';
 import {vma_end_read, vma_start_read} from './vma_lock.ts';
-
-const EOPNOTSUPP = 95;
-const EBADF = 9;
 
 /**
  * madvise of `pages` pages from `startVpn` on; `advice`: a MADV_ number. Returns 0 or -errno:
@@ -237,4 +234,3 @@ function* madvise_remove(
   yield* mmap_read_lock(t, user, k.mm.fns.do_madvise);
   return result;
 }
-const EACCES = 13;

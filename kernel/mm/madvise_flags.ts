@@ -2,6 +2,7 @@
 // is split or merged as mprotect does; no page table is looked at, but by unmerging KSM pages.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {
@@ -20,7 +21,6 @@ import {
   MADV_WIPEONFORK,
 } from './madvise_numbers.ts';
 import {mergeRule} from './mmap.ts';
-import {EINVAL, ENOMEM} from './mprotect.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 import {

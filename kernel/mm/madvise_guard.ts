@@ -4,16 +4,16 @@
 // the range is zapped first; whoever faults in between makes the call try again.
 
 import type {Code} from '../../machine/engine.ts';
-import {pteClear, type PageTables, setPte} from '../arch/x86/mm/pgtable.ts';
+import {type PageTables, pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
 import {MARKER_GUARD, PTE_KIND, PTE_MARKER} from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {anon_vma_prepare} from './memory_anon.ts';
 import {pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
 import {zap_page_range_single} from './memory_zap.ts';
-import {EINVAL, ENOMEM} from './mprotect.ts';
 import type {UserMm} from './user_mm.ts';
 import {type VmArea, vma_is_anonymous} from './vma.ts';
 import {is_cow_mapping, VM_HUGETLB, VM_LOCKED, VM_SPECIAL} from './vma_flags.ts';

@@ -14,11 +14,12 @@ import {
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_mapcount} from './folio_counts.ts';
-import {dontneedPages} from './hugetlb_file.ts';
 import {lru_add_drain} from './folio_lru.ts';
+import {dontneedPages} from './hugetlb_file.ts';
 import {MADV_DONTNEED_LOCKED, MADV_FREE} from './madvise_numbers.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import {zap_page_range_single, zap_page_range_single_batched} from './memory_zap.ts';
@@ -29,7 +30,6 @@ import {
   mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
-import {EINVAL} from './mprotect.ts';
 import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
 import {
   PG_active,

@@ -3,19 +3,16 @@
 // WRITE alone; nothing is reported as a page fault of the task.
 
 import type {Code} from '../../machine/engine.ts';
+import {EFAULT, EHWPOISON, EINTR, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {FOLL_WRITE, follow_page} from './gup.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
 import {mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
-import {EFAULT, EINVAL, ENOMEM} from './mprotect.ts';
 import type {UserMm} from './user_mm.ts';
 import {FAULT_FLAG_WRITE, VM_FAULT_HWPOISON, VM_FAULT_OOM} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
 import {VM_IO, VM_PFNMAP, VM_READ, VM_WRITE} from './vma_flags.ts';
-
-const EHWPOISON = 133;
-const EINTR = 4;
 
 /**
  * madvise_populate of [start, end): 0, -ENOMEM (hole, or no memory), -EINVAL (the mapping does not

@@ -28,12 +28,13 @@ import {
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
-import {LEAF_AHEAD_TICKS} from './leaf_lock.ts';
 import {addPteMapping, folio_maybe_dma_pinned} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
+import {LEAF_AHEAD_TICKS} from './leaf_lock.ts';
 import {dirtyPte, pageWorkTicks, pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
 import type {Mm} from './mm_state.ts';
 import {
@@ -60,7 +61,6 @@ import {
   VM_UFFD_WP,
 } from './vma_flags.ts';
 
-const ENOMEM = 12;
 const LARGE = PG_head | PG_tail;
 
 /** vma_needs_copy. */

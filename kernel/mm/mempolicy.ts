@@ -8,6 +8,7 @@
 // cpusets, weights.
 
 import type {Code} from '../../machine/engine.ts';
+import {EFAULT, EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {do_pages_move, type MoveResult} from './migrate_move.ts';
@@ -21,8 +22,6 @@ export const MPOL_PREFERRED = 1;
 export const MPOL_BIND = 2;
 export const MPOL_INTERLEAVE = 3;
 export const MPOL_LOCAL = 4;
-const EFAULT = 14;
-const EINVAL = 22;
 
 /** A mode and its nodes, ascending. */
 interface Policy {

@@ -9,12 +9,13 @@
 // is split here and moves page by page.
 
 import type {Code} from '../../machine/engine.ts';
+import {EAGAIN, EBUSY, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_mapped} from './folio_counts.ts';
 import {folio_add_lru, lru_add_drain} from './folio_lru.ts';
 import {ksm_may_migrate} from './ksm_rmap.ts';
-import {EAGAIN, folio_isolate_lru, move_to_new_folio} from './migrate_folio.ts';
+import {folio_isolate_lru, move_to_new_folio} from './migrate_folio.ts';
 import {
   folio_nr_pages,
   folio_test_anon,
@@ -29,8 +30,6 @@ import {folio_lock, folio_trylock, folio_unlock, folio_wait_writeback} from './p
 import {remove_migration_ptes, try_to_migrate} from './rmap_migrate.ts';
 import {newUnmapBatch, try_to_unmap_flush, type UnmapBatch} from './rmap_unmap_flush.ts';
 
-const EBUSY = 16;
-const ENOMEM = 12;
 const NR_MAX_BATCHED_MIGRATION = HPAGE_PMD_NR;
 const NR_MAX_MIGRATE_PAGES_RETRY = 10;
 const NR_MAX_MIGRATE_ASYNC_RETRY = 3;

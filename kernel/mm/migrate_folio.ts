@@ -7,6 +7,7 @@
 // fail with -EAGAIN and it is tried again.
 
 import type {Code} from '../../machine/engine.ts';
+import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_add_lru} from './folio_lru.ts';
@@ -35,8 +36,6 @@ import {
   PG_young,
 } from './page_flags.ts';
 import {swp_offset} from './swap_map.ts';
-
-export const EAGAIN = 11;
 
 /** What folio_migrate_flags carries over. */
 const MOVED =

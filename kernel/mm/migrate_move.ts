@@ -6,16 +6,17 @@
 // Without MPOL_MF_MOVE_ALL folios that other processes map, too, stay (-EACCES). The target node
 // alone may give the memory (__GFP_THISNODE).
 
-import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
-import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Code} from '../../machine/engine.ts';
+import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
+import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {entire_mapcount, folio_mapcount} from './folio_counts.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
 import {isolate_hugetlb, unmap_and_move_huge_page} from './hugetlb_migrate.ts';
 import {migrate_pages, type NewFolio} from './migrate.ts';
-import {EAGAIN, folio_isolate_lru, putback_movable_pages} from './migrate_folio.ts';
+import {folio_isolate_lru, putback_movable_pages} from './migrate_folio.ts';
 import {enterSystemCall, mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
 import {compound_head, folio_nr_pages, folio_order, folio_test_large} from './page.ts';
 import {alloc_folio, folio_put} from './page_alloc.ts';

@@ -6,13 +6,13 @@
 import type {Code} from '../../machine/engine.ts';
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {EAGAIN, EFAULT, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain} from './folio_lru.ts';
 import {mlock_folios, munlock_folios} from './mlock_folio.ts';
 import {mergeRule, mm_populate} from './mmap.ts';
 import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
-import {EAGAIN, EFAULT, EINVAL, ENOMEM} from './mprotect.ts';
 import {compound_head, folio_nr_pages} from './page.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';

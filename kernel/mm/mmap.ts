@@ -6,11 +6,12 @@
 // after the lock is dropped. Shared anonymous memory is a shmem file of its own.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
-import {ENOMEM, populate_vma_page_range} from './gup.ts';
+import {populate_vma_page_range} from './gup.ts';
 import {hugetlbfs_file_mmap, unitOf} from './hugetlb_file.ts';
 import {ksm_vma_flags} from './ksm_merge_any.ts';
 import {
@@ -28,8 +29,6 @@ import {vma_start_write} from './vma_lock.ts';
 import {type MergeRule, vma_merge_new_range} from './vma_merge.ts';
 import {insertVma} from './vma_ops.ts';
 import {DEFAULT_MAX_MAP_COUNT, get_unmapped_area} from './vma_space.ts';
-
-const EINVAL = 22;
 
 /** What to map. */
 export interface MmapArgs {

@@ -5,10 +5,10 @@
 // tables freed. A file that nobody has open and nobody maps any more goes with its last VMA.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
-import {ENOMEM} from './gup.ts';
 import {may_split} from './hugetlb_file.ts';
 import {hugetlb_split} from './hugetlb_share.ts';
 import {free_pgtables} from './memory_free.ts';
@@ -31,9 +31,6 @@ import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 
 /** End of what user page tables may cover (USER_PGTABLES_CEILING), in pages. */
 export const USER_PGTABLES_CEILING = 2 ** 45;
-
-const EPERM = 1;
-const EINVAL = 22;
 
 /** munmap(2): 0, -EINVAL (beyond the address space, a part of a huge page), -ENOMEM when a VMA too many would come of it, or -EPERM (sealed, 6.10+). */
 export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Code<number> {

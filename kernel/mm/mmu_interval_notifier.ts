@@ -8,12 +8,13 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
+import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
 import {MmuNotifierSubscriptions} from './mmu_notifier.ts';
-import {EAGAIN, MMU_NOTIFY_RELEASE, MmuNotifierRange} from './mmu_notifier_types.ts';
+import {MMU_NOTIFY_RELEASE, MmuNotifierRange} from './mmu_notifier_types.ts';
 
 /** struct mmu_interval_notifier_ops. */
 export interface MmuIntervalNotifierOps {

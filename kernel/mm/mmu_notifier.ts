@@ -8,16 +8,12 @@
 // `calls` are the places passed, `callbacks` what consumers got.
 
 import type {Code} from '../../machine/engine.ts';
+import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {IntervalTree} from './mmu_interval_notifier.ts';
-import {
-  EAGAIN,
-  MMU_NOTIFY_NAMES,
-  type MmuNotifier,
-  type MmuNotifierRange,
-} from './mmu_notifier_types.ts';
+import {MMU_NOTIFY_NAMES, type MmuNotifier, type MmuNotifierRange} from './mmu_notifier_types.ts';
 
 /** struct mmu_notifier_subscriptions: made with the first registration, kept until __mmdrop. */
 export class MmuNotifierSubscriptions {

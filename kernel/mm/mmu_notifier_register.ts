@@ -7,6 +7,7 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
+import {EINTR, EINVAL} from '../errno.ts';
 import {mmdrop, mmgrab} from '../fork_mm.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
@@ -15,9 +16,6 @@ import {mm_drop_all_locks, mm_take_all_locks} from './mm_all_locks.ts';
 import {MmuNotifierSubscriptions, mmu_notifier_synchronize} from './mmu_notifier.ts';
 import {MmuNotifier, type MmuNotifierOps} from './mmu_notifier_types.ts';
 import {vma_end_write_all} from './vma_lock.ts';
-
-export const EINTR = 4;
-export const EINVAL = 22;
 
 /** mmu_notifier_register: takes mmap_lock for write. Returns 0, -EINTR or -EINVAL. */
 export function* mmu_notifier_register(

@@ -26,8 +26,6 @@ export const MMU_NOTIFY_NAMES = [
   'EXCLUSIVE',
 ] as const;
 
-export const EAGAIN = 11;
-
 /** struct mmu_notifier_range. */
 export class MmuNotifierRange {
   blockable = true;

@@ -3,6 +3,7 @@
 // (mprotect_walk.ts); one TLB flush at the end. What was done before an error stays done.
 
 import type {Code} from '../../machine/engine.ts';
+import {EACCES, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -30,13 +31,6 @@ import {vma_modify} from './vma_merge.ts';
 import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 
 export {change_prot_numa, change_protection} from './mprotect_walk.ts';
-
-export const EPERM = 1;
-export const EAGAIN = 11;
-export const ENOMEM = 12;
-export const EACCES = 13;
-export const EFAULT = 14;
-export const EINVAL = 22;
 
 /**
  * mprotect of `pages` pages from `startVpn` on; `prot`: PROT_ bits (mmap_prot.ts). Returns 0, -EINVAL, -ENOMEM (a

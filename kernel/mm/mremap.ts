@@ -6,6 +6,7 @@
 // between them.
 
 import type {Code} from '../../machine/engine.ts';
+import {EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -18,7 +19,6 @@ import {
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {DOWNGRADED, do_vmi_munmap} from './mmap_unmap.ts';
-import {EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM} from './mprotect.ts';
 import {move_page_tables} from './mremap_tables.ts';
 import type {UserMm} from './user_mm.ts';
 import {userfaultfd_armed, type VmArea, vma_is_anonymous} from './vma.ts';

@@ -2,19 +2,17 @@
 // (VM_SEALED is looked at where those calls change a VMA); it cannot be undone.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL, ENOMEM, ENOSYS} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {mergeRule} from './mmap.ts';
 import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
-import {EINVAL, ENOMEM} from './mprotect.ts';
 import {VM_HIGH_SEALED} from './vma_flags.ts';
 import {vma_adjust_trans_huge} from './vma_huge.ts';
 import {vma_start_write, vma_start_write_near} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 import {isFullyMapped} from './vma_space.ts';
-
-const ENOSYS = 38;
 
 /** mseal of `pages` pages: 0, -EINVAL (flags), -ENOMEM (a hole; nothing is sealed then), -ENOSYS. */
 export function* do_mseal(

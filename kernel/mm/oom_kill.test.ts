@@ -1,18 +1,19 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import type {Code} from '../../machine/engine.ts';
+import {EAGAIN} from '../errno.ts';
 import {kill_group} from '../exit_task.ts';
 import {sys_clone} from '../fork.ts';
 import {testKernel} from '../fork_testing.ts';
 import {startProcess} from '../init_task.ts';
 import type {Kernel} from '../kernel.ts';
-import type {Task} from '../task.ts';
 import {TaskKilled} from '../signal_struct.ts';
+import type {Task} from '../task.ts';
 import {access, mapAnon} from './mm_testing.ts';
-import {install_memcg} from './swapfile.ts';
 import {mmu_notifier_register} from './mmu_notifier_register.ts';
-import {EAGAIN, MmuNotifier} from './mmu_notifier_types.ts';
+import {MmuNotifier} from './mmu_notifier_types.ts';
 import {drain_all_pages, rmqueue} from './page_alloc.ts';
+import {install_memcg} from './swapfile.ts';
 
 const BASE = 0x5_5555_0000;
 const SECOND = 10_000_000_000;

@@ -13,13 +13,14 @@
 
 import {type Code, Timer} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
+import {EAGAIN, EINVAL, ESRCH} from '../errno.ts';
 import {mmdrop, mmgrab} from '../fork_mm.ts';
 import {startProcess} from '../init_task.ts';
+import type {MmStruct} from '../mm_types.ts';
 import {HZ, JIFFY_TICKS} from '../sched/tunables.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
-import type {MmStruct} from '../mm_types.ts';
 import {unmap_single_vma} from './memory_zap.ts';
 import {mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
@@ -28,7 +29,7 @@ import {
   mmu_notifier_invalidate_range_end,
   mmu_notifier_invalidate_range_start_nonblock,
 } from './mmu_notifier.ts';
-import {EAGAIN, MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
+import {MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {isOomSkipped, task_will_free_mem} from './oom_badness.ts';
 import {COSTS_OOM} from './oom_costs.ts';
 import type {Oom} from './oom_kill.ts';
@@ -42,9 +43,6 @@ const RETRY_TICKS = (HZ / 10) * JIFFY_TICKS;
 const OOM_REAPER_DELAY_TICKS = 2 * HZ * JIFFY_TICKS;
 /** A number that no trace has. */
 const REAPER_TID = 2 ** 31 - 2048;
-
-const EINVAL = 22;
-const ESRCH = 3;
 
 /** The reaper's queue and thread. */
 export class OomReaper {

@@ -3,6 +3,7 @@
 // since 6.13, anything. What was done before an error counts: the answer is then the bytes done.
 
 import type {Code} from '../../machine/engine.ts';
+import {EBADF, EINVAL, ENOSYS, ESRCH} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -15,12 +16,8 @@ import {
   MADV_WILLNEED,
 } from './madvise_numbers.ts';
 import {enterSystemCall} from './mmap_lock.ts';
-import {EINVAL} from './mprotect.ts';
 
 const PAGE_BYTES = 4096;
-const ESRCH = 3;
-const EBADF = 9;
-const ENOSYS = 38;
 const UIO_MAXIOV = 1024;
 
 /** One range of the vector, in bytes. */

@@ -7,6 +7,7 @@
 // number of VMAs and rmap's search of non-linear ones (i_mmap_nonlinear) are not those kernels'.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -18,7 +19,6 @@ import {
   mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
-import {EINVAL} from './mprotect.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 import {VM_SHARED} from './vma_flags.ts';

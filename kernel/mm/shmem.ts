@@ -6,6 +6,7 @@
 // 5.0).
 
 import type {Code} from '../../machine/engine.ts';
+import {EINTR, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
@@ -25,9 +26,6 @@ import {folio_lock, folio_unlock, folio_wait_writeback} from './page_io.ts';
 import {swp_offset, swp_type} from './swap_map.ts';
 import {add_to_swap, delete_from_swap_cache, swap_cache_page} from './swap_state.ts';
 import {swapin_readahead} from './swap_state_readahead.ts';
-
-const EINTR = 4;
-const ENOMEM = 12;
 
 /** Makes shared memory swappable; called by the first swapon. */
 export function install_shmem_swap(k: Kernel, mm: Mm): void {

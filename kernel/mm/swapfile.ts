@@ -6,6 +6,7 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
+import {EINVAL, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {Kswapd} from './kswapd.ts';
@@ -23,9 +24,6 @@ import {
 import {try_to_unuse} from './swapfile_unuse.ts';
 import {memcg_reclaim, try_to_free_pages} from './vmscan.ts';
 import {workingset_refault} from './vmscan_workingset.ts';
-
-const EPERM = 1;
-const EINVAL = 22;
 
 /** What swapon may say about the area. */
 export interface SwapOptions extends SwapDeviceOptions {

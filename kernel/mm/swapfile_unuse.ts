@@ -20,6 +20,7 @@ import {
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {EINTR, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {mappedPte, pte_lock, pte_unlock} from './memory_pte.ts';
@@ -39,9 +40,6 @@ import {
 import {swapin_readahead} from './swap_state_readahead.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
-
-const EINTR = 4;
-const ENOMEM = 12;
 
 /** try_to_unuse by generation (axis swapoff). 0, -EINTR or -ENOMEM. */
 export function try_to_unuse(k: Kernel, t: Task, area: SwapArea): Code<number> {

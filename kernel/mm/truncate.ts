@@ -12,13 +12,14 @@
 
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';
+import {EINVAL, EOPNOTSUPP} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import type {AddressSpace} from './address_space.ts';
 import {folio_mapped} from './folio_counts.ts';
 import {hugetlb_vmtruncate, hugetlbfs_punch_hole} from './hugetlb_truncate.ts';
-import {zap_page_range_single, type ZapDetails} from './memory_zap.ts';
+import {type ZapDetails, zap_page_range_single} from './memory_zap.ts';
 import type {Mm} from './mm_state.ts';
 import {clearMapping, compound_head, folio_nr_pages, mappingId, page_pgoff} from './page.ts';
 import {folio_put} from './page_alloc.ts';
@@ -28,8 +29,6 @@ import type {VmArea} from './vma.ts';
 
 /** setattr or fallocate of a file system without its pages: journal, extents. Assumption. */
 const TRUNCATE_TICKS = nsToTicks(2_500);
-const EINVAL = 22;
-const EOPNOTSUPP = 95;
 
 /** What one truncation did. */
 export interface Truncated {

@@ -2,9 +2,9 @@
 // scan_period_max_ms and scan_size_mb, which are files of /sys/kernel/debug/sched/numa_balancing
 // (5.13+) or sysctls kernel.numa_balancing_* (before). Both names are taken.
 
+import {EINVAL} from '../errno.ts';
 import type {NumaBalancing, NumaSettings} from './numa.ts';
 
-const EINVAL = 22;
 const PATH = /^\/(?:proc\/sys\/kernel|sys\/kernel\/debug\/sched)\/numa_balancing(?:[_/](\w+))?$/;
 const KNOBS: Readonly<Record<string, Exclude<keyof NumaSettings, 'enabled'>>> = {
   scan_delay_ms: 'scanDelayMs',

@@ -51,7 +51,8 @@ export function vpnArg(events: EventColumns, i: number, k: number): number {
 
 /** A length that no address space has: what a call with a garbage length is given. */
 const NO_SPACE_PAGES = 2 ** 45;
-const PAGE_BYTES = 4096;
+/** Bytes of a page: traces give bytes, the kernel counts pages. */
+export const PAGE_BYTES = 4096;
 
 /** Pages that the length in argument `k` takes, from `offset` bytes into the first on. */
 export function lengthPages(events: EventColumns, i: number, k: number, offset = 0): number {

@@ -8,10 +8,11 @@
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts';
+import {EFAULT, ENOSYS} from '../../kernel/errno.ts';
 import type {Kernel} from '../../kernel/kernel.ts';
-import type {AddressSpace} from '../../kernel/mm/address_space.ts';
 import {access_remote_page} from '../../kernel/mm/access_remote.ts';
-import {get_user_page, unpin_user_page} from '../../kernel/mm/gup.ts';
+import type {AddressSpace} from '../../kernel/mm/address_space.ts';
+import {FOLL_PIN, get_user_page, unpin_user_page} from '../../kernel/mm/gup.ts';
 import {mmap_read_lock, mmap_read_unlock} from '../../kernel/mm/mmap_lock.ts';
 import {compound_head} from '../../kernel/mm/page.ts';
 import {folio_put} from '../../kernel/mm/page_alloc.ts';
@@ -30,6 +31,7 @@ import {
   type BindingContext,
   type BindingTable,
   type Outcome,
+  PAGE_BYTES,
   type QuickBindingTable,
   vpnArg,
 } from './binding.ts';
@@ -37,10 +39,6 @@ import {errnoName} from './errno.ts';
 import {pfnAt, stateOf} from './page_state.ts';
 import {SYSTEM_CALLS} from './system_calls.ts';
 
-const PAGE_BYTES = 4096;
-const EFAULT = 14;
-const ENOSYS = 38;
-const FOLL_PIN = 2;
 const SIGBUS = 7;
 const SIGKILL = 9;
 const SIGSEGV = 11;

@@ -9,9 +9,13 @@ import {change_page_attr} from '../../kernel/arch/x86/mm/pageattr.ts';
 import {xen_mm_pin_all, xen_mm_unpin_all} from '../../kernel/arch/x86/xen/mmu.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
-import {vpnArg, type BindingContext, type BindingTable, type Outcome} from './binding.ts';
-
-const PAGE_BYTES = 4096;
+import {
+  type BindingContext,
+  type BindingTable,
+  type Outcome,
+  PAGE_BYTES,
+  vpnArg,
+} from './binding.ts';
 
 function pagesArg(context: BindingContext, i: number, k: number): number {
   return Math.max(1, Math.ceil(argNumber(context.events, i, k) / PAGE_BYTES));

@@ -19,10 +19,9 @@ import {
   type BindingTable,
   type Outcome,
   outcomeOf,
+  PAGE_BYTES,
   vpnArg,
 } from './binding.ts';
-
-const PAGE_BYTES = 4096;
 
 function* oom_score_adj(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, events} = context;

@@ -38,10 +38,10 @@ import {
   type BindingTable,
   type Outcome,
   outcomeOf,
+  PAGE_BYTES,
   vpnArg,
 } from './binding.ts';
 
-const PAGE_BYTES = 4096;
 /**
  * Pages of a walk between two looks at the clock, task work and need_resched: pages that need no
  * fault are read as they are at the beginning of such a run, some 15 us.

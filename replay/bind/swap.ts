@@ -11,9 +11,8 @@ import {KIND} from '../../formats/kinds.ts';
 import {install_memcg, sys_swapoff, sys_swapon} from '../../kernel/mm/swapfile.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
-import type {BindingContext, BindingTable, Outcome} from './binding.ts';
+import {type BindingContext, type BindingTable, type Outcome, PAGE_BYTES} from './binding.ts';
 
-const PAGE_BYTES = 4096;
 /** 1 GiB. */
 const DEFAULT_PAGES = 2 ** 18;
 

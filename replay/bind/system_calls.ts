@@ -6,12 +6,14 @@
 // An array of addresses (process_madvise, move_pages) is what iovec operations said before.
 // A file descriptor is a number that open_file gave a meaning; a pidfd is the tid of the process it refers to.
 
-import {sys_brk} from '../../kernel/mm/brk.ts';
+import {EBADF, EEXIST, EINVAL, ENODEV, ENOMEM} from '../../kernel/errno.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
+import {sys_brk} from '../../kernel/mm/brk.ts';
 import {do_madvise} from '../../kernel/mm/madvise.ts';
 import {do_pages_move} from '../../kernel/mm/migrate_move.ts';
 import {do_mlock, do_mlockall, do_munlock, do_munlockall} from '../../kernel/mm/mlock.ts';
 import {shmem_zero_setup, sys_mmap} from '../../kernel/mm/mmap.ts';
+import {mmapPages, mmapProps} from '../../kernel/mm/mmap_props.ts';
 import {
   MAP_ANONYMOUS,
   MAP_FIXED,
@@ -19,7 +21,6 @@ import {
   MAP_SHARED,
   vmFlags,
 } from '../../kernel/mm/mmap_prot.ts';
-import {mmapPages, mmapProps} from '../../kernel/mm/mmap_props.ts';
 import {sys_munmap} from '../../kernel/mm/mmap_unmap.ts';
 import {do_mprotect} from '../../kernel/mm/mprotect.ts';
 import {do_mremap, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE} from '../../kernel/mm/mremap.ts';
@@ -28,14 +29,8 @@ import {type IoVec, process_madvise} from '../../kernel/mm/process_madvise.ts';
 import type {VmaProps} from '../../kernel/mm/vma.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
-import type {BindingContext} from './binding.ts';
+import {type BindingContext, PAGE_BYTES} from './binding.ts';
 
-const PAGE_BYTES = 4096;
-const EBADF = 9;
-const ENOMEM = 12;
-const EEXIST = 17;
-const ENODEV = 19;
-const EINVAL = 22;
 const MAP_FIXED_NOREPLACE = 0x100000;
 
 /** What a call needs besides its arguments. */

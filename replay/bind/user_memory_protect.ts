@@ -19,10 +19,10 @@ import {
   lengthPages,
   type Outcome,
   outcomeOf,
+  PAGE_BYTES,
   vpnArg,
 } from './binding.ts';
 
-const PAGE_BYTES = 4096;
 const MAX_ERRNO = 4095;
 const PROT_BITS = 7;
 

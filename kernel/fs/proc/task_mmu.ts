@@ -28,6 +28,7 @@ import {
   pte_present,
 } from '../../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../../arch/x86/mm/pgtable_range.ts';
+import {EINVAL} from '../../errno.ts';
 import type {Kernel} from '../../kernel.ts';
 import {folio_maybe_dma_pinned} from '../../mm/folio_counts.ts';
 import {pte_lock, pte_unlock} from '../../mm/memory_pte.ts';
@@ -59,8 +60,6 @@ export const CLEAR_REFS_ANON = 2;
 export const CLEAR_REFS_MAPPED = 3;
 export const CLEAR_REFS_SOFT_DIRTY = 4;
 export const CLEAR_REFS_MM_HIWATER_RSS = 5;
-
-const EINVAL = 22;
 
 /** Greatest value that this kernel takes. */
 function lastValue(version: string): number {
