@@ -74,6 +74,11 @@ export class CacheLine {
     return this.own(cpu.id, now, this.topology.atomicLocalTicks);
   }
 
+  /** `cpu` has the line to itself and nobody polls it: its reads and writes hit. */
+  isOwn(cpu: number): boolean {
+    return this.exclusive === cpu;
+  }
+
   /** `cpu`, which has just accessed the line, starts to spin on it. */
   poll(cpu: number): void {
     this.pollers ??= new LinePollers(this.topology);

@@ -58,6 +58,19 @@ export class LockContext {
     return this.storeBuffers.pending !== 0 && this.storeBuffers.waiting(cpu) > 0;
   }
 
+  /**
+   * Nothing at `tick` asks for a further look at a lock operation: no other CPU is due, no store is
+   * under way, and nobody keeps a record of the locks that a task holds.
+   */
+  isQuiet(tick: number): boolean {
+    return (
+      tick < this.engine.quietBefore &&
+      tick >= this.storeTick &&
+      this.storeBuffers.pending === 0 &&
+      this.lockdep === null
+    );
+  }
+
   /** A store of `cpu` to a lock is visible from `tick` on. */
   stored(cpu: number, tick: number): void {
     if (tick > this.storeDone[cpu]) this.storeDone[cpu] = tick;

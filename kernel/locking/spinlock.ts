@@ -53,6 +53,9 @@ export abstract class SpinLock implements Waitable {
   private contenders = 0;
   /** Releasing without waiters is a locked operation, not a store. */
   private readonly lockedRelease: boolean;
+  /** Ticks of taking and of releasing the lock for a CPU that has its line to itself. */
+  private readonly ownAcquireTicks: number;
+  private readonly ownReleaseTicks: number;
   /** CPU of the last holder, -1 before the first. */
   protected lastCpu = -1;
   private acquiredTick = 0;
@@ -67,6 +70,8 @@ export abstract class SpinLock implements Waitable {
     this.stats = parts.stats;
     this.classId = parts.classId;
     this.lockedRelease = lockedRelease;
+    this.ownAcquireTicks = ctx.topology.atomicLocalTicks;
+    this.ownReleaseTicks = lockedRelease ? ctx.topology.atomicLocalTicks : ctx.topology.l1HitTicks;
     this.slowFn = ctx.machine.profile.id(slowName);
   }
 
@@ -83,6 +88,24 @@ export abstract class SpinLock implements Waitable {
    */
   acquire(t: Task, fn: number, subclass = 0): boolean {
     t.preemptCount++;
+    const {ctx} = this;
+    const {cpu} = t;
+    const tick = ctx.engine.now + cpu.pendingTicks;
+    // Taken again by the CPU that has its line, while nobody else is due or looks.
+    if (this.idle && this.lastCpu === cpu.id && ctx.isQuiet(tick) && this.line.isOwn(cpu.id)) {
+      const ticks = this.ownAcquireTicks;
+      cpu.stall(ticks, ctx.lockFn);
+      this.idle = false;
+      this.owner = t;
+      this.acquiredTick = tick + ticks;
+      this.stats.acquired++;
+      return true;
+    }
+    return this.acquireOther(t, fn, subclass);
+  }
+
+  /** `acquire` of a lock that is not free, not this CPU's last, or watched by somebody. */
+  private acquireOther(t: Task, fn: number, subclass: number): boolean {
     if (this.ctx.lockdep !== null) this.ctx.lockdep.acquireNested(t, this.classId, fn, subclass);
     const {cpu} = t;
     const {engine} = this.ctx;
@@ -140,9 +163,20 @@ export abstract class SpinLock implements Waitable {
 
   /** spin_unlock. False: the caller must go on with releaseSlow. */
   release(t: Task): boolean {
+    const {ctx} = this;
     const {cpu} = t;
-    const {engine} = this.ctx;
-    if (this.contenders !== 0 || engine.now + cpu.pendingTicks >= engine.quietBefore) {
+    const tick = ctx.engine.now + cpu.pendingTicks;
+    // Nobody waits or looks: what letGo does, without asking.
+    if (this.contenders === 0 && ctx.isQuiet(tick) && this.line.isOwn(cpu.id)) {
+      if (this.owner !== t) this.notHeld();
+      this.stats.holdTicks += tick - this.acquiredTick;
+      t.preemptCount--;
+      this.owner = null;
+      this.idle = true;
+      cpu.stall(this.ownReleaseTicks, ctx.unlockFn);
+      return true;
+    }
+    if (this.contenders !== 0 || tick >= ctx.engine.quietBefore) {
       if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
     }
     this.letGo(t, cpu);
@@ -226,24 +260,10 @@ export abstract class SpinLock implements Waitable {
 
   private letGo(t: Task, cpu: Cpu): void {
     if (this.owner !== t) this.notHeld();
-    const {ctx} = this;
-    const now = ctx.engine.now + cpu.pendingTicks;
+    const {lockdep, engine} = this.ctx;
+    const now = engine.now + cpu.pendingTicks;
     this.stats.holdTicks += now - this.acquiredTick;
     t.preemptCount--;
-    if (this.contenders !== 0 || ctx.storeBuffers.pending !== 0 || ctx.lockdep !== null) {
-      this.letGoWatched(t, cpu, now);
-      return;
-    }
-    this.owner = null;
-    this.idle = true;
-    const ticks = this.lockedRelease ? this.line.rmw(cpu, now) : this.line.write(cpu, now);
-    if (ticks !== ctx.topology.l1HitTicks) this.released(cpu, now, ticks);
-    else cpu.stall(ticks, ctx.unlockFn);
-  }
-
-  /** A release that somebody may look at: a waiter, lockdep, or the store buffer that delays it. */
-  private letGoWatched(t: Task, cpu: Cpu, now: number): void {
-    const {lockdep} = this.ctx;
     if (lockdep !== null) lockdep.release(t, this.classId);
     if (!this.releasedLater(cpu, now)) this.releaseNow(cpu, now);
   }
