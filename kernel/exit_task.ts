@@ -22,7 +22,8 @@ function sendSigkill(k: Kernel, t: Task, target: Task): void {
   if (target.exiting || target.sigkill) return;
   t.cpu.charge(k.costs.zapThreadTicks, k.fns.zap_other_threads);
   target.sigkill = true;
-  if (target.state === 'sleeping' && target.se.interruptible) k.sched.wake(target);
+  const {interruptible, killable} = target.se;
+  if (target.state === 'sleeping' && (interruptible || killable)) k.sched.wake(target);
   else k.sched.cutUser(target);
 }
 

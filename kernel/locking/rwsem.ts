@@ -8,7 +8,11 @@
 // wakes the queue: readers are granted the lock by the waker, up to 256 at a time; a writer is only
 // woken and must win the lock itself, unless 4 ms have passed: then it sets the hand-off flag and
 // nobody else gets in. Waiters and wakers meet under wait_lock, which is on the same line. Left
-// out: spinning of readers (5.3 to 5.10), which then queue or steal; waking of killed waiters.
+// out: spinning of readers (5.3 to 5.10), which then queue or steal.
+//
+// A killable waiter that gets a fatal signal while it sleeps takes itself out of the queue. If it
+// was the first, it wakes those behind it: they may be what the lock was open to all the time. A
+// spinner, and a writer that wins the lock, do not look at signals.
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
@@ -43,17 +47,24 @@ export class RwSemaphore extends RwsemState {
     return this.tryRead(t);
   }
 
-  *readAcquireSlow(t: Task, fn: number): Code {
+  /**
+   * With `killable`, down_read_killable(): false when a fatal signal ended the wait (-EINTR), else
+   * true.
+   */
+  *readAcquireSlow(t: Task, fn: number, killable = false): Code<boolean> {
     if (t.process!.pendingKey !== 0) {
       yield;
-      if (this.tryRead(t)) return;
+      if (this.tryRead(t)) return true;
     }
     const since = this.now;
     const {stats} = this.readHolders;
     stats.contended++;
     if (t.cpu.settle()) yield;
-    if (!(yield* this.stealRead(t))) yield* this.queueReader(t);
+    const stole = yield* this.stealRead(t);
+    const taken = stole || (yield* this.queueReader(t, killable && this.facts.killableRead));
     stats.waited(fn, this.now - since);
+    if (!taken) this.kernel.locks.lockdep?.release(t, this.classId);
+    return taken;
   }
 
   /** down_read_trylock(). The caller has settled. */
@@ -91,17 +102,21 @@ export class RwSemaphore extends RwsemState {
     return this.tryWrite(t);
   }
 
-  *writeAcquireSlow(t: Task, fn: number): Code {
+  /** With `killable`, down_write_killable(): false when a fatal signal ended the wait, else true. */
+  *writeAcquireSlow(t: Task, fn: number, killable = false): Code<boolean> {
     if (t.process!.pendingKey !== 0) {
       yield;
-      if (this.tryWrite(t)) return;
+      if (this.tryWrite(t)) return true;
     }
     const since = this.now;
     const {stats} = this.writeHolders;
     stats.contended++;
     if (t.cpu.settle()) yield;
-    if (!(yield* this.spin(t))) yield* this.queueWriter(t);
+    const spun = yield* this.spin(t);
+    const taken = spun || (yield* this.queueWriter(t, killable && this.facts.killableWrite));
     stats.waited(fn, this.now - since);
+    if (!taken) this.kernel.locks.lockdep?.release(t, this.classId);
+    return taken;
   }
 
   /** down_write_trylock(). The caller has settled. */
@@ -153,26 +168,30 @@ export class RwSemaphore extends RwsemState {
     return true;
   }
 
-  private *queueReader(t: Task): Code {
+  private *queueReader(t: Task, killable: boolean): Code<boolean> {
     yield* this.lockQueue(t);
     if (this.waiters.length === 0 && this.writer === null) {
       this.addReader(t.cpu);
       yield* this.unlockQueue(t);
-      return;
+      return true;
     }
     const waiter = this.enqueue(t, true);
     const woken = this.lockIsOpenTo(waiter) ? this.markWake(t.cpu) : [];
     yield* this.unlockQueue(t);
     yield* this.wakeAll(t, woken);
+    t.se.killable = killable;
     while (!waiter.granted) {
       this.kernel.sched.prepareToWait(t);
+      if (killable && t.sigkill && (yield* this.leaveQueue(t, waiter))) break;
       yield* this.kernel.sched.schedule(t, this);
     }
+    t.se.killable = false;
     waiter.left = true;
     this.kernel.sched.cancelWait(t);
+    return waiter.granted;
   }
 
-  private *queueWriter(t: Task): Code {
+  private *queueWriter(t: Task, killable: boolean): Code<boolean> {
     const {sched} = this.kernel;
     yield* this.lockQueue(t);
     const waiter = this.enqueue(t, false);
@@ -180,19 +199,53 @@ export class RwSemaphore extends RwsemState {
     const woken =
       ahead !== waiter && ahead.reads && this.writer === null ? this.markWake(t.cpu) : [];
     yield* this.wakeAll(t, woken);
+    t.se.killable = killable;
     for (;;) {
       sched.prepareToWait(t);
       if (t.cpu.settle()) yield;
       if (this.takeQueued(waiter)) break;
       yield* this.unlockQueue(t);
+      if (killable && t.sigkill) {
+        yield* this.leaveQueue(t, waiter);
+        t.se.killable = false;
+        return false;
+      }
       yield* sched.schedule(t, this);
       if (this.readByTurns) t.cpu.stall(this.wakeSpread(), this.sleepFn);
       yield* this.lockQueue(t);
     }
+    t.se.killable = false;
     waiter.left = true;
     sched.cancelWait(t);
     this.waiters.splice(this.waiters.indexOf(waiter), 1);
     yield* this.unlockQueue(t);
+    return true;
+  }
+
+  /**
+   * out_nolock, rwsem_del_wake_waiter(): a killed waiter leaves the queue. False when it is a reader
+   * that was granted the lock meanwhile and keeps it.
+   */
+  private *leaveQueue(t: Task, waiter: RwsemWaiter): Code<boolean> {
+    this.kernel.sched.cancelWait(t);
+    yield* this.lockQueue(t);
+    if (waiter.granted) {
+      yield* this.unlockQueue(t);
+      return false;
+    }
+    const {facts, waiters} = this;
+    const first = waiters[0] === waiter;
+    waiter.left = true;
+    waiters.splice(waiters.indexOf(waiter), 1);
+    if (waiters.length === 0 || (first && !waiter.reads && !facts.handoffStays)) {
+      this.handoff = false;
+      this.rmw(t.cpu, waiter.reads ? this.readFn : this.writeFn);
+    }
+    const wakes = facts.firstWakes ? first : !waiter.reads;
+    const woken = wakes ? this.markWake(t.cpu) : [];
+    yield* this.unlockQueue(t);
+    yield* this.wakeAll(t, woken);
+    return true;
   }
 
   /**

@@ -25,6 +25,13 @@ export interface RwsemFacts {
    * 5.10).
    */
   readonly readersSteal: boolean;
+  /** down_write_killable (4.7), down_read_killable (4.15): before them such waits are plain ones. */
+  readonly killableWrite: boolean;
+  readonly killableRead: boolean;
+  /** A killed waiter wakes those behind it only when it was the first; readers do too (5.19). */
+  readonly firstWakes: boolean;
+  /** The hand-off that a killed writer asked for goes to the next waiter (5.16), not with it. */
+  readonly handoffStays: boolean;
 }
 
 export function rwsemFacts(version: string): RwsemFacts {
@@ -35,6 +42,10 @@ export function rwsemFacts(version: string): RwsemFacts {
     handoff: merged,
     wakesAllReaders: merged,
     readersSteal: merged,
+    killableWrite: !isBefore(version, '4.7'),
+    killableRead: !isBefore(version, '4.15'),
+    firstWakes: !isBefore(version, '5.19'),
+    handoffStays: !isBefore(version, '5.16'),
   };
 }
 

@@ -3,10 +3,12 @@
 // under it (6.4+). The lock is a rwsem: locking/rwsem.ts says what waiting for it costs.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINTR} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Acquisition} from '../locking/lockdep.ts';
 import {SLEEPING} from '../locking/sleeping_lock.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
 import type {UserMm} from './user_mm.ts';
 import {vma_end_write_all} from './vma_lock.ts';
 
@@ -17,6 +19,16 @@ export const NESTED: Acquisition = Object.freeze({sleeping: true, subclass: 1});
 export function* mmap_write_lock(t: Task, user: UserMm, fn: number, how = SLEEPING): Code {
   const {mmapLock} = user;
   if (!mmapLock.writeAcquire(t, fn, how)) yield* mmapLock.writeAcquireSlow(t, fn);
+}
+
+/**
+ * mmap_write_lock_killable: 0, or -EINTR when a fatal signal ended the wait. Up to 4.6 a wait that
+ * nothing ends.
+ */
+export function* mmap_write_lock_killable(t: Task, user: UserMm, fn: number): Code<number> {
+  const {mmapLock} = user;
+  if (mmapLock.writeAcquire(t, fn)) return 0;
+  return (yield* mmapLock.writeAcquireSlow(t, fn, true)) ? 0 : -EINTR;
 }
 
 /** mmap_write_unlock. */
@@ -35,6 +47,22 @@ export function* mmap_write_downgrade(t: Task, user: UserMm): Code {
 export function* mmap_read_lock(t: Task, user: UserMm, fn: number): Code {
   const {mmapLock} = user;
   if (!mmapLock.readAcquire(t, fn)) yield* mmapLock.readAcquireSlow(t, fn);
+}
+
+/**
+ * mmap_read_lock_killable: 0, or -EINTR when a fatal signal ended the wait. `since`: the kernel in
+ * which this caller's wait became one that it ends.
+ */
+export function* mmap_read_lock_killable(
+  t: Task,
+  user: UserMm,
+  fn: number,
+  since: string,
+): Code<number> {
+  const {mmapLock} = user;
+  if (mmapLock.readAcquire(t, fn)) return 0;
+  const killable = !isBefore(mmapLock.kernel.facts.version, since);
+  return (yield* mmapLock.readAcquireSlow(t, fn, killable)) ? 0 : -EINTR;
 }
 
 /** mmap_read_unlock. */

@@ -32,6 +32,8 @@ export class SchedEntity {
   prevSumExecTicks = 0;
   /** How far behind the queue's average it was when it left (EEVDF), in ticks of vruntime. */
   lagTicks = 0;
+  /** Picks of its queue when it left ahead of the average (DELAY_DEQUEUE), -1 otherwise. */
+  leftAtPick = -1;
   /** Tick at which it last left a CPU. */
   lastRanAt = 0;
   /** Runs, or will run on, user code: `userLeftTicks` of work, counted from `userStart` on. */
@@ -43,6 +45,8 @@ export class SchedEntity {
   sleepStart = 0;
   /** TASK_INTERRUPTIBLE: not looked at by the hung-task detector. */
   interruptible = false;
+  /** TASK_KILLABLE: a fatal signal wakes it (signal_wake_up with TASK_WAKEKILL). */
+  killable = false;
   timer: Timer | null = null;
   /** Its own optimistic spin, null when it does not spin. */
   spin: SpinWatcher | null = null;

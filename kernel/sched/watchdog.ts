@@ -43,7 +43,7 @@ export class Watchdog {
 
   /** `t` wakes after it slept since `sleptSince`. */
   woken(t: Task, sleptSince: number, now: number): void {
-    if (t.se.interruptible || now - sleptSince <= HUNG_TASK_TICKS) return;
+    if (t.se.interruptible || t.se.killable || now - sleptSince <= HUNG_TASK_TICKS) return;
     this.kernel.checks.count('hung_tasks');
     this.kernel.checks.finding(`INFO: task ${t.comm}:${t.tid} blocked for more than 120 seconds`);
   }
