@@ -223,6 +223,7 @@ export class Dispatcher {
     const start = this.now + delayTicks + cost;
     se.execStart = this.now + delayTicks;
     se.prevSumExecTicks = se.sumExecTicks;
+    rq.picks++;
     rq.updateMinVruntime();
     if (se.inUser) this.runUser(rq, t, start);
     else this.kernel.machine.engine.schedule(t.process!, start);

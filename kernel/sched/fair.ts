@@ -1,13 +1,23 @@
 // The fair class in essence: nice 0 only, no groups. Up to 6.5 CFS: least vruntime first, sleepers
 // credited with half a latency period, a new task debited one slice, slices that shrink with the
 // number of tasks, wake-up preemption beyond the wake-up granularity. From 6.6 EEVDF: one base
-// slice, places by lag, and RUN_TO_PARITY: who was picked runs its slice out. With equal weights
-// and slices the earliest deadline is the least vruntime, so both share one queue order;
-// eligibility only differs for tasks of unequal slices, which do not exist here.
+// slice, places by lag, and RUN_TO_PARITY: who was picked runs its slice out, as long as it is
+// eligible (not ahead of the queue's average: pick_eevdf looks at that first). With equal weights
+// and slices the earliest deadline is taken to be the least vruntime, so both share one queue order.
+//
+// From 6.12 DELAY_DEQUEUE: a task that goes to sleep ahead of the average stays on the queue until
+// it is picked and found asleep. Woken before, it is where it was, and so runs before tasks that
+// got ahead of it meanwhile: a vfork parent before its child. Here it leaves the queue at once, and
+// `placeWoken` finds out whether Linux would have picked it (a new pick since, and an average that
+// passed it). Not modelled: that it counts in the average while it sleeps, and that it wakes on the
+// CPU it slept on without a choice.
 
 import type {Task} from '../task.ts';
 import type {RunQueue} from './runqueue.ts';
 import type {FairTunables} from './tunables.ts';
+
+/** leftAtPick of a task that went to sleep behind the average, or under a kernel without delay. */
+const NOT_DELAYED = -1;
 
 /** vruntime arithmetic for one set of tunables. */
 export class FairClass {
@@ -39,6 +49,7 @@ export class FairClass {
     const limit = 2 * this.tunables.minGranularityTicks;
     const lag = rq.averageVruntime() - t.vruntimeTicks;
     t.se.lagTicks = Math.max(-limit, Math.min(limit, lag));
+    t.se.leftAtPick = this.tunables.delayDequeue && lag < 0 ? rq.picks : NOT_DELAYED;
   }
 
   /** place_entity() for a new task. */
@@ -50,7 +61,13 @@ export class FairClass {
   /** place_entity() for a task that slept on `from` and wakes on `rq`. */
   placeWoken(rq: RunQueue, from: RunQueue, t: Task): void {
     if (this.tunables.eevdf) {
-      t.vruntimeTicks = rq.averageVruntime() - t.se.lagTicks;
+      const average = rq.averageVruntime();
+      const {leftAtPick} = t.se;
+      if (leftAtPick === NOT_DELAYED || rq !== from) {
+        t.vruntimeTicks = average - t.se.lagTicks;
+      } else if (rq.picks > leftAtPick + 1) {
+        t.vruntimeTicks = Math.max(t.vruntimeTicks, average);
+      }
       return;
     }
     if (rq !== from) t.vruntimeTicks += rq.minVruntime - from.minVruntime;
@@ -71,7 +88,8 @@ export class FairClass {
     const lead = t.vruntimeTicks - woken.vruntimeTicks;
     if (this.tunables.eevdf) {
       const ran = t.se.sumExecTicks - t.se.prevSumExecTicks;
-      return lead > 0 && ran >= this.sliceTicks(rq.running);
+      if (lead <= 0 || rq.first() !== woken) return false;
+      return t.vruntimeTicks > rq.averageVruntime() || ran >= this.sliceTicks(rq.running);
     }
     return lead > this.tunables.wakeupGranularityTicks;
   }

@@ -144,3 +144,26 @@ test('a woken task preempts at once under CFS, after the slice under EEVDF', () 
   assert.ok(delay('5.4') < ms(0.1));
   assert.ok(delay('6.12') < ms(4.2));
 });
+
+test('a parent that waits for its child goes on before it, as soon as it is woken, since 6.12', () => {
+  const waited = (version: string): number => {
+    const k = bareKernel('1s1c1t', version);
+    let ns = 0;
+    k.start('parent', function* (t): Code {
+      yield* k.sched.userRun(t, ms(1));
+      k.start('child', function* (child): Code {
+        yield* k.sched.userRun(child, ms(0.05));
+        assert.ok(k.sched.wake(t));
+        yield* k.sched.userRun(child, ms(1));
+      });
+      yield* k.sched.userRun(t, ms(0.02));
+      const began = k.machine.engine.now;
+      yield* k.sched.block(t, {name: 'vfork'});
+      ns = k.machine.engine.now - began;
+    });
+    k.run();
+    return ns;
+  };
+  assert.ok(waited('6.12') < ms(0.1), 'it stayed where it was, and the child is ahead of it');
+  assert.ok(waited('6.6') > ms(0.9), 'it is placed behind, by its lag');
+});

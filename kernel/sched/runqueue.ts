@@ -29,6 +29,8 @@ export class RunQueue {
   userTicks = 0;
   since = 0;
   switches = 0;
+  /** Tasks picked to run here. */
+  picks = 0;
   migrations = 0;
   /** Last tick with a scheduling point (watchdog), and with a quiescent state (RCU). */
   schedulingPoint = 0;

@@ -54,6 +54,8 @@ export interface FairTunables {
   readonly latencyTasks: number;
   /** 6.6 on: one slice for all, and a woken task preempts when its deadline is the earlier one. */
   readonly eevdf: boolean;
+  /** 6.12 on (DELAY_DEQUEUE, DELAY_ZERO): see fair.ts. */
+  readonly delayDequeue: boolean;
 }
 
 export function fairTunables(version: string, cpuCount: number): FairTunables {
@@ -65,5 +67,6 @@ export function fairTunables(version: string, cpuCount: number): FairTunables {
     wakeupGranularityTicks: nsToTicks(1_000_000 * factor),
     latencyTasks: 8,
     eevdf: !isBefore(version, '6.6'),
+    delayDequeue: !isBefore(version, '6.12'),
   };
 }
