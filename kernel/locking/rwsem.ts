@@ -21,16 +21,16 @@ import type {Rng} from '../../machine/rng.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import type {Task} from '../task.ts';
 import type {Acquisition} from './lockdep.ts';
-import type {Spinner} from './osq_lock.ts';
-import {HANDOFF_AFTER_TICKS, MAX_READERS_WOKEN, readerSpinTicks} from './rwsem_facts.ts';
-import {RwsemState, type RwsemWaiter} from './rwsem_state.ts';
+import {HANDOFF_AFTER_TICKS, MAX_READERS_WOKEN} from './rwsem_facts.ts';
+import {RwsemSpin} from './rwsem_spin.ts';
+import type {RwsemWaiter} from './rwsem_state.ts';
 import {SLEEPING, TRYLOCK} from './sleeping_lock.ts';
 
 /** Spread of the time that a woken writer takes to its next try (cold caches): assumption. */
 const WAKE_SPREAD_TICKS = nsToTicks(1000);
 
 /** A reader-writer lock that one may sleep for, as mmap_lock. */
-export class RwSemaphore extends RwsemState {
+export class RwSemaphore extends RwsemSpin {
   /** Made with the first writer that a reader wakes. */
   private rng: Rng | null = null;
   /** The queue was last woken by a reader, who may be back at once. */
@@ -338,53 +338,5 @@ export class RwSemaphore extends RwsemState {
 
   private *unlockQueue(t: Task): Code {
     if (!this.waitLock.release(t)) yield* this.waitLock.releaseSlow(t);
-  }
-
-  /** rwsem_optimistic_spin(). True: it has the lock. */
-  private *spin(t: Task): Code<boolean> {
-    if (!this.facts.writersSpin || !this.canSpin(t)) return false;
-    t.preemptCount++;
-    const spinner = this.newSpinner(t);
-    const taken =
-      (yield* this.osq.lock(spinner, this.spinFn)) && (yield* this.spinAtHead(t, spinner));
-    t.preemptCount--;
-    return taken;
-  }
-
-  private *spinAtHead(t: Task, spinner: Spinner): Code<boolean> {
-    let taken = false;
-    let readersUntil = 0;
-    for (;;) {
-      if (this.isFree() && !this.handoff) {
-        this.rmw(t.cpu, this.writeFn);
-        this.setWriter(t);
-        taken = true;
-      } else t.cpu.stall(this.line.read(t.cpu, this.now), this.spinFn);
-      if (t.cpu.settle()) yield;
-      if (taken || !this.canSpin(t)) break;
-      if (this.isFree()) {
-        if (this.handoff) break;
-        continue;
-      }
-      if (this.writer !== null) readersUntil = 0;
-      else if (readersUntil === 0) readersUntil = this.now + readerSpinTicks(this.readers);
-      else if (this.now >= readersUntil) {
-        this.nonspinnable = true;
-        break;
-      }
-      this.lookers.push(spinner);
-      const deadline = readersUntil === 0 ? Infinity : readersUntil;
-      yield* spinner.wait(this, this.writer, deadline, this.spinFn);
-      this.stopLooking(spinner);
-    }
-    this.osq.unlock(spinner);
-    return taken;
-  }
-
-  /** rwsem_can_spin_on_owner(). */
-  private canSpin(t: Task): boolean {
-    if (t.needResched) return false;
-    if (this.writer !== null) return this.writer.se.onCpu;
-    return this.readers === 0 || (this.facts.readerSpin && !this.nonspinnable);
   }
 }
