@@ -8,14 +8,14 @@
 import type {Code} from '../../machine/engine.ts';
 import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
-import {EFAULT, ENOMEM} from '../errno.ts';
+import {EFAULT, EINTR, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {folio_get} from './folio_counts.ts';
 import {FOLL_WRITE, follow_page} from './gup.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
-import {mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
+import {mmap_read_lock_killable, mmap_read_unlock} from './mmap_lock.ts';
 import {compound_head, folio_test_anon, HPAGE_PMD_NR} from './page.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
 import type {UserMm} from './user_mm.ts';
@@ -29,7 +29,8 @@ import {is_cow_mapping, VM_IO, VM_PFNMAP, VM_WRITE} from './vma_flags.ts';
  */
 export function* access_remote_page(k: Kernel, t: Task, mm: MmStruct, vpn: number): Code<number> {
   const user = k.mm.userOf(mm);
-  yield* mmap_read_lock(t, user, k.fn('__access_remote_vm'));
+  const fn = k.fn('__access_remote_vm');
+  if ((yield* mmap_read_lock_killable(t, user, fn, '5.3')) !== 0) return -EINTR;
   const vma = user.space.tree.lookup(vpn);
   const result = vma === null ? -EFAULT : yield* getForced(k, t, user, vma, vpn);
   yield* mmap_read_unlock(t, user);

@@ -2,13 +2,14 @@
 // cut by munmap when it shrinks.
 
 import type {Code} from '../../machine/engine.ts';
+import {EINTR} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {mm_populate, mmap_region} from './mmap.ts';
 import {
   enterSystemCall,
   mmap_read_unlock,
-  mmap_write_lock,
+  mmap_write_lock_killable,
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {propsFor} from './mmap_prot.ts';
@@ -36,7 +37,7 @@ export function* sys_brk(k: Kernel, t: Task, address: number): Code<number> {
   enterSystemCall(k, t);
   const user = k.mm.userOf(t.mm!);
   const fn = k.mm.fns.sys_brk;
-  yield* mmap_write_lock(t, user, fn);
+  if ((yield* mmap_write_lock_killable(t, user, fn)) !== 0) return -EINTR;
   t.cpu.charge(k.mm.costs.brkTicks, fn);
   const {space} = user;
   const from = pageAfter(user.brkAddress);

@@ -14,7 +14,7 @@ import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {CopyWalk, vma_needs_copy} from './memory_copy.ts';
-import {mmap_write_lock, mmap_write_unlock, NESTED} from './mmap_lock.ts';
+import {mmap_write_lock, mmap_write_lock_killable, mmap_write_unlock, NESTED} from './mmap_lock.ts';
 import {
   MMF_DISABLE_THP,
   MMF_HAS_UPROBES,
@@ -42,7 +42,7 @@ export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Co
     return 0;
   }
   const to = k.mm.userOf(mm);
-  yield* mmap_write_lock(t, from, fn);
+  if ((yield* mmap_write_lock_killable(t, from, fn)) !== 0) return -EINTR;
   yield* mmap_write_lock(t, to, fn, NESTED);
   inherit(from, to);
   k.mm.hooks.ksm_fork?.(t, mm, oldmm);

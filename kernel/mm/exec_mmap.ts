@@ -15,7 +15,7 @@ import type {Task} from '../task.ts';
 import {FOLL_WRITE, get_user_page} from './gup.ts';
 import {free_pgd_range} from './memory_free.ts';
 import {pte_alloc} from './memory_pte.ts';
-import {mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
+import {mmap_write_lock, mmap_write_lock_killable, mmap_write_unlock} from './mmap_lock.ts';
 import {MAP_GROWSDOWN, MAP_PRIVATE, PROT_READ, PROT_WRITE, propsFor, vmFlags} from './mmap_prot.ts';
 import {USER_PGTABLES_CEILING} from './mmap_unmap.ts';
 import {tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
@@ -75,7 +75,7 @@ export function acct_arg_size(k: Kernel, t: Task, pages: number): void {
 export function* setup_arg_pages(k: Kernel, t: Task, vma: VmArea, plan: StackPlan): Code {
   const {fns} = k.mm;
   const user = t.mm!.user!;
-  yield* mmap_write_lock(t, user, fns.setup_arg_pages);
+  if ((yield* mmap_write_lock_killable(t, user, fns.setup_arg_pages)) !== 0) return;
   if (plan.end !== 0 && plan.end < vma.end) yield* relocate_vma_down(k, t, user, vma, plan.end);
   user.space.startStack = vma.end;
   expandDownwards(vma, vma.start - STACK_EXPAND_PAGES);

@@ -3,13 +3,13 @@
 // it back gives every merged page its copy. Since 6.7 a program that is exec'ed has it, too.
 
 import type {Code} from '../../machine/engine.ts';
-import {EINVAL} from '../errno.ts';
+import {EINTR, EINVAL} from '../errno.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {type Ksm, ksm_enter} from './ksm.ts';
 import {unmerge_ksm_pages} from './ksm_merge.ts';
-import {mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
+import {mmap_write_lock_killable, mmap_write_unlock} from './mmap_lock.ts';
 import {MMF_VM_MERGE_ANY, type UserMm} from './user_mm.ts';
 import type {VmaProps} from './vma.ts';
 import {
@@ -41,7 +41,7 @@ export function* ksm_enable_merge_any(ksm: Ksm, t: Task): Code<number> {
   const {k} = ksm;
   if (isBefore(k.facts.version, '6.4')) return -EINVAL;
   const user = k.mm.userOf(t.mm!);
-  yield* mmap_write_lock(t, user, ksm.fn);
+  if ((yield* mmap_write_lock_killable(t, user, ksm.fn)) !== 0) return -EINTR;
   ksm_enter(ksm, user);
   user.flags |= MMF_VM_MERGE_ANY;
   for (let vma = user.space.tree.first; vma !== null; vma = vma.next) {
@@ -58,7 +58,7 @@ export function* ksm_disable_merge_any(ksm: Ksm, t: Task): Code<number> {
   const {k} = ksm;
   const user = k.mm.userOf(t.mm!);
   if ((user.flags & MMF_VM_MERGE_ANY) === 0) return 0;
-  yield* mmap_write_lock(t, user, ksm.fn);
+  if ((yield* mmap_write_lock_killable(t, user, ksm.fn)) !== 0) return -EINTR;
   let result = 0;
   for (let vma = user.space.tree.first; vma !== null && result === 0; vma = vma.next) {
     if ((vma.flags & VM_MERGEABLE) === 0) continue;

@@ -7,7 +7,7 @@
 // content with the VMA's own lock when the range is in one VMA (6.17+), else mmap_lock for read.
 
 import type {Code} from '../../machine/engine.ts';
-import {EACCES, EBADF, EINVAL, ENOMEM, EOPNOTSUPP, EPERM} from '../errno.ts';
+import {EACCES, EBADF, EINTR, EINVAL, ENOMEM, EOPNOTSUPP, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -37,7 +37,7 @@ import {
   enterSystemCall,
   mmap_read_lock,
   mmap_read_unlock,
-  mmap_write_lock,
+  mmap_write_lock_killable,
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
@@ -87,7 +87,7 @@ export function* madvise_mm(
     return yield* madvise_populate(k, t, user, startVpn, end, advice === MADV_POPULATE_WRITE);
   }
   if (isFlagAdvice(advice)) {
-    yield* mmap_write_lock(t, user, mm.fns.do_madvise);
+    if ((yield* mmap_write_lock_killable(t, user, mm.fns.do_madvise)) !== 0) return -EINTR;
     const result = yield* walkVmas(k, t, user, startVpn, end, advice, null);
     yield* mmap_write_unlock(t, user);
     return result;

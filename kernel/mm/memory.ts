@@ -48,6 +48,7 @@ import {do_wp_page, wp_page_copy_slow} from './memory_wp.ts';
 import {alloc_folio_slow, folio_put} from './page_alloc.ts';
 import {MMF_UNSTABLE} from './user_mm.ts';
 import {
+  FAULT_FLAG_KILLABLE,
   FAULT_FLAG_REMOTE,
   FAULT_FLAG_UNSHARE,
   FAULT_FLAG_WRITE,
@@ -58,10 +59,12 @@ import {
   VM_FAULT_HWPOISON,
   VM_FAULT_MAJOR,
   VM_FAULT_OOM,
+  VM_FAULT_RETRY,
   VM_FAULT_SIGBUS,
   VM_FAULT_SIGSEGV,
   VmFault,
 } from './vm_fault.ts';
+import {faultOnUffdWpMarker, userfaultfd_wp} from './userfaultfd_markers.ts';
 import {linear_page_index, type VmArea, vma_is_anonymous} from './vma.ts';
 import {VM_ACCESS, VM_HUGETLB, VM_SHARED} from './vma_flags.ts';
 
@@ -125,6 +128,8 @@ export function* wait_for_fault(k: Kernel, t: Task, f: VmFault, need: number): C
       return VM_FAULT_AGAIN;
     case NEED_READ: {
       const read = yield* filemap_read(k, t, f.vma.mapping!, linear_page_index(f.vma, f.vpn));
+      // lock_folio_maybe_drop_mmap: a fatal signal ends the wait for the device.
+      if (t.sigkill && (f.flags & FAULT_FLAG_KILLABLE) !== 0) return VM_FAULT_RETRY;
       return read ? VM_FAULT_AGAIN | VM_FAULT_MAJOR : VM_FAULT_OOM;
     }
     case NEED_SHMEM: {
@@ -264,9 +269,12 @@ function faultNotPresent(k: Kernel, t: Task, f: VmFault, kind: number): number {
   assert(kind === PTE_MARKER, `fault on a PTE of kind ${kind}`);
   if ((f.value & MARKER_GUARD) !== 0) return VM_FAULT_SIGSEGV;
   if ((f.value & MARKER_POISONED) !== 0) return VM_FAULT_HWPOISON;
-  // pte_marker_handle_uffd_wp: the marker goes, the fault is handled as for an empty entry.
-  k.mm.clearMarker(f.slot);
+  // pte_marker_handle_uffd_wp: handled as an empty entry; the page that comes is protected.
   f.word = 0;
+  if (userfaultfd_wp(f.vma)) {
+    return faultOnUffdWpMarker(k.mm.pt, f.slot, () => do_pte_missing(k, t, f));
+  }
+  k.mm.clearMarker(f.slot);
   return do_pte_missing(k, t, f);
 }
 

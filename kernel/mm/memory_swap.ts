@@ -26,7 +26,7 @@ import {do_wp_page} from './memory_wp.ts';
 import {folio_test_ksm, folio_test_large} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_locked, PG_lru, PG_mlocked, PG_swapcache, PG_uptodate} from './page_flags.ts';
-import {folio_lock, folio_unlock} from './page_io.ts';
+import {folio_lock, folio_lock_killable, folio_unlock} from './page_io.ts';
 import {folio_add_anon_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
@@ -34,12 +34,14 @@ import {swp_offset, swp_type} from './swap_map.ts';
 import {folio_free_swap, page_swap_entry} from './swap_state.ts';
 import {swap_readahead_hit, swapin_readahead} from './swap_state_readahead.ts';
 import {
+  FAULT_FLAG_KILLABLE,
   FAULT_FLAG_UNSHARE,
   FAULT_FLAG_WRITE,
   FAULT_MAJOR,
   FAULT_MINOR_ANON,
   VM_FAULT_MAJOR,
   VM_FAULT_OOM,
+  VM_FAULT_RETRY,
   type VmFault,
 } from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
@@ -98,7 +100,12 @@ export function* do_swap_page(k: Kernel, t: Task, f: VmFault): Code<number> {
     f.faultClass = FAULT_MAJOR;
   }
   const head = cached;
-  yield* folio_lock(k, t, head);
+  // folio_lock_or_retry: who dies need not have the page.
+  if ((f.flags & FAULT_FLAG_KILLABLE) === 0) yield* folio_lock(k, t, head);
+  else if (!(yield* folio_lock_killable(k, t, head))) {
+    folio_put(k, t, head);
+    return major | VM_FAULT_RETRY;
+  }
   const pfn = pageOf(k, head, entry);
   drainFor(k, t, f, head);
   if (t.cpu.settle()) yield;

@@ -6,13 +6,13 @@
 import type {Code} from '../../machine/engine.ts';
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
-import {EAGAIN, EFAULT, EINVAL, ENOMEM} from '../errno.ts';
+import {EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain} from './folio_lru.ts';
 import {mlock_folios, munlock_folios} from './mlock_folio.ts';
 import {mergeRule, mm_populate} from './mmap.ts';
-import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
+import {enterSystemCall, mmap_write_lock_killable, mmap_write_unlock} from './mmap_lock.ts';
 import {compound_head, folio_nr_pages} from './page.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
@@ -62,7 +62,7 @@ export function* do_mlockall(k: Kernel, t: Task, flags: number): Code<number> {
   const user = k.mm.userOf(t.mm!);
   const vm = (flags & MCL_ONFAULT) === 0 ? VM_LOCKED : LOCK_FLAGS;
   const {space} = user;
-  yield* mmap_write_lock(t, user, k.mm.fns.do_mlock);
+  if ((yield* mmap_write_lock_killable(t, user, k.mm.fns.do_mlock)) !== 0) return -EINTR;
   space.defFlags = (space.defFlags & ~LOCK_FLAGS) | ((flags & MCL_FUTURE) === 0 ? 0 : vm);
   if ((flags & MCL_CURRENT) !== 0) yield* lockAll(k, t, user, vm);
   yield* mmap_write_unlock(t, user);
@@ -75,7 +75,7 @@ export function* do_mlockall(k: Kernel, t: Task, flags: number): Code<number> {
 export function* do_munlockall(k: Kernel, t: Task): Code<number> {
   enterSystemCall(k, t);
   const user = k.mm.userOf(t.mm!);
-  yield* mmap_write_lock(t, user, k.mm.fns.do_mlock);
+  if ((yield* mmap_write_lock_killable(t, user, k.mm.fns.do_mlock)) !== 0) return -EINTR;
   user.space.defFlags &= ~LOCK_FLAGS;
   yield* lockAll(k, t, user, 0);
   yield* mmap_write_unlock(t, user);
@@ -104,7 +104,7 @@ function* lockRange(
   const {costs, fns} = k.mm;
   t.cpu.charge(costs.adviseBaseTicks, fns.do_mlock);
   if (end <= start) return 0;
-  yield* mmap_write_lock(t, user, fns.do_mlock);
+  if ((yield* mmap_write_lock_killable(t, user, fns.do_mlock)) !== 0) return -EINTR;
   let vma = user.space.tree.lookup(start);
   let result = vma === null ? -ENOMEM : 0;
   for (let at = start; result === 0 && at < end; ) {

@@ -6,7 +6,7 @@
 // after the lock is dropped. Shared anonymous memory is a shmem file of its own.
 
 import type {Code} from '../../machine/engine.ts';
-import {EINVAL, ENOMEM} from '../errno.ts';
+import {EINTR, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
@@ -18,7 +18,7 @@ import {
   enterSystemCall,
   mmap_read_lock,
   mmap_read_unlock,
-  mmap_write_lock,
+  mmap_write_lock_killable,
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {do_vmi_munmap} from './mmap_unmap.ts';
@@ -58,7 +58,7 @@ export function* sys_mmap(k: Kernel, t: Task, args: MmapArgs): Code<number> {
 export function* vm_mmap(k: Kernel, t: Task, mm: MmStruct, args: MmapArgs): Code<number> {
   const user = k.mm.userOf(mm);
   const fn = k.mm.fns.do_mmap;
-  yield* mmap_write_lock(t, user, fn);
+  if ((yield* mmap_write_lock_killable(t, user, fn)) !== 0) return -EINTR;
   const start = yield* do_mmap(k, t, user, args);
   yield* mmap_write_unlock(t, user);
   const locked = (args.props.flags & VM_LOCKED) !== 0;

@@ -5,7 +5,7 @@
 // tables freed. A file that nobody has open and nobody maps any more goes with its last VMA.
 
 import type {Code} from '../../machine/engine.ts';
-import {EINVAL, ENOMEM, EPERM} from '../errno.ts';
+import {EINTR, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -17,7 +17,7 @@ import {
   enterSystemCall,
   mmap_read_unlock,
   mmap_write_downgrade,
-  mmap_write_lock,
+  mmap_write_lock_killable,
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
@@ -36,7 +36,7 @@ export const USER_PGTABLES_CEILING = 2 ** 45;
 export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Code<number> {
   enterSystemCall(k, t);
   const user = k.mm.userOf(t.mm!);
-  yield* mmap_write_lock(t, user, k.mm.fns.do_vmi_munmap);
+  if ((yield* mmap_write_lock_killable(t, user, k.mm.fns.do_vmi_munmap)) !== 0) return -EINTR;
   if (end > user.space.taskSize) {
     yield* mmap_write_unlock(t, user);
     return -EINVAL;

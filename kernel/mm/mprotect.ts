@@ -3,14 +3,14 @@
 // (mprotect_walk.ts); one TLB flush at the end. What was done before an error stays done.
 
 import type {Code} from '../../machine/engine.ts';
-import {EACCES, EINVAL, ENOMEM, EPERM} from '../errno.ts';
+import {EACCES, EINTR, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {populate_vma_page_range} from './gup.ts';
 import {may_split} from './hugetlb_file.ts';
 import {hugetlb_split} from './hugetlb_share.ts';
-import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
+import {enterSystemCall, mmap_write_lock_killable, mmap_write_unlock} from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {MM_CP_TRY_CHANGE_WRITABLE} from './mprotect_ptes.ts';
 import {change_protection, mprotectGathers, vma_wants_writenotify} from './mprotect_walk.ts';
@@ -51,7 +51,7 @@ export function* do_mprotect(
   const end = startVpn + pages;
   const user = mm.userOf(t.mm!);
   if (end > user.space.taskSize) return -ENOMEM;
-  yield* mmap_write_lock(t, user, mm.fns.do_mprotect_pkey);
+  if ((yield* mmap_write_lock_killable(t, user, mm.fns.do_mprotect_pkey)) !== 0) return -EINTR;
   const first = user.space.tree.lookup(startVpn);
   let result = -ENOMEM;
   if (first !== null) {

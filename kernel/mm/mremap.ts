@@ -6,7 +6,7 @@
 // between them.
 
 import type {Code} from '../../machine/engine.ts';
-import {EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM} from '../errno.ts';
+import {EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -15,7 +15,7 @@ import {mergeRule, mm_populate} from './mmap.ts';
 import {
   enterSystemCall,
   mmap_read_unlock,
-  mmap_write_lock,
+  mmap_write_lock_killable,
   mmap_write_unlock,
 } from './mmap_lock.ts';
 import {DOWNGRADED, do_vmi_munmap} from './mmap_unmap.ts';
@@ -73,7 +73,7 @@ export function* do_mremap(
   const wrong = check_mremap_params(k, user, oldVpn, oldPages, newPages, flags, newVpn);
   if (wrong !== 0) return wrong;
   t.cpu.charge(costs.moveBaseTicks, fns.do_mremap);
-  yield* mmap_write_lock(t, user, fns.do_mremap);
+  if ((yield* mmap_write_lock_killable(t, user, fns.do_mremap)) !== 0) return -EINTR;
   const r: Remap = {
     user,
     flags,

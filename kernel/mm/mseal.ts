@@ -2,12 +2,12 @@
 // (VM_SEALED is looked at where those calls change a VMA); it cannot be undone.
 
 import type {Code} from '../../machine/engine.ts';
-import {EINVAL, ENOMEM, ENOSYS} from '../errno.ts';
+import {EINTR, EINVAL, ENOMEM, ENOSYS} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {mergeRule} from './mmap.ts';
-import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
+import {enterSystemCall, mmap_write_lock_killable, mmap_write_unlock} from './mmap_lock.ts';
 import {VM_HIGH_SEALED} from './vma_flags.ts';
 import {vma_adjust_trans_huge} from './vma_huge.ts';
 import {vma_start_write, vma_start_write_near} from './vma_lock.ts';
@@ -29,7 +29,7 @@ export function* do_mseal(
   const user = k.mm.userOf(t.mm!);
   const {space} = user;
   const end = startVpn + pages;
-  yield* mmap_write_lock(t, user, k.mm.fns.do_mprotect_pkey);
+  if ((yield* mmap_write_lock_killable(t, user, k.mm.fns.do_mprotect_pkey)) !== 0) return -EINTR;
   let result = 0;
   if (!isFullyMapped(space, startVpn, end)) result = -ENOMEM;
   for (let at = startVpn; at < end && result === 0; ) {

@@ -13,7 +13,7 @@
 
 import {type Code, Timer} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
-import {EAGAIN, EINVAL, ESRCH} from '../errno.ts';
+import {EAGAIN, EINTR, EINVAL, ESRCH} from '../errno.ts';
 import {mmdrop, mmgrab} from '../fork_mm.ts';
 import {startProcess} from '../init_task.ts';
 import type {MmStruct} from '../mm_types.ts';
@@ -22,7 +22,12 @@ import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {unmap_single_vma} from './memory_zap.ts';
-import {mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
+import {
+  mmap_read_lock_killable,
+  mmap_read_unlock,
+  mmap_write_lock,
+  mmap_write_unlock,
+} from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {
   mm_has_notifiers,
@@ -249,7 +254,10 @@ export class OomReaper {
     const {user} = mm;
     if (user === null) return 0;
     yield* mmgrab(k, t, mm);
-    yield* mmap_read_lock(t, user, fns.process_mrelease);
+    if ((yield* mmap_read_lock_killable(t, user, fns.process_mrelease, '5.15')) !== 0) {
+      yield* mmdrop(k, t, mm);
+      return -EINTR;
+    }
     let done = true;
     if ((user.flags & MMF_OOM_SKIP) === 0) {
       done = yield* this.__oom_reap_task_mm(t, user);

@@ -214,19 +214,36 @@ export class FolioWaits {
   }
 }
 
-/** Waits until a folio has none of `bits`; the caller holds a reference and has not settled. */
-function* folio_wait_bits(k: Kernel, t: Task, head: number, bits: number): Code {
+/**
+ * Waits until a folio has none of `bits`; the caller holds a reference and has not settled. With
+ * `killable`, false when a fatal signal ended the wait; else true.
+ */
+function* folio_wait_bits(
+  k: Kernel,
+  t: Task,
+  head: number,
+  bits: number,
+  killable = false,
+): Code<boolean> {
   const {pages, swap} = k.mm;
   if (t.cpu.settle()) yield;
-  if ((pages.flags[head] & bits) === 0) return;
+  if ((pages.flags[head] & bits) === 0) return true;
   const queue = swap.waits.queue(head);
+  let free = true;
+  t.se.killable = killable;
   for (;;) {
     queue.prepare(t);
     if (t.cpu.settle()) yield;
     if ((pages.flags[head] & bits) === 0) break;
+    if (killable && t.sigkill) {
+      free = false;
+      break;
+    }
     yield* queue.sleep(t);
   }
+  t.se.killable = false;
   queue.finish(t);
+  return free;
 }
 
 /** True when a writer must wait for a request of the queue. */
@@ -251,6 +268,13 @@ export function* blk_mq_get_tag(k: Kernel, t: Task): Code {
 export function* folio_lock(k: Kernel, t: Task, head: number): Code {
   yield* folio_wait_bits(k, t, head, PG_locked);
   k.mm.pages.flags[head] |= PG_locked;
+}
+
+/** __folio_lock_killable: false, without the lock, when a fatal signal ended the wait. */
+export function* folio_lock_killable(k: Kernel, t: Task, head: number): Code<boolean> {
+  if (!(yield* folio_wait_bits(k, t, head, PG_locked, true))) return false;
+  k.mm.pages.flags[head] |= PG_locked;
+  return true;
 }
 
 /** folio_trylock: the caller has settled. */

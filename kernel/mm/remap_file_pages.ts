@@ -7,12 +7,12 @@
 // number of VMAs and rmap's search of non-linear ones (i_mmap_nonlinear) are not those kernels'.
 
 import type {Code} from '../../machine/engine.ts';
-import {EINVAL} from '../errno.ts';
+import {EINTR, EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {do_mmap, mm_populate} from './mmap.ts';
-import {enterSystemCall, mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
+import {enterSystemCall, mmap_write_lock_killable, mmap_write_unlock} from './mmap_lock.ts';
 import {MAP_NONBLOCK} from './mmap_prot.ts';
 import {
   mmu_notifier_invalidate_range_end,
@@ -43,7 +43,7 @@ export function* do_remap_file_pages(
   const user = k.mm.userOf(t.mm!);
   const end = startVpn + pages;
   t.cpu.charge(costs.moveBaseTicks, fns.remap_file_pages);
-  yield* mmap_write_lock(t, user, fns.remap_file_pages);
+  if ((yield* mmap_write_lock_killable(t, user, fns.remap_file_pages)) !== 0) return -EINTR;
   const vma = coveredBy(user, startVpn, end);
   let result = -EINVAL;
   if (vma !== null) result = yield* remap(k, t, user, vma, startVpn, end, pgoff);

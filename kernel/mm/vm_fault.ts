@@ -35,6 +35,14 @@ export const VM_FAULT_FALLBACK = 0x800;
 export const VM_FAULT_DONE_COW = 0x1000;
 export const VM_FAULT_COMPLETED = 0x4000;
 export const VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x40;
+/** Not a bit of Linux's: handle_userfault has given up the lock under which the fault ran. */
+export const VM_FAULT_UNLOCKED = 1 << 21;
+
+/**
+ * Reason of handle_userfault beside VM_UFFD_MISSING and VM_UFFD_WP: VM_UFFD_MINOR, whose bit is in the
+ * second word of a VMA's flags.
+ */
+export const UFFD_REASON_MINOR = 1 << 30;
 
 /** Page-fault error code of x86. */
 export const X86_PF_PROT = 1;
@@ -60,6 +68,8 @@ export const FAULT_NUMA = 10;
 export const FAULT_ZERO_PAGE = 11;
 /** Write permission gained in place: the page was nobody else's. */
 export const FAULT_REUSE = 12;
+/** A fatal signal came while the fault waited: the task goes back and dies. */
+export const FAULT_KILLED = 13;
 /** Names by number, as reports have them. */
 export const FAULT_CLASS_NAMES = [
   'none',
@@ -75,6 +85,7 @@ export const FAULT_CLASS_NAMES = [
   'numa',
   'zero page',
   'reuse',
+  'killed',
 ] as const;
 
 /** One fault on its way. The fast path reuses one object; whoever sleeps has his own. */

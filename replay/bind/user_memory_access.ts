@@ -6,6 +6,7 @@ import {KIND} from '../../formats/kinds.ts';
 import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts';
 import {
   FAULT_NUMA,
+  FAULT_KILLED,
   FAULT_OOM,
   FAULT_SIGBUS,
   FAULT_SIGSEGV,
@@ -28,7 +29,7 @@ const OUTSIDE =
 
 /** What became of a fault. */
 function outcomeOf({kernel}: BindingContext, faultClass: number): Outcome {
-  if (faultClass === FAULT_OOM) return 'failed';
+  if (faultClass === FAULT_OOM || faultClass === FAULT_KILLED) return 'failed';
   if (faultClass === FAULT_SIGBUS) {
     kernel.checks.count('sigbus');
     kernel.checks.warn('access: beyond the end of a file (SIGBUS is not delivered)');

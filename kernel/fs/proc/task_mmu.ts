@@ -28,15 +28,15 @@ import {
   pte_present,
 } from '../../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../../arch/x86/mm/pgtable_range.ts';
-import {EINVAL} from '../../errno.ts';
+import {EINTR, EINVAL} from '../../errno.ts';
 import type {Kernel} from '../../kernel.ts';
 import {folio_maybe_dma_pinned} from '../../mm/folio_counts.ts';
 import {pte_lock, pte_unlock} from '../../mm/memory_pte.ts';
 import {
-  mmap_read_lock,
+  mmap_read_lock_killable,
   mmap_read_unlock,
   mmap_write_downgrade,
-  mmap_write_lock,
+  mmap_write_lock_killable,
   mmap_write_unlock,
 } from '../../mm/mmap_lock.ts';
 import {USER_PGTABLES_CEILING} from '../../mm/mmap_unmap.ts';
@@ -75,8 +75,11 @@ export function* clear_refs_write(k: Kernel, t: Task, user: UserMm, value: numbe
   if (value < CLEAR_REFS_ALL || value > lastValue(version)) return -EINVAL;
   const soft = value === CLEAR_REFS_SOFT_DIRTY;
   const writes = !isBefore(version, '5.12');
-  if (writes || soft) yield* mmap_write_lock(t, user, fn);
-  else yield* mmap_read_lock(t, user, fn);
+  const locked =
+    writes || soft
+      ? yield* mmap_write_lock_killable(t, user, fn)
+      : yield* mmap_read_lock_killable(t, user, fn, '5.3');
+  if (locked !== 0) return -EINTR;
   if (value === CLEAR_REFS_MM_HIWATER_RSS) {
     user.rss.hiwater = user.rss.rss;
   } else {

@@ -16,15 +16,19 @@ import {
   FAULT_FLAG_INSTRUCTION,
   FAULT_FLAG_INTERRUPTIBLE,
   FAULT_FLAG_KILLABLE,
+  FAULT_FLAG_TRIED,
   FAULT_FLAG_USER,
   FAULT_FLAG_VMA_LOCK,
   FAULT_FLAG_WRITE,
+  FAULT_KILLED,
   FAULT_NONE,
   FAULT_OOM,
   FAULT_SIGBUS,
   FAULT_SIGSEGV,
   VM_FAULT_OOM,
+  VM_FAULT_RETRY,
   VM_FAULT_SIGSEGV,
+  VM_FAULT_UNLOCKED,
   VmFault,
   X86_PF_INSTR,
   X86_PF_PROT,
@@ -42,6 +46,7 @@ import {
 import {expandDownwards} from '../../../mm/vma_ops.ts';
 import type {MmStruct} from '../../../mm_types.ts';
 import type {Task} from '../../../task.ts';
+import {isBefore} from '../../../version.ts';
 import {hardwareWalk, pteSlot, walkSlot} from './pgtable.ts';
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_PROTNONE} from './pgtable_bits.ts';
 
@@ -128,6 +133,8 @@ function faultSettled(k: Kernel, t: Task, vpn: number, errorCode: number): numbe
   return RELEASE - RETRY_AFTER_RELEASE;
 }
 const RETRY_AFTER_RELEASE = 99;
+/** Not a class: userfaultfd has given the lock up, the fault is taken again under mmap_lock. */
+const TAKE_AGAIN = -1;
 
 /**
  * vm_refcnt goes up and, after the fault, down: two locked operations on the VMA's line. Where other
@@ -216,6 +223,9 @@ export function* faultSlow(
   const read = k.layout.faultLine.read(t.cpu, k.machine.engine.now);
   t.cpu.stall(read, state.fns.do_user_addr_fault);
   let faultClass = yield* do_user_addr_fault(k, t, mm, vpn, errorCode);
+  while (faultClass === TAKE_AGAIN) {
+    faultClass = yield* do_user_addr_fault(k, t, mm, vpn, errorCode, FAULT_FLAG_TRIED);
+  }
   const {pagefault_out_of_memory} = state.hooks;
   while (faultClass === FAULT_OOM && pagefault_out_of_memory !== null) {
     if (!(yield* pagefault_out_of_memory(t))) break;
@@ -231,11 +241,12 @@ function* do_user_addr_fault(
   mm: MmStruct,
   vpn: number,
   errorCode: number,
+  tried = 0,
 ): Code<number> {
   const {mm: state} = k;
   const user = state.userOf(mm);
-  const flags = faultFlags(errorCode);
-  const near = user.space.tree.lookup(vpn);
+  const flags = faultFlags(errorCode) | tried;
+  const near = tried === 0 ? user.space.tree.lookup(vpn) : null;
   if (near !== null && vma_start_read(k, user, near, true)) {
     t.cpu.stall(vmaLockTicks(k, t, near), state.fns.lock_vma_under_rcu);
     if (access_error(k, user, near, vpn, errorCode)) {
@@ -244,13 +255,15 @@ function* do_user_addr_fault(
     }
     const f = new VmFault(mm, user, near, vpn, flags | FAULT_FLAG_VMA_LOCK);
     const result = yield* finish_mm_fault(k, t, f);
+    if ((result & VM_FAULT_UNLOCKED) !== 0) return t.sigkill ? FAULT_KILLED : TAKE_AGAIN;
     vma_end_read(k, user, near);
     return outcome(f, result);
   }
   const {mmapLock} = user;
   t.cpu.charge(state.costs.faultMmapLockTicks, state.fns.do_user_addr_fault);
   if (!mmapLock.readAcquire(t, state.fns.do_user_addr_fault)) {
-    yield* mmapLock.readAcquireSlow(t, state.fns.do_user_addr_fault);
+    const taken = yield* mmapLock.readAcquireSlow(t, state.fns.do_user_addr_fault, isKillable(k));
+    if (!taken) return FAULT_KILLED;
   }
   let vma = user.space.tree.find(vpn);
   if (vma === null || (vma.start > vpn && (vma.flags & VM_GROWSDOWN) === 0)) {
@@ -259,16 +272,22 @@ function* do_user_addr_fault(
   }
   if (vma.start > vpn) {
     vma = yield* growStack(k, t, user, vpn);
-    if (vma === null) return badAccess(k, t);
+    if (vma === null) return t.sigkill ? FAULT_KILLED : badAccess(k, t);
   }
   let faultClass: number = FAULT_SIGSEGV;
   if (!access_error(k, user, vma, vpn, errorCode)) {
     const f = new VmFault(mm, user, vma, vpn, flags);
     const result = yield* finish_mm_fault(k, t, f);
+    if ((result & VM_FAULT_UNLOCKED) !== 0) return t.sigkill ? FAULT_KILLED : TAKE_AGAIN;
     faultClass = outcome(f, result);
   }
   if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
   return faultClass === FAULT_SIGSEGV ? badAccess(k, t) : faultClass;
+}
+
+/** lock_mm_and_find_vma: a fatal signal ends the wait for mmap_lock (6.5+). */
+function isKillable(k: Kernel): boolean {
+  return !isBefore(k.facts.version, '6.5');
 }
 
 /** bad_area: what the signal costs; delivering it is the caller's business. */
@@ -278,6 +297,7 @@ function badAccess(k: Kernel, t: Task): number {
 }
 
 function outcome(f: VmFault, result: number): number {
+  if ((result & VM_FAULT_RETRY) !== 0) return FAULT_KILLED;
   if (!is_fault_error(result)) return f.faultClass;
   if ((result & VM_FAULT_OOM) !== 0) return FAULT_OOM;
   return (result & VM_FAULT_SIGSEGV) !== 0 ? FAULT_SIGSEGV : FAULT_SIGBUS;
@@ -292,8 +312,9 @@ function* growStack(k: Kernel, t: Task, user: UserMm, vpn: number): Code<VmArea 
   const {mmapLock} = user;
   const {fns, costs} = k.mm;
   if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
-  if (!mmapLock.writeAcquire(t, fns.expand_stack))
-    yield* mmapLock.writeAcquireSlow(t, fns.expand_stack);
+  if (!mmapLock.writeAcquire(t, fns.expand_stack)) {
+    if (!(yield* mmapLock.writeAcquireSlow(t, fns.expand_stack, isKillable(k)))) return null;
+  }
   let vma = user.space.tree.find(vpn);
   if (vma !== null && vma.start > vpn) {
     yield* vma_start_write(k, t, user, vma);
