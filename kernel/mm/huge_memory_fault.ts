@@ -12,6 +12,7 @@ import {
   PTE_PRESENT,
   PTE_SOFT_DIRTY,
   PTE_SPECIAL,
+  PTE_UFFD_WP,
   PTE_WRITE,
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
@@ -53,8 +54,9 @@ import {
   VM_FAULT_FALLBACK,
   type VmFault,
 } from './vm_fault.ts';
+import {userfaultfd_wp} from './userfaultfd_markers.ts';
 import {linear_page_index, type VmArea, vma_is_anonymous} from './vma.ts';
-import {VM_SHARED, VM_UFFD_MISSING} from './vma_flags.ts';
+import {VM_SHARED, VM_UFFD_MISSING, VM_UFFD_WP} from './vma_flags.ts';
 
 /** create_huge_pmd: 0, or VM_FAULT_FALLBACK. Nothing is held but what the fault holds. */
 export function* create_huge_pmd(huge: HugeMemory, t: Task, f: VmFault): Code<number> {
@@ -161,6 +163,10 @@ export function* wp_huge_pmd(huge: HugeMemory, t: Task, f: VmFault): Code<number
   const {pt} = mm;
   if (vma.ops === 'dax' && mm.hooks.dax_fault !== null) return yield* mm.hooks.dax_fault(t, f);
   if (pt.flags[slot] !== f.word) return 0;
+  if ((f.word & PTE_UFFD_WP) !== 0 && userfaultfd_wp(vma)) {
+    const unshare = (f.flags & FAULT_FLAG_UNSHARE) !== 0;
+    if (!unshare) return yield* mm.hooks.handle_userfault!(t, f, VM_UFFD_WP);
+  }
   if ((f.word & PTE_SPECIAL) !== 0) {
     const {version} = k.facts;
     const replaces = isBefore(version, '5.8') || !isBefore(version, '6.14');

@@ -11,8 +11,10 @@ import type {Code} from '../../machine/engine.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,
+  MARKER_POISONED,
   PTE_DIRTY,
   PTE_KIND,
+  PTE_MARKER,
   PTE_PRESENT,
   PTE_PROTNONE,
   PTE_SOFT_DIRTY,
@@ -51,12 +53,22 @@ import {
   FAULT_FLAG_WRITE,
   FAULT_HUGE,
   FAULT_REUSE,
+  UFFD_REASON_MINOR,
+  VM_FAULT_HWPOISON,
   VM_FAULT_OOM,
   VM_FAULT_SIGBUS,
   type VmFault,
 } from './vm_fault.ts';
+import {is_uffd_wp_marker, userfaultfd_wp} from './userfaultfd_markers.ts';
 import {linear_page_index, type VmArea} from './vma.ts';
-import {VM_MAYSHARE, VM_SHARED, VM_WRITE} from './vma_flags.ts';
+import {
+  VM_HIGH_UFFD_MINOR,
+  VM_MAYSHARE,
+  VM_SHARED,
+  VM_UFFD_MISSING,
+  VM_UFFD_WP,
+  VM_WRITE,
+} from './vma_flags.ts';
 
 /** One fault, its address at the first small page of the huge page. */
 interface HugetlbFault {
@@ -86,6 +98,11 @@ export function* hugetlb_fault(k: Kernel, t: Task, f: VmFault): Code<number> {
   yield* locks.unlock_read(t, lock);
   if (!mutex.release(t)) yield* mutex.releaseSlow(t);
   if (result === MIGRATING) result = yield* mm.hooks.migration_entry_wait!(t, f);
+  if (result === USERFAULT) {
+    const reason = f.uffdReason;
+    f.uffdReason = 0;
+    result = yield* mm.hooks.handle_userfault!(t, f, reason);
+  }
   if (result === NO_PAGE_FOR_OWNER) result = yield* takeFromChildren(k, t, fault);
   return result;
 }
@@ -93,17 +110,28 @@ export function* hugetlb_fault(k: Kernel, t: Task, f: VmFault): Code<number> {
 const NO_PAGE_FOR_OWNER = -1;
 /** The page is on the move: wait for it without any lock, and look again. */
 const MIGRATING = -2;
+/** hugetlb_handle_userfault: without any lock of hugetlb, for f.uffdReason. */
+const USERFAULT = -3;
+
+function userfault(f: VmFault, reason: number): number {
+  f.uffdReason = reason;
+  return USERFAULT;
+}
 
 function* handle(k: Kernel, t: Task, fault: HugetlbFault): Code<number> {
   const {mm} = k;
   const {f, slot} = fault;
   if (t.cpu.settle()) yield;
   const word = mm.pt.flags[slot];
-  if (word === 0) return yield* hugetlb_no_page(k, t, fault);
   f.slot = slot;
   f.pmdSlot = slot;
   f.word = word;
+  if (word === 0) return yield* hugetlb_no_page(k, t, fault);
   f.value = pteValue(mm.pt, slot);
+  if ((word & PTE_KIND) === PTE_MARKER) {
+    if ((f.value & MARKER_POISONED) !== 0) return VM_FAULT_HWPOISON;
+    return yield* hugetlb_no_page(k, t, fault);
+  }
   if (is_migration_entry(word)) return MIGRATING;
   const {fns} = hugetlbWork(k);
   while (!pte_lock(mm, t, slot, fns.hugetlb_fault))
@@ -111,7 +139,9 @@ function* handle(k: Kernel, t: Task, fault: HugetlbFault): Code<number> {
   let result = 0;
   if (mm.pt.flags[slot] === word) {
     const write = (f.flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0;
-    if (write && (word & PTE_WRITE) === 0) result = yield* hugetlb_wp(k, t, fault);
+    const trapped = (word & PTE_UFFD_WP) !== 0 && (f.flags & FAULT_FLAG_WRITE) !== 0;
+    if (trapped && userfaultfd_wp(f.vma)) result = userfault(f, VM_UFFD_WP);
+    else if (write && (word & PTE_WRITE) === 0) result = yield* hugetlb_wp(k, t, fault);
     else mm.pt.flags[slot] |= touched(f);
   }
   pte_unlock(mm, t, slot);
@@ -158,6 +188,8 @@ function* hugetlb_no_page(k: Kernel, t: Task, fault: HugetlbFault): Code<number>
   const fresh = head === 0;
   if (fresh) {
     if (index >= Math.floor(mapping.sizePages / h.pages)) return VM_FAULT_SIGBUS;
+    const missing = vma.uffd !== 0 && (vma.flags & VM_UFFD_MISSING) !== 0;
+    if (missing) return userfault(f, VM_UFFD_MISSING);
     if (!shared) anon_vma_prepare(k, t, vma, f.flags);
     head = alloc_hugetlb_folio(k, t, h, vma, vpn, false);
     // -ENOSPC: the reservation is missing, and so is a page.
@@ -165,13 +197,15 @@ function* hugetlb_no_page(k: Kernel, t: Task, fault: HugetlbFault): Code<number>
     clear_huge_page(k, t, h, head);
     if (shared) addToFile(k, fault, head);
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
+  } else if (vma.uffd !== 0 && (vma.flagsHigh & VM_HIGH_UFFD_MINOR) !== 0) {
+    return userfault(f, UFFD_REASON_MINOR);
   }
   const {slot} = fault;
   if (t.cpu.settle()) yield;
   while (!pte_lock(mm, t, slot, fns.hugetlb_no_page)) {
     yield* mm.ptl.spin(t, slot >>> 9, fns.hugetlb_no_page);
   }
-  if (mm.pt.flags[slot] !== 0) {
+  if (mm.pt.flags[slot] !== f.word) {
     // Somebody who shares the table was faster.
     pte_unlock(mm, t, slot);
     if (fresh && !shared) put_unused_folio(k, t, h, vma, vpn, head);
@@ -181,7 +215,11 @@ function* hugetlb_no_page(k: Kernel, t: Task, fault: HugetlbFault): Code<number>
   else addEntireMapping(mm.pages, head);
   if (!fresh || shared) mm.pages.refcount.increment(head);
   t.cpu.charge(mm.costs.setPteTicks, fns.hugetlb_no_page);
+  const marked = is_uffd_wp_marker(f.word, f.value) && userfaultfd_wp(vma);
+  if (f.word !== 0) pteClear(mm.pt, slot);
   setHuge(mm.pt, slot, head, make_huge_pte(vma, (vma.flags & VM_SHARED) !== 0));
+  // What was protected before it was there stays so.
+  if (marked) mm.pt.flags[slot] = (mm.pt.flags[slot] | PTE_UFFD_WP) & ~PTE_WRITE;
   f.user.hugetlbUsage += h.pages;
   f.faultClass = FAULT_HUGE;
   let result = 0;

@@ -6,12 +6,15 @@
 // left; then everything is flushed at once.
 
 import type {Code} from '../../machine/engine.ts';
-import {pteClear, pteValue} from '../arch/x86/mm/pgtable.ts';
+import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,
+  MARKER_UFFD_WP,
   PTE_DIRTY,
   PTE_KIND,
+  PTE_MARKER,
   PTE_PROTNONE,
+  PTE_UFFD_WP,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -43,11 +46,12 @@ import {MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifi
 import {folio_test_anon} from './page.ts';
 import {PG_dirty} from './page_flags.ts';
 import type {UserMm} from './user_mm.ts';
+import {is_uffd_wp_marker, userfaultfd_wp} from './userfaultfd_markers.ts';
 import type {VmArea} from './vma.ts';
 
 /**
  * __unmap_hugepage_range with the locks held. `only`: this folio alone, which the VMA then misses
- * (unmap_ref_private).
+ * (unmap_ref_private). `keepsMarkers`: the mapping stays, and with it what userfaultfd has protected.
  */
 export function* __unmap_hugepage_range(
   k: Kernel,
@@ -57,7 +61,9 @@ export function* __unmap_hugepage_range(
   start: number,
   end: number,
   only: number,
+  keepsMarkers = false,
 ): Code {
+  const keeps = keepsMarkers && userfaultfd_wp(vma);
   const {mm} = k;
   const user = tlb.mm.user!;
   const {h} = vma.mapping!.hugetlb!;
@@ -81,7 +87,10 @@ export function* __unmap_hugepage_range(
       vpn = next;
       continue;
     }
-    const head = mm.pt.flags[slot] === 0 ? 0 : clearEntry(k, t, tlb, user, vma, h, slot, vpn, only);
+    const was = mm.pt.flags[slot];
+    const marked = keeps && wasProtected(was, mm.pt.entries[slot]);
+    const head = was === 0 ? 0 : clearEntry(k, t, tlb, user, vma, h, slot, vpn, only);
+    if (marked && mm.pt.flags[slot] === 0) setHuge(mm.pt, slot, MARKER_UFFD_WP, PTE_MARKER);
     pte_unlock(mm, t, slot);
     if (head > 0) {
       t.cpu.charge(costs.leafTicks, fn);
@@ -93,6 +102,12 @@ export function* __unmap_hugepage_range(
     vpn += h.pages;
   }
   if (unshared) yield* tlb_flush_mmu_tlbonly(k, t, tlb);
+}
+
+/** pte_swp_uffd_wp_any, and a present entry that is write-protected. */
+function wasProtected(word: number, value: number): boolean {
+  if ((word & PTE_KIND) === PTE_MARKER) return is_uffd_wp_marker(word, value);
+  return (word & PTE_UFFD_WP) !== 0;
 }
 
 /** One entry, under its lock. Head of the page whose reference is to be dropped, 0 for none. */
@@ -150,8 +165,9 @@ export function* unmap_hugetlb_vma(
 ): Code {
   const {locks} = k.mm.hugetlb;
   const held = yield* locks.lock_write(t, vma, hugetlbWork(k).fns.__unmap_hugepage_range);
-  yield* __unmap_hugepage_range(k, t, tlb, vma, start, end, 0);
-  yield* locks.unlock_write(t, vma, held, details?.dropMarkers === true);
+  const drops = details?.dropMarkers === true;
+  yield* __unmap_hugepage_range(k, t, tlb, vma, start, end, 0, !drops);
+  yield* locks.unlock_write(t, vma, held, drops);
 }
 
 /**
@@ -172,7 +188,7 @@ export function* zap_hugetlb_range_single(
   const site = 'zap_page_range_single';
   const range = new MmuNotifierRange(MMU_NOTIFY_CLEAR, tlb.mm, vma, from, to, site);
   yield* mmu_notifier_invalidate_range_start(k, t, range);
-  yield* __unmap_hugepage_range(k, t, tlb, vma, start, end, 0);
+  yield* __unmap_hugepage_range(k, t, tlb, vma, start, end, 0, true);
   yield* mmu_notifier_invalidate_range_end(k, t, range);
   yield* tlb_flush_mmu(k, t, tlb);
   yield* locks.unlock_write(t, vma, held, false);

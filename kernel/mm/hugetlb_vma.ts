@@ -6,7 +6,9 @@
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
+  MARKER_UFFD_WP,
   PTE_KIND,
+  PTE_MARKER,
   PTE_MIGRATION_READ,
   PTE_MIGRATION_READ_EXCLUSIVE,
   PTE_MIGRATION_WRITE,
@@ -36,6 +38,7 @@ import {
 } from './mmu_notifier_types.ts';
 import {MM_CP_UFFD_WP, MM_CP_UFFD_WP_RESOLVE} from './mprotect_ptes.ts';
 import {folio_test_anon} from './page.ts';
+import {is_uffd_wp_marker, userfaultfd_wp} from './userfaultfd_markers.ts';
 import type {VmArea} from './vma.ts';
 import {VM_ACCESS, VM_SHARED, VM_WRITE} from './vma_flags.ts';
 
@@ -57,11 +60,14 @@ export function* hugetlb_change_protection(
   const range = new MmuNotifierRange(MMU_NOTIFY_PROTECTION_VMA, user.mm, vma, from, to, site);
   yield* mmu_notifier_invalidate_range_start(k, t, range);
   const locks = yield* mm.hugetlb.locks.lock_write(t, vma, fn);
+  const marks = (cpFlags & MM_CP_UFFD_WP) !== 0;
   let changed = 0;
   let unshared = false;
   for (let vpn = start; vpn < end; ) {
     if (t.cpu.settle()) yield;
-    const slot = hugetlb_walk(user, h, vpn);
+    let slot = hugetlb_walk(user, h, vpn);
+    // Empty entries are to be marked.
+    if (slot < 0 && marks) slot = tables_alloc(k, t, user, vpn, h.level);
     if (slot < 0) {
       vpn = afterTable(h, vpn);
       continue;
@@ -74,7 +80,11 @@ export function* hugetlb_change_protection(
       vpn = afterTable(h, vpn);
       continue;
     }
-    if (mm.pt.flags[slot] !== 0) {
+    if (mm.pt.flags[slot] === 0) {
+      if (marks) setHuge(mm.pt, slot, MARKER_UFFD_WP, PTE_MARKER);
+    } else if (is_uffd_wp_marker(mm.pt.flags[slot], mm.pt.entries[slot])) {
+      if ((cpFlags & MM_CP_UFFD_WP_RESOLVE) !== 0) pteClear(mm.pt, slot);
+    } else {
       mm.pt.flags[slot] = modified(k, vma, slot, cpFlags);
       t.cpu.charge(mm.costs.changePteTicks, fn);
       changed++;
@@ -103,8 +113,10 @@ function modified(k: Kernel, vma: VmArea, slot: number, cpFlags: number): number
   if ((cpFlags & MM_CP_UFFD_WP) !== 0) return (word | PTE_UFFD_WP) & ~PTE_WRITE;
   if ((cpFlags & MM_CP_UFFD_WP_RESOLVE) !== 0) return word & ~PTE_UFFD_WP;
   const accessible = (vma.flags & VM_ACCESS) !== 0;
-  // vm_page_prot of shared memory has the write bit: hugetlbfs wants no notice of writes.
-  const writable = (vma.flags & (VM_SHARED | VM_WRITE)) === (VM_SHARED | VM_WRITE) && accessible;
+  // vm_page_prot of shared memory has the write bit: hugetlbfs wants no notice of writes, unless
+  // userfaultfd does.
+  const shared = (vma.flags & (VM_SHARED | VM_WRITE)) === (VM_SHARED | VM_WRITE);
+  const writable = shared && accessible && !userfaultfd_wp(vma);
   const next = (word & ~(PTE_KIND | PTE_WRITE)) | (accessible ? PTE_PRESENT : PTE_PROTNONE);
   return writable ? next | PTE_WRITE : next;
 }

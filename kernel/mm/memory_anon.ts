@@ -30,7 +30,7 @@ import {
   VM_FAULT_SIGBUS,
   type VmFault,
 } from './vm_fault.ts';
-import type {VmArea} from './vma.ts';
+import {userfaultfd_armed, type VmArea} from './vma.ts';
 import {VM_SHARED, VM_UFFD_MISSING} from './vma_flags.ts';
 
 /** vmf_anon_prepare: the VMA has an anon_vma afterwards. */
@@ -79,7 +79,8 @@ export function do_anonymous_page(k: Kernel, t: Task, f: VmFault): number {
   }
   if ((f.flags & FAULT_FLAG_WRITE) === 0) return mapZeroPage(k, t, f);
   const {mm} = k;
-  const order = mm.hooks.anonOrder === null ? 0 : mm.hooks.anonOrder(vma, f.vpn);
+  const {anonOrder} = mm.hooks;
+  const order = anonOrder === null || userfaultfd_armed(vma) ? 0 : anonOrder(vma, f.vpn);
   anon_vma_prepare(k, t, vma, f.flags);
   if (order > 0 && tryLargeFolio(k, t, f, order)) return 0;
   if (mm.ptl.busy(slot >>> 9)) return NEED_PTL;

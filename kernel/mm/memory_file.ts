@@ -10,6 +10,7 @@ import {setPte} from '../arch/x86/mm/pgtable.ts';
 import {PTE_SPECIAL, PTE_WRITE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import type {AddressSpace} from './address_space.ts';
 import {filemap_get_page, shmem_add_page} from './filemap.ts';
 import {addPteMapping} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
@@ -24,6 +25,7 @@ import {
   pte_lock,
   pte_unlock,
 } from './memory_pte.ts';
+import type {Mm} from './mm_state.ts';
 import {compound_head, folio_order} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_dirty, PG_readahead, PG_swapbacked, PG_uptodate} from './page_flags.ts';
@@ -34,6 +36,7 @@ import {
   FAULT_COW,
   FAULT_FLAG_WRITE,
   FAULT_MINOR_FILE,
+  UFFD_REASON_MINOR,
   VM_FAULT_OOM,
   VM_FAULT_SIGBUS,
   type VmFault,
@@ -92,7 +95,7 @@ function do_read_fault(k: Kernel, t: Task, f: VmFault): number {
  */
 function readPte(vma: VmArea): number {
   const writable = VM_SHARED | VM_WRITE | VM_SOFTDIRTY;
-  const direct = vma.ops === 'shmem' && (vma.flags & writable) === writable;
+  const direct = vma.ops === 'shmem' && (vma.flags & (writable | VM_UFFD_WP)) === writable;
   return direct ? PTE_MAPPED | PTE_WRITE : PTE_MAPPED;
 }
 
@@ -194,6 +197,10 @@ function __do_fault(k: Kernel, t: Task, f: VmFault): number {
   const {mapping} = vma;
   if (mapping === null || index >= mapping.sizePages) return 0;
   const pfn = filemap_get_page(k, t, mapping, index);
+  if (vma.uffd !== 0 && isMinorFault(mm, mapping, index, pfn, vma)) {
+    f.uffdReason = UFFD_REASON_MINOR;
+    return NEED_HOOK;
+  }
   if (pfn !== 0) {
     // page_cache_async_ra: what comes next is cached already, or nobody waits for it.
     if (mapping.host === 'file') mm.pages.flags[pfn] &= ~PG_readahead;
@@ -208,6 +215,18 @@ function __do_fault(k: Kernel, t: Task, f: VmFault): number {
   const fresh = shmem_add_page(k, t, mapping, index, f.prealloc);
   if (fresh > 0) f.prealloc = 0;
   return fresh === 0 ? NO_MEMORY : fresh;
+}
+
+/** shmem_get_folio_gfp: the page is in the file, cached or swapped out, and userfaultfd wants to hear of that. */
+function isMinorFault(
+  mm: Mm,
+  mapping: AddressSpace,
+  index: number,
+  pfn: number,
+  vma: VmArea,
+): boolean {
+  if ((vma.flagsHigh & VM_HIGH_UFFD_MINOR) === 0 || mapping.host !== 'shmem') return false;
+  return pfn !== 0 || mm.files.value(mapping, index) >= 0;
 }
 
 /**

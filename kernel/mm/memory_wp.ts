@@ -14,6 +14,7 @@ import type {Code} from '../../machine/engine.ts';
 import {pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,
+  PTE_SOFT_DIRTY,
   PTE_SPECIAL,
   PTE_UFFD_WP,
   PTE_WRITE,
@@ -71,7 +72,8 @@ export function do_wp_page(k: Kernel, t: Task, f: VmFault): number {
   const {slot, vma} = f;
   const {pt} = mm;
   const word = pt.flags[slot];
-  if ((word & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0 && vma.uffd !== 0) {
+  const protectedByUffd = (word & PTE_UFFD_WP) !== 0 && (vma.flags & VM_UFFD_WP) !== 0;
+  if (protectedByUffd && vma.uffd !== 0 && (f.flags & FAULT_FLAG_UNSHARE) === 0) {
     f.uffdReason = VM_UFFD_WP;
     return NEED_HOOK;
   }
@@ -214,7 +216,8 @@ function installCopy(k: Kernel, t: Task, f: VmFault, pfn: number, old: number): 
   folio_add_new_anon_rmap(k, pfn, f.vma, f.vpn);
   folio_add_lru_vma(k, t, pfn, f.vma);
   const unshare = (f.flags & FAULT_FLAG_UNSHARE) !== 0;
-  setPte(mm.pt, f.slot, pfn, unshare ? mappedPte(f.vma) : dirtyPte(f.vma));
+  const kept = f.word & (PTE_UFFD_WP | PTE_SOFT_DIRTY);
+  setPte(mm.pt, f.slot, pfn, unshare ? mappedPte(f.vma) | kept : dirtyPte(f.vma));
   if (old !== 0) folio_remove_rmap_pte(k, t, compound_head(mm.pages, old), old);
   f.faultClass = FAULT_COW;
 }

@@ -75,8 +75,26 @@ export interface MmHooks {
   policyNode: ((t: Task, vma: VmArea, vpn: number) => number) | null;
   /** HUGE (ksm.ts): a PTE of KSM's page of zeros (special and dirty) is unmapped or copied. */
   ksm_zap: ((user: UserMm) => void) | null;
-  /** BACKGROUND: userfaultfd; `reason` as VM_UFFD_MISSING, VM_UFFD_WP, ... */
+  /**
+   * USERFAULTFD, installed with a kernel's first context: `reason` is VM_UFFD_MISSING, VM_UFFD_WP or
+   * UFFD_REASON_MINOR. VM_FAULT_RETRY: the lock of the fault has been given up.
+   */
   handle_userfault: ((t: Task, vmf: VmFault, reason: number) => Code<number>) | null;
+  /** Fork: the child's copy of a registered VMA; after all locks are given up. */
+  dup_userfaultfd: ((t: Task, vma: VmArea, parent: VmArea) => void) | null;
+  dup_userfaultfd_complete: ((t: Task, failed: boolean) => Code) | null;
+  /** munmap of [start, end) of a registered VMA; after mmap_lock is given up. */
+  userfaultfd_unmap_prep: ((t: Task, vma: VmArea, start: number, end: number) => void) | null;
+  userfaultfd_unmap_complete: ((t: Task) => Code) | null;
+  /** mremap: the new place of a registered VMA; after mmap_lock is given up (`to` < 0: it failed). */
+  mremap_userfaultfd_prep: ((t: Task, vma: VmArea) => void) | null;
+  mremap_userfaultfd_complete: ((t: Task, from: number, to: number, pages: number) => Code) | null;
+  /** The VMA's context wants to hear of mremap, and its write protection moves along. */
+  keepsUffdOnRemap: ((vma: VmArea) => boolean) | null;
+  /** MADV_DONTNEED and its kin, mmap_lock held for reading. False: it has been given up. */
+  userfaultfd_remove:
+    | ((t: Task, user: UserMm, vma: VmArea, start: number, end: number) => Code<boolean>)
+    | null;
 
   /**
    * HUGE: thp_vma_suitable: true when a fault at this empty PMD should try create_huge_pmd. Plain,
@@ -239,6 +257,14 @@ export function noHooks(): MmHooks {
     policyNode: null,
     ksm_zap: null,
     handle_userfault: null,
+    dup_userfaultfd: null,
+    dup_userfaultfd_complete: null,
+    userfaultfd_unmap_prep: null,
+    userfaultfd_unmap_complete: null,
+    mremap_userfaultfd_prep: null,
+    mremap_userfaultfd_complete: null,
+    keepsUffdOnRemap: null,
+    userfaultfd_remove: null,
     wantsHugePmd: null,
     anonOrder: null,
     create_huge_pmd: null,
