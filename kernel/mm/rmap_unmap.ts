@@ -134,6 +134,22 @@ export function* try_to_unmap(k: Kernel, t: Task, head: number, batch: UnmapBatc
   if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
 }
 
+/**
+ * try_to_unmap with TTU_RMAP_LOCKED and TTU_IGNORE_MLOCK: the caller holds the rmap lock, and locked
+ * mappings are no reason to stay.
+ */
+export function* try_to_unmap_held(
+  k: Kernel,
+  t: Task,
+  head: number,
+  batch: UnmapBatch | null,
+): Code {
+  for (const place of rmap_list(k, head)) {
+    const go = yield* try_to_unmap_one(k, t, head, place, batch, true);
+    if (!go || !folio_mapped(k.mm.pages, head)) break;
+  }
+}
+
 /** One VMA. False: the walk ends, the folio stays mapped. */
 function* try_to_unmap_one(
   k: Kernel,
@@ -141,6 +157,7 @@ function* try_to_unmap_one(
   head: number,
   place: RmapPlace,
   batch: UnmapBatch | null,
+  ignoreMlock = false,
 ): Code<boolean> {
   const {mm} = k;
   const {vma, user, vpn} = place;
@@ -154,7 +171,7 @@ function* try_to_unmap_one(
     if (t.cpu.settle()) yield;
     let slot = page_mapped_slot(k, user.pgd, at, head);
     if (slot < 0) continue;
-    if ((vma.flags & VM_LOCKED) !== 0) {
+    if ((vma.flags & VM_LOCKED) !== 0 && !ignoreMlock) {
       mm.pages.flags[head] |= PG_mlocked;
       go = false;
       break;
