@@ -53,6 +53,8 @@ export function* sys_brk(k: Kernel, t: Task, address: number): Code<number> {
   else if (to > from) yield* grow(k, t, user, from, to);
   if (locked === DOWNGRADED) yield* mmap_read_unlock(t, user);
   else yield* mmap_write_unlock(t, user);
+  const uffd = k.mm.hooks.userfaultfd_unmap_complete;
+  if (uffd !== null) yield* uffd(t);
   if (to > from && (space.defFlags & VM_LOCKED) !== 0) yield* mm_populate(k, t, user, from, to);
   return address;
 }

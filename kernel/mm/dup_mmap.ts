@@ -51,6 +51,8 @@ export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Co
   yield* mmap_write_unlock(t, to);
   yield* k.tlb.flush_tlb_mm(t, oldmm);
   yield* mmap_write_unlock(t, from);
+  const complete = k.mm.hooks.dup_userfaultfd_complete;
+  if (complete !== null) yield* complete(t, result !== 0);
   return result;
 }
 
@@ -91,6 +93,7 @@ function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
       if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     }
     if (copy === null) continue;
+    if (vma.uffd !== 0) mm.hooks.dup_userfaultfd?.(t, copy, vma);
     if (vma.mapping === null) linkCopy(copy, vma);
     else {
       const lock = mm.iMmapLock(vma.mapping);

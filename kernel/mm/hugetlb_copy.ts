@@ -9,6 +9,7 @@ import {
   is_migration_entry,
   PTE_DIRTY,
   PTE_KIND,
+  PTE_MARKER,
   PTE_MIGRATION_READ,
   PTE_PROTNONE,
   PTE_UFFD_WP,
@@ -34,6 +35,7 @@ import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {folio_test_anon} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
+import {is_uffd_wp_marker, userfaultfd_wp} from './userfaultfd_markers.ts';
 import type {VmArea} from './vma.ts';
 import {is_cow_mapping, VM_MAYSHARE} from './vma_flags.ts';
 
@@ -111,6 +113,7 @@ function copyEntry(k: Kernel, t: Task, copy: Copy, slot: number, target: number)
   const {mm} = k;
   const {pt, pages} = mm;
   const {h, cow} = copy;
+  const wp = userfaultfd_wp(copy.dstVma);
   let word = pt.flags[slot];
   const head = pteValue(pt, slot);
   t.cpu.charge(mm.costs.copyPteTicks, hugetlbWork(k).fns.copy_hugetlb_page_range);
@@ -120,7 +123,11 @@ function copyEntry(k: Kernel, t: Task, copy: Copy, slot: number, target: number)
       pt.flags[slot] = word;
       copy.dst.user!.hugetlbUsage += h.pages;
     }
-    setHuge(pt, target, head, word);
+    if ((word & PTE_KIND) === PTE_MARKER && !is_uffd_wp_marker(word, head)) {
+      setHuge(pt, target, head, word);
+    } else if ((word & PTE_KIND) !== PTE_MARKER || wp) {
+      setHuge(pt, target, head, wp ? word : word & ~PTE_UFFD_WP);
+    }
     return true;
   }
   if (folio_test_anon(pages, head)) {
@@ -135,7 +142,7 @@ function copyEntry(k: Kernel, t: Task, copy: Copy, slot: number, target: number)
     pt.flags[slot] = word;
   }
   const shared = cow ? 0 : PTE_DIRTY;
-  setHuge(pt, target, head, word & ~(PTE_UFFD_WP | shared));
+  setHuge(pt, target, head, word & ~((wp ? 0 : PTE_UFFD_WP) | shared));
   copy.dst.user!.hugetlbUsage += h.pages;
   return true;
 }
@@ -168,7 +175,8 @@ function* copyPinned(
   if (same) {
     anon_vma_prepare(k, t, dstVma, 0);
     hugetlb_add_new_anon_rmap(k, fresh, dstVma, vpn);
-    setHuge(mm.pt, target, fresh, make_huge_pte(dstVma, true));
+    const protects = (word & PTE_UFFD_WP) !== 0 && userfaultfd_wp(dstVma);
+    setHuge(mm.pt, target, fresh, make_huge_pte(dstVma, !protects) | (protects ? PTE_UFFD_WP : 0));
     copy.dst.user!.hugetlbUsage += h.pages;
   }
   pte_unlock(mm, t, slot);

@@ -37,6 +37,7 @@ import {
   MmuNotifierRange,
 } from './mmu_notifier_types.ts';
 import {MM_CP_UFFD_WP, MM_CP_UFFD_WP_RESOLVE} from './mprotect_ptes.ts';
+import {losesUffdWp} from './mremap_tables.ts';
 import {folio_test_anon} from './page.ts';
 import {is_uffd_wp_marker, userfaultfd_wp} from './userfaultfd_markers.ts';
 import type {VmArea} from './vma.ts';
@@ -168,7 +169,9 @@ export function* move_hugetlb_page_tables(
     const word = mm.pt.flags[slot];
     const value = pteValue(mm.pt, slot);
     pteClear(mm.pt, slot);
-    setHuge(mm.pt, target, value, word);
+    const loses = losesUffdWp(k, from);
+    const goes = loses && is_uffd_wp_marker(word, value);
+    if (!goes) setHuge(mm.pt, target, value, loses ? word & ~PTE_UFFD_WP : word);
     t.cpu.charge(hugetlbWork(k).costs.leafTicks, fn);
     pte_unlock(mm, t, slot);
     vpn += h.pages;

@@ -229,7 +229,9 @@ function* madvise_remove(
   const first = pgoff + (start - vma.start);
   const user = k.mm.byId(vma.space.mmId)!;
   // The file system may sleep on its own locks: mmap_lock is dropped, the VMA may go.
-  yield* mmap_read_unlock(t, user);
+  const {userfaultfd_remove} = k.mm.hooks;
+  const held = userfaultfd_remove === null || (yield* userfaultfd_remove(t, user, vma, start, end));
+  if (held) yield* mmap_read_unlock(t, user);
   const result = yield* punch_hole(t, mapping, first, end - start);
   yield* mmap_read_lock(t, user, k.mm.fns.do_madvise);
   return result;

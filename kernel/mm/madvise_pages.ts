@@ -14,7 +14,7 @@ import {
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
-import {EINVAL} from '../errno.ts';
+import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_mapcount} from './folio_counts.ts';
@@ -24,6 +24,7 @@ import {MADV_DONTNEED_LOCKED, MADV_FREE} from './madvise_numbers.ts';
 import {pte_lock, pte_unlock} from './memory_pte.ts';
 import {zap_page_range_single, zap_page_range_single_batched} from './memory_zap.ts';
 import {relist_folios} from './mlock_folio.ts';
+import {mmap_read_lock} from './mmap_lock.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {
   mmu_notifier_invalidate_range_end,
@@ -64,6 +65,30 @@ export function* madvise_dontneed_free(
     end = start + pages;
     if (pages === 0) return 0;
   }
+  const {userfaultfd_remove} = k.mm.hooks;
+  if (vma.uffd !== 0 && userfaultfd_remove !== null) {
+    if (!(yield* userfaultfd_remove(t, user, vma, start, end))) {
+      // mmap_lock was given up while the event was read.
+      yield* mmap_read_lock(t, user, k.mm.fns.do_madvise);
+      const again = user.space.tree.lookup(start);
+      if (again === null) return -ENOMEM;
+      if ((again.flags & forbidden) !== 0) return -EINVAL;
+      return yield* zapRange(k, t, user, again, start, Math.min(end, again.end), advice, tlb);
+    }
+  }
+  return yield* zapRange(k, t, user, vma, start, end, advice, tlb);
+}
+
+function* zapRange(
+  k: Kernel,
+  t: Task,
+  user: UserMm,
+  vma: VmArea,
+  start: number,
+  end: number,
+  advice: number,
+  tlb: MmuGather | null,
+): Code<number> {
   if (advice === MADV_FREE) {
     if (!vma_is_anonymous(vma) || (vma.flags & VM_HUGETLB) !== 0) return -EINVAL;
     yield* madvise_free_single_vma(k, t, user, vma, start, end, tlb);

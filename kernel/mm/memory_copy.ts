@@ -251,7 +251,10 @@ function copy_pte_range(
     present++;
     copied++;
     if ((word & PTE_SPECIAL) === 0 && !dup_page(mm, value, vec)) {
-      if (copy_present_page(k, t, value, to + i, vpn + i, dstVma)) continue;
+      if (copy_present_page(k, t, value, to + i, vpn + i, dstVma)) {
+        if (wp && (word & PTE_UFFD_WP) !== 0) flags[to + i] = (word & ~PTE_WRITE) | PTE_UFFD_WP;
+        continue;
+      }
       sharePage(mm, value);
     }
     if (cow && (word & PTE_WRITE) !== 0) {

@@ -27,8 +27,9 @@ import {
 import {MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_test_anon} from './page.ts';
 import {add_mm_rss_vec} from './rss_stat.ts';
+import {zapKeepingUffdWp} from './userfaultfd_markers.ts';
 import type {VmArea} from './vma.ts';
-import {VM_HUGETLB} from './vma_flags.ts';
+import {VM_HUGETLB, VM_UFFD_WP} from './vma_flags.ts';
 
 /** struct zap_details. */
 export interface ZapDetails {
@@ -185,7 +186,10 @@ class ZapWalk {
       const {slot} = cursor;
       if (mm.ptl.busy(slot >>> 9)) return this.again(WAITS_LOCK);
       pte_lock(mm, t, slot, mm.fns.zap_pte_range);
-      const done = zap.run(k, t, tlb, cursor, this.details);
+      const done =
+        (this.vma.flags & VM_UFFD_WP) === 0
+          ? zap.run(k, t, tlb, cursor, this.details)
+          : zapKeepingUffdWp(zap, k, t, tlb, this.vma, cursor, this.details);
       add_mm_rss_vec(k, t, tlb.mm, zap.vec);
       if (done < cursor.count) cursor.next = cursor.vpn + done;
       if (zap.forceFlush) return WAITS_FLUSH;

@@ -61,6 +61,8 @@ export function* vm_mmap(k: Kernel, t: Task, mm: MmStruct, args: MmapArgs): Code
   if ((yield* mmap_write_lock_killable(t, user, fn)) !== 0) return -EINTR;
   const start = yield* do_mmap(k, t, user, args);
   yield* mmap_write_unlock(t, user);
+  const uffd = k.mm.hooks.userfaultfd_unmap_complete;
+  if (uffd !== null) yield* uffd(t);
   const locked = (args.props.flags & VM_LOCKED) !== 0;
   if (start > 0 && (args.populate || locked)) {
     yield* mm_populate(k, t, user, start, start + args.pages);

@@ -45,6 +45,8 @@ export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Cod
   const result = yield* do_vmi_munmap(k, t, user, start, end, true);
   if (result === DOWNGRADED) yield* mmap_read_unlock(t, user);
   else yield* mmap_write_unlock(t, user);
+  const uffd = k.mm.hooks.userfaultfd_unmap_complete;
+  if (uffd !== null) yield* uffd(t);
   return Math.min(result, 0);
 }
 
@@ -71,6 +73,7 @@ export function* do_vmi_munmap(
   for (let vma: VmArea | null = first; vma !== null && vma.start < end; vma = vma.next) {
     if ((vma.flagsHigh & VM_HIGH_SEALED) !== 0) return -EPERM;
     yield* vma_start_write(k, t, user, vma);
+    if (vma.uffd !== 0) k.mm.hooks.userfaultfd_unmap_prep?.(t, vma, start, end);
     if (vma.ops !== 'hugetlb' && vma.ops !== 'dax') continue;
     if (!may_split(vma, start) || !may_split(vma, end)) return -EINVAL;
     yield* hugetlb_split(k, t, vma, start);

@@ -88,6 +88,11 @@ export function* do_mremap(
   const result = yield* remap(k, t, r);
   if (r.downgraded) yield* mmap_read_unlock(t, user);
   else yield* mmap_write_unlock(t, user);
+  if (k.mm.hooks.mremap_userfaultfd_complete !== null) {
+    // notify_uffd.
+    yield* k.mm.hooks.mremap_userfaultfd_complete(t, oldVpn, result, oldPages);
+    yield* k.mm.hooks.userfaultfd_unmap_complete!(t);
+  }
   if (result >= 0 && r.populateTo > r.populateFrom) {
     yield* mm_populate(k, t, user, r.populateFrom, r.populateTo);
   }
@@ -250,6 +255,7 @@ function* move_vma(k: Kernel, t: Task, r: Remap): Code<number> {
   const vma = space.tree.lookup(vpn)!;
   const rmapLocks = copy.pgoff <= vma.pgoff;
   yield* move_page_tables(k, t, user, vma, copy, vpn, newVpn, oldPages, rmapLocks);
+  if (copy.uffd !== 0) k.mm.hooks.mremap_userfaultfd_prep?.(t, copy);
   if (vma.ops === 'hugetlb') clear_vma_resv_huge_pages(vma, vpn, vpn + oldPages);
   if ((flags & VM_LOCKED) !== 0) {
     space.lockedVm += newPages;

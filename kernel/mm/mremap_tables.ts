@@ -17,6 +17,7 @@ import {
   PTE_SOFT_DIRTY,
   PTE_SWAP,
   PTE_TABLE,
+  PTE_UFFD_WP,
 } from '../arch/x86/mm/pgtable_bits.ts';
 import {moveEntry} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
@@ -31,6 +32,7 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {flush_tlb_range} from './mprotect_walk.ts';
+import {is_uffd_wp_marker} from './userfaultfd_markers.ts';
 import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 import {VM_HUGETLB} from './vma_flags.ts';
@@ -164,7 +166,11 @@ function* moveHuge(
   const {hooks, pt} = k.mm;
   if (whole && level === 1 && hooks.move_huge_pmd !== null) {
     tables_alloc(k, t, move.user, move.newVpn, level);
-    if (yield* hooks.move_huge_pmd(t, move.from, move.to, move.oldVpn, move.newVpn)) return;
+    if (yield* hooks.move_huge_pmd(t, move.from, move.to, move.oldVpn, move.newVpn)) {
+      if (losesUffdWp(k, move.from))
+        pt.flags[slotAt(move.user.pgd, move.newVpn, 1)] &= ~PTE_UFFD_WP;
+      return;
+    }
   } else if (level === 2 && (whole || isBefore(k.facts.version, '5.14'))) {
     if (yield* move_huge_pud(k, t, move.from, slot, move.oldVpn, move.newVpn)) return;
   } else if (whole && (yield* moveTable(k, t, move, slot, level))) {
@@ -184,7 +190,7 @@ function* moveTable(
 ): Code<boolean> {
   const {mm} = k;
   const {user, oldVpn, newVpn} = move;
-  if (move.from.uffd !== 0) return false;
+  if (losesUffdWp(k, move.from)) return false;
   const target = tables_alloc(k, t, user, newVpn, level);
   if (target < 0 || mm.pt.flags[target] !== 0) return false;
   const locks = yield* take_rmap_locks(k, t, move);
@@ -218,7 +224,7 @@ function* move_ptes(
     while (!pte_lock(mm, t, target, mm.fns.move_ptes))
       yield* mm.ptl.spin(t, target >>> 9, mm.fns.move_ptes);
   }
-  const {moved, present} = moveRun(mm.pt, source, target, count);
+  const {moved, present} = moveRun(mm.pt, source, target, count, losesUffdWp(k, move.from));
   const scan = Math.round(count * mm.costs.scanPteTicks);
   t.cpu.charge(moved * mm.costs.movePteTicks + scan + mm.costs.changeTableTicks, mm.fns.move_ptes);
   if (present && !late) {
@@ -232,12 +238,22 @@ function* move_ptes(
   return present && late;
 }
 
+/**
+ * vma_has_uffd_without_event_remap (6.13+): the new place leaves userfaultfd, and its entries lose
+ * their write protection. Before, the bits stayed behind.
+ */
+export function losesUffdWp(k: Kernel, vma: VmArea): boolean {
+  if (vma.uffd === 0 || isBefore(k.facts.version, '6.13')) return false;
+  return !(k.mm.hooks.keepsUffdOnRemap?.(vma) ?? false);
+}
+
 /** The entries themselves; what moves counts as written to for soft-dirty tracking. */
 function moveRun(
   pt: PageTables,
   source: number,
   target: number,
   count: number,
+  losesWp: boolean,
 ): {moved: number; present: boolean} {
   const {flags, entries} = pt;
   let moved = 0;
@@ -248,7 +264,9 @@ function moveRun(
     const kind = word & PTE_KIND;
     const soft = kind <= PTE_PROTNONE || kind === PTE_SWAP ? PTE_SOFT_DIRTY : 0;
     if (kind <= PTE_PROTNONE) present = true;
-    setPte(pt, target + i, entries[source + i], word | soft);
+    const goes = losesWp && is_uffd_wp_marker(word, entries[source + i]);
+    const kept = losesWp ? word & ~PTE_UFFD_WP : word;
+    if (!goes) setPte(pt, target + i, entries[source + i], kept | soft);
     flags[source + i] = 0;
     entries[source + i] = 0;
     moved++;

@@ -3,7 +3,7 @@
 import type {AddressSpace} from './address_space.ts';
 import type {AnonVma} from './anon_vma.ts';
 import type {VmaSpace} from './vma_space.ts';
-import {VM_GROWSDOWN, VM_UFFD_MISSING, VM_UFFD_WP} from './vma_flags.ts';
+import {VM_GROWSDOWN, VM_HIGH_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP} from './vma_flags.ts';
 
 /** What fills a page of the mapping: which vm_ops it has. */
 export type VmOps = 'anon' | 'file' | 'shmem' | 'hugetlb' | 'dax' | 'pfnmap' | 'special';
@@ -122,7 +122,9 @@ export function vm_start_gap(vma: VmArea): number {
   return Math.max(vma.start - STACK_GUARD_GAP, 0);
 }
 
-/** userfaultfd_armed for missing or write-protect faults. */
+/** userfaultfd_armed. */
 export function userfaultfd_armed(vma: VmArea): boolean {
-  return vma.uffd !== 0 && (vma.flags & (VM_UFFD_MISSING | VM_UFFD_WP)) !== 0;
+  if (vma.uffd === 0) return false;
+  const minor = (vma.flagsHigh & VM_HIGH_UFFD_MINOR) !== 0;
+  return minor || (vma.flags & (VM_UFFD_MISSING | VM_UFFD_WP)) !== 0;
 }

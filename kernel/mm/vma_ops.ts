@@ -7,6 +7,7 @@ import {
   VM_ACCESS,
   VM_DONTCOPY,
   VM_GROWSDOWN,
+  VM_HIGH_UFFD_MINOR,
   VM_LOCKED,
   VM_LOCKONFAULT,
   VM_MAYWRITE,
@@ -135,6 +136,7 @@ export function copyVma(parent: VmArea, child: VmaSpace, keepUffd: boolean): VmA
   if (!keepUffd) {
     vma.uffd = 0;
     vma.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
+    vma.flagsHigh &= ~VM_HIGH_UFFD_MINOR;
   }
   if ((parent.flags & VM_WIPEONFORK) === 0) child.trees.anon.fork(vma, parent);
   return vma;
