@@ -12,6 +12,7 @@
 // hold entire_mapcount, nr_pages_mapped and large_mapcount; the second tail's the pin count and the deferred-split links.
 
 import {assert} from '../../machine/assert.ts';
+import {zeroed, zeroedBuffer} from '../../machine/zeroed.ts';
 import {CountArray} from './count_array.ts';
 import {FLAG_BITS, ORDER_SHIFT, PG_head, PG_hugetlb, PG_tail} from './page_flags.ts';
 
@@ -83,13 +84,13 @@ export class Pages {
     const memoryEnd = this.nodes.length === 0 ? FIRST_PFN : this.nodes[this.nodes.length - 1].end;
     this.endPfn = memoryEnd + devicePages;
     assert(this.endPfn < 2 ** 31, 'more than 2^31 page frames');
-    // One allocation where it fits: so much memory comes zeroed from the system, a page at a time.
+    // One allocation where it fits.
     const words = this.endPfn;
     const bytes = words * 4;
     const one = bytes * 6 <= LARGEST_BUFFER;
-    const buffer = new ArrayBuffer(one ? bytes * 6 : 0);
+    const buffer = zeroedBuffer(one ? bytes * 6 : 0);
     const column = (i: number): Int32Array =>
-      one ? new Int32Array(buffer, i * bytes, words) : new Int32Array(words);
+      one ? new Int32Array(buffer, i * bytes, words) : zeroed(Int32Array, words);
     const counts = (at: number): CountArray =>
       one ? new CountArray(words, buffer, at) : new CountArray(words);
     this.flags = column(0);
@@ -103,7 +104,7 @@ export class Pages {
 
   /** What a page holds, as a class of equal contents (KSM); 0 is unknown or zero. */
   get content(): Int32Array {
-    this.contents ??= new Int32Array(this.endPfn);
+    this.contents ??= zeroed(Int32Array, this.endPfn);
     return this.contents;
   }
 
@@ -114,13 +115,13 @@ export class Pages {
 
   /** page->private: the swap entry of a page in the swap cache. */
   get private(): Int32Array {
-    this.privates ??= new Int32Array(this.endPfn);
+    this.privates ??= zeroed(Int32Array, this.endPfn);
     return this.privates;
   }
 
   /** Memory cgroup of a folio (head), 0 for the root. */
   get memcg(): Uint16Array {
-    this.memcgs ??= new Uint16Array(this.endPfn);
+    this.memcgs ??= zeroed(Uint16Array, this.endPfn);
     return this.memcgs;
   }
 
@@ -131,7 +132,7 @@ export class Pages {
 
   /** _last_cpupid of a folio (head), plus 1: 0 is "nobody since the page was allocated". NUMA balancing's. */
   get cpupid(): Int32Array {
-    this.cpupids ??= new Int32Array(this.endPfn);
+    this.cpupids ??= zeroed(Int32Array, this.endPfn);
     return this.cpupids;
   }
 

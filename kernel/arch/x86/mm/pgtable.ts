@@ -11,6 +11,7 @@
 // Nothing here locks or takes time. Growth moves the arrays: never keep `entries` or `flags` across a call that allocates.
 
 import {assert} from '../../../../machine/assert.ts';
+import {zeroed} from '../../../../machine/zeroed.ts';
 import {
   PTE_DIRTY,
   PTE_HUGE,
@@ -91,8 +92,8 @@ export class PageTables {
    */
   constructor(tables = FIRST_TABLES) {
     const room = Math.min(Math.max(tables, FIRST_TABLES), MAX_TABLES);
-    this.entries = new Int32Array(room * PTRS_PER_TABLE);
-    this.flags = new Uint16Array(room * PTRS_PER_TABLE);
+    this.entries = zeroed(Int32Array, room * PTRS_PER_TABLE);
+    this.flags = zeroed(Uint16Array, room * PTRS_PER_TABLE);
     this.population = new Uint16Array(room);
     this.level = new Uint8Array(room);
     this.parent = new Int32Array(room);
