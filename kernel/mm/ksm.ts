@@ -107,6 +107,8 @@ export class Ksm {
   /** Slot that is scanned, slots.length at the start of a full scan; where it goes on. */
   cursor = 0;
   address = 0;
+  /** The page at which the scan has just arrived. */
+  found = 0;
   scanning = false;
   private idle = false;
 

@@ -35,59 +35,64 @@ function notePeak({trees, peak, pagesVolatile}: Ksm): void {
   peak.volatile = pagesVolatile;
 }
 
-/** ksm_do_scan: at most `pages` pages; ends at the end of a full scan. */
+/**
+ * ksm_do_scan: at most `pages` pages; ends at the end of a full scan. Most pages stay as they are,
+ * so what looks at one page (scan_get_next_rmap_item, cmp_and_merge_page up to a merge) is plain
+ * code as far as it need not wait.
+ */
 export function* ksm_do_scan(ksm: Ksm, t: Task, pages: number): Code {
   const {k} = ksm;
-  for (let left = pages; left > 0; left--) {
+  const {pages: frames} = k.mm;
+  for (let left = pages; left > 0; ) {
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
-    const found = yield* scan_get_next_rmap_item(ksm, t);
-    if (found === null) return;
-    const {item, pfn} = found;
-    ksm.pagesScanned++;
-    yield* cmp_and_merge_page(ksm, t, item, pfn);
-    folio_put(k, t, compound_head(k.mm.pages, pfn));
-  }
-}
-
-interface Found {
-  readonly item: RmapItem;
-  readonly pfn: number;
-}
-
-/** scan_get_next_rmap_item: with a reference to the page; null at the end of a full scan. */
-function* scan_get_next_rmap_item(ksm: Ksm, t: Task): Code<Found | null> {
-  const {k} = ksm;
-  if (ksm.slots.length === 0) return null;
-  if (!ksm.scanning) {
-    ksm.scanning = true;
-    ksm.trace?.scan(true, ksm.seqnr, ksm.rmapItems);
-    ksm.cursor = 0;
-    ksm.address = 0;
-    lru_add_drain_all(k, t);
-    ksm.trees.prune();
-    ksm.trees.clearUnstable();
-  }
-  while (ksm.cursor < ksm.slots.length) {
+    if (!ksm.scanning && !beginScan(ksm, t)) return;
+    if (ksm.cursor >= ksm.slots.length) {
+      endScan(ksm);
+      return;
+    }
     const slot = ksm.slots[ksm.cursor];
     const {mmapLock} = slot.user;
     if (!mmapLock.readAcquire(t, ksm.fn)) yield* mmapLock.readAcquireSlow(t, ksm.fn);
-    const found = slot.exited ? null : nextInMm(ksm, t, slot);
-    if (found !== null) k.mm.pages.refcount.increment(compound_head(k.mm.pages, found.pfn));
+    const item = slot.exited ? null : nextInMm(ksm, t, slot);
+    const pfn = ksm.found;
+    const head = compound_head(frames, pfn);
+    if (item !== null) frames.refcount.increment(head);
     else if (!slot.exited) endOfMm(ksm, slot);
     if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
-    if (found !== null) return found;
-    if (t.cpu.settle()) yield;
+    if (item === null) {
+      if (t.cpu.settle()) yield;
+      continue;
+    }
+    left--;
+    ksm.pagesScanned++;
+    if (!staysAsItIs(ksm, t, item, pfn)) yield* cmp_and_merge_page(ksm, t, item, pfn);
+    folio_put(k, t, compound_head(frames, pfn));
   }
+}
+
+/** The start of a full scan; false when there is nothing to scan. */
+function beginScan(ksm: Ksm, t: Task): boolean {
+  if (ksm.slots.length === 0) return false;
+  ksm.scanning = true;
+  ksm.trace?.scan(true, ksm.seqnr, ksm.rmapItems);
+  ksm.cursor = 0;
+  ksm.address = 0;
+  lru_add_drain_all(ksm.k, t);
+  ksm.trees.prune();
+  ksm.trees.clearUnstable();
+  return true;
+}
+
+function endScan(ksm: Ksm): void {
   ksm.scanning = false;
   ksm.trace?.scan(false, ksm.seqnr, ksm.rmapItems);
   ksm.seqnr++;
   ksm.fullScans++;
   notePeak(ksm);
-  return null;
 }
 
-/** The next anonymous page of a mergeable VMA at or after the address. */
-function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): Found | null {
+/** The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`. */
+function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
   const {user} = slot;
   let vma = user.space.tree.find(ksm.address);
   for (; vma !== null; vma = vma.next) {
@@ -99,7 +104,9 @@ function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): Found | null {
       const pfn = mappedAnon(ksm, user, vpn);
       if (pfn === 0) continue;
       const item = itemFor(ksm, slot, vpn);
-      if (!should_skip_rmap_item(ksm, item, pfn)) return {item, pfn};
+      if (should_skip_rmap_item(ksm, item, pfn)) continue;
+      ksm.found = pfn;
+      return item;
     }
   }
   return null;
@@ -159,18 +166,21 @@ function hasMergeable(user: UserMm): boolean {
   return false;
 }
 
-/** cmp_and_merge_page. */
+/** The first tests of cmp_and_merge_page: true when they are all that there is to it. */
+function staysAsItIs(ksm: Ksm, t: Task, item: RmapItem, pfn: number): boolean {
+  const {trees} = ksm;
+  const own = trees.nodeOf(pfn);
+  if (own !== null) return item.node === own;
+  remove_rmap_item_from_tree(ksm, item);
+  return ksm.checksumFirst && checksumChanged(ksm, t, item, ksm.k.mm.pages.content[pfn]);
+}
+
+/** cmp_and_merge_page from there on: zero page, stable tree, unstable tree. */
 function* cmp_and_merge_page(ksm: Ksm, t: Task, item: RmapItem, pfn: number): Code {
   const {trees, costs, settings} = ksm;
-  const {pages} = ksm.k.mm;
   const own = trees.nodeOf(pfn);
-  if (own !== null && item.node === own) return;
-  const key = pages.content[pfn];
-  if (own === null) {
-    remove_rmap_item_from_tree(ksm, item);
-    if (ksm.checksumFirst && checksumChanged(ksm, t, item, key)) return;
-    if (yield* try_zero_page(ksm, t, item, pfn, key)) return;
-  }
+  const key = ksm.k.mm.pages.content[pfn];
+  if (own === null && (yield* try_zero_page(ksm, t, item, pfn, key))) return;
   t.cpu.charge(trees.stableHeight * costs.treeStepTicks, ksm.fn);
   // A forked child maps KSM pages already: it is appended over the limit.
   const node = own ?? trees.search(trees.keyOf(pfn), settings.maxPageSharing);

@@ -70,11 +70,11 @@ export class KsmTrees {
 
   /** Steps of a search in each tree: its height. */
   get stableHeight(): number {
-    return Math.ceil(Math.log2(this.stable.size + 1));
+    return 32 - Math.clz32(this.stable.size);
   }
 
   get unstableHeight(): number {
-    return Math.ceil(Math.log2(this.unstable.size + 1));
+    return 32 - Math.clz32(this.unstable.size);
   }
 
   /** ksm_get_folio: true while the node's page is still its. */
@@ -96,7 +96,9 @@ export class KsmTrees {
    */
   search(key: number, limit: number): StableNode | null {
     let best: StableNode | null = null;
-    for (const node of [...(this.stable.get(key) ?? [])]) {
+    const chain = this.stable.get(key);
+    if (chain === undefined) return null;
+    for (const node of [...chain]) {
       if (!this.isAlive(node)) this.removeNode(node);
       else if (node.items.size < limit && node.items.size > (best?.items.size ?? -1)) best = node;
     }
