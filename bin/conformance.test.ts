@@ -28,7 +28,7 @@ import {TextOutput} from './streams.ts';
 
 for (const scenario of CONFORMANCE) {
   test(scenario.name, () => {
-    const results = runScenario(scenario, {seed: scenario.seeds[0]}, () => {});
+    const results = runScenario(scenario, {seed: scenario.seeds[0]});
     const wrong = results.filter((result) => !result.ok);
     assert.deepEqual(
       wrong.map(({command, evidence}) => [command, ...evidence]),
@@ -41,7 +41,7 @@ for (const scenario of CONFORMANCE) {
 function findings(moves: readonly Move[]): readonly string[] {
   const on = [holds('6.18')];
   const scenario = scenarioOf({name: 'wrong', summary: '', source: '', cases: {it: moves}, on});
-  const [result] = runScenario(scenario, {seed: 1}, () => {});
+  const [result] = runScenario(scenario, {seed: 1});
   assert.equal(result.ok, result.found === 'clean');
   return result.evidence.filter((line) => line.startsWith('conformance: '));
 }

@@ -1,4 +1,4 @@
-// The flags that replay, compare, sweep and scenario share, and their checking.
+// The flags that several verbs share, and their checking.
 
 import {type Command, InvalidArgumentError, Option} from 'commander';
 import {
@@ -70,6 +70,15 @@ export function addReplayFlags(command: Command, machine: string): Command {
     .option('--max-time <ns>', 'bound on simulated time', wholeNumber(1), d.maxNs)
     .option('--audit', 'check every PGD after every walk (slow)', false)
     .option('--lockdep', 'check the order of lock classes', false);
+}
+
+/** Adds the flag of verbs that do many runs. */
+export function addJobsFlag(command: Command): Command {
+  return command.option(
+    '--jobs <n>',
+    'runs at once, in threads (default: as many as this host has CPUs, for work that pays it)',
+    wholeNumber(1, 1024),
+  );
 }
 
 /** Options of a replay from its flags. */

@@ -1,12 +1,12 @@
 // Runs scenarios of the catalogue: every design under every seed, judged. An against-expectation needs the reports of
-// the other designs of the same seed, so a seed's runs are made in the catalogue's order and judged together.
+// the other designs of the same seed, so a seed's runs are judged together.
 
-import {TraceWriter} from '../formats/writer.ts';
-import {traceFrom} from '../replay/generated.ts';
-import {replayTrace} from '../replay/replay.ts';
+import {replayTrace, type ReplayRequest} from '../replay/replay.ts';
 import type {RunReport} from '../results/run.ts';
 import type {Scenario, ScenarioRun, Verdict} from '../workloads/catalogue.ts';
 import {judge, type Json} from '../workloads/verdict.ts';
+import type {ReplayJob} from './pool/jobs.ts';
+import {scenarioTrace} from './scenario_trace.ts';
 
 /** One design under one seed: what was expected, what was found. */
 export interface ScenarioResult {
@@ -31,29 +31,55 @@ export interface ScenarioFilter {
   readonly seed?: number;
 }
 
-/** Runs `scenario` and judges every run. */
-export function runScenario(
+/** Mean time of a run of the catalogue, ms. */
+const RUN_MS = 60;
+
+function seedsOf(scenario: Scenario, filter: ScenarioFilter): readonly number[] {
+  return filter.seed === undefined ? scenario.seeds : [filter.seed];
+}
+
+function requestOf({machine, kernel, design, costsNs}: ScenarioRun, seed: number): ReplayRequest {
+  const options = {seed, audit: true, placement: 'free' as const};
+  return {machine, kernel, design, options, ...(costsNs === undefined ? {} : {costsNs})};
+}
+
+/** Every run of a scenario of the catalogue: seed by seed, in the catalogue's order. */
+export function scenarioJobs(scenario: Scenario, filter: ScenarioFilter): ReplayJob[] {
+  const {name} = scenario;
+  return seedsOf(scenario, filter).flatMap((seed) =>
+    scenario.runs.map(
+      (run): ReplayJob => ({
+        trace: {from: 'scenario', name, seed},
+        request: requestOf(run, seed),
+        label: `${name} ${run.label} seed ${seed}`,
+        guessMs: RUN_MS,
+      }),
+    ),
+  );
+}
+
+/** Judges the reports of scenarioJobs. */
+export function judgeScenario(
   scenario: Scenario,
   filter: ScenarioFilter,
-  show: (text: string) => void,
+  reports: readonly RunReport[],
 ): ScenarioResult[] {
-  const seeds = filter.seed === undefined ? scenario.seeds : [filter.seed];
-  return seeds.flatMap((seed) => {
-    const trace = traceFrom(`${scenario.name} --seed ${seed}`, (sink) => {
-      scenario.build((header) => new TraceWriter(sink, header), seed);
-    });
-    const reports = new Map<string, RunReport>();
-    for (const run of scenario.runs) {
-      show(`${scenario.name} ${run.label} seed ${seed}`);
-      const {machine, kernel, design, costsNs} = run;
-      const options = {seed, audit: true, placement: 'free' as const};
-      const costs = costsNs === undefined ? {} : {costsNs};
-      reports.set(run.label, replayTrace(trace, {machine, kernel, design, options, ...costs}));
-    }
-    return scenario.runs
+  const {runs} = scenario;
+  return seedsOf(scenario, filter).flatMap((seed, n) => {
+    const byLabel = new Map(runs.map(({label}, i) => [label, reports[n * runs.length + i]]));
+    return runs
       .filter((run) => filter.label === undefined || run.label === filter.label)
-      .map((run) => resultOf(scenario, run, seed, reports));
+      .map((run) => resultOf(scenario, run, seed, byLabel));
   });
+}
+
+/** Runs any scenario in this thread, whether it is in the catalogue or not, and judges every run. */
+export function runScenario(scenario: Scenario, filter: ScenarioFilter): ScenarioResult[] {
+  const reports = seedsOf(scenario, filter).flatMap((seed) => {
+    const trace = scenarioTrace(scenario, seed);
+    return scenario.runs.map((run) => replayTrace(trace, requestOf(run, seed)));
+  });
+  return judgeScenario(scenario, filter, reports);
 }
 
 function resultOf(

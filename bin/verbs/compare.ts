@@ -2,7 +2,6 @@
 
 import type {Command} from 'commander';
 import {loadTrace, type LoadedTrace} from '../../formats/reader.ts';
-import {replayTrace} from '../../replay/replay.ts';
 import {compareRuns, type Input} from '../../results/compare.ts';
 import type {Comparison} from '../../results/comparison.ts';
 import {formatNamed} from '../../results/draw/formats.ts';
@@ -10,8 +9,11 @@ import {colourWanted} from '../../results/draw/options.ts';
 import {saveRuns} from '../../results/store.ts';
 import type {RunReport} from '../../results/run.ts';
 import type {Invocation} from '../main.ts';
-import {Progress} from '../progress.ts';
+import {replayAll} from '../pool/replay_all.ts';
+import type {ReplayJob} from '../pool/jobs.ts';
+import {guessMs} from '../pool/guess.ts';
 import {
+  addJobsFlag,
   addReplayFlags,
   collect,
   replayOptions,
@@ -28,6 +30,7 @@ export interface CompareFlags extends ReplayFlags {
   all: boolean;
   only: string;
   save?: string;
+  jobs?: number;
 }
 
 export function compareVerb(program: Command, invocation: Invocation): void {
@@ -37,7 +40,7 @@ export function compareVerb(program: Command, invocation: Invocation): void {
     .requiredOption('--a <axis=choice>', 'the baseline (comma separates several axes)', collect, [])
     .requiredOption('--b <axis=choice>', 'a design to compare (repeatable)', collect, [])
     .option('--seeds <n>', 'seeds per design', wholeNumber(1, 1000), 12);
-  addReplayFlags(command, 'icelake-2s-64t')
+  addJobsFlag(addReplayFlags(command, 'icelake-2s-64t'))
     .option(
       '--format <name>',
       'table, mmtests, lkp, benchstat, will-it-scale, csv, markdown, json',
@@ -47,43 +50,68 @@ export function compareVerb(program: Command, invocation: Invocation): void {
     .option('--only <text>', 'only mechanism rows whose name contains this', '')
     .option('--save <file>', 'keep every run as JSON lines')
     .option('--json', 'same as --format json', false)
-    .action((path: string, flags: CompareFlags) => {
-      invocation.out.write(compareDesigns(loadTrace(path), flags, invocation));
+    .action(async (path: string, flags: CompareFlags) => {
+      invocation.out.write(await compareDesigns(loadTrace(path), flags, invocation));
     });
 }
 
 /** Runs every design under every seed and draws the comparison. */
-export function compareDesigns(
+export async function compareDesigns(
   trace: LoadedTrace,
   flags: CompareFlags,
   invocation: Invocation,
-): string {
+): Promise<string> {
   const draw = formatNamed(flags.json ? 'json' : flags.format);
-  const progress = new Progress(invocation.err);
   const designs = [...flags.a, ...flags.b];
+  const runs = await runAndSave(trace, jobsOf(trace, designs, flags), flags, invocation);
   const inputs = designs.map((design, n): Input => {
-    const runs: RunReport[] = [];
-    for (let seed = flags.seed; seed < flags.seed + flags.seeds; seed++) {
-      progress.show(`${design}: seed ${seed} (${n + 1} of ${designs.length} designs)`);
-      runs.push(
-        replayTrace(trace, {
+    const first = n * flags.seeds;
+    return {label: design, runs: runs.slice(first, first + flags.seeds)};
+  });
+  const color = colourWanted(process.env, invocation.out.isTerminal);
+  return draw(mechanismRows(compareRuns(inputs), flags.only), {color, all: flags.all});
+}
+
+/** Design by design, every seed of it. */
+function jobsOf(trace: LoadedTrace, designs: readonly string[], flags: CompareFlags): ReplayJob[] {
+  const options = replayOptions(flags);
+  const guess = guessMs(trace, options);
+  return designs.flatMap((design) =>
+    Array.from({length: flags.seeds}, (_, n): ReplayJob => {
+      const seed = flags.seed + n;
+      return {
+        trace: {from: 'loaded', index: 0},
+        request: {
           machine: flags.machine,
           kernel: flags.kernel,
           design: [...flags.design, ...design.split(',')],
-          options: {...replayOptions(flags), seed},
-        }),
-      );
-    }
-    return {label: design, runs};
-  });
-  progress.clear();
-  if (flags.save !== undefined)
-    saveRuns(
-      flags.save,
-      inputs.flatMap((input) => input.runs),
-    );
-  const color = colourWanted(process.env, invocation.out.isTerminal);
-  return draw(mechanismRows(compareRuns(inputs), flags.only), {color, all: flags.all});
+          options: {...options, seed},
+        },
+        label: `${design} seed ${seed}`,
+        guessMs: guess,
+      };
+    }),
+  );
+}
+
+/** The reports of all jobs. What `--save` asks for is written even if a run fails: the runs before it. */
+async function runAndSave(
+  trace: LoadedTrace,
+  jobs: readonly ReplayJob[],
+  {jobs: threads, save}: CompareFlags,
+  {err}: Invocation,
+): Promise<RunReport[]> {
+  const done: RunReport[] = [];
+  try {
+    return await replayAll(jobs, {
+      threads,
+      loaded: [trace],
+      err,
+      done: (report) => done.push(report),
+    });
+  } finally {
+    if (save !== undefined && done.length > 0) saveRuns(save, done);
+  }
 }
 
 /** The comparison with only those mechanism rows whose name contains `text`. */

@@ -6,6 +6,7 @@ import {loadTrace} from '../../formats/reader.ts';
 import {DEFAULT_OPTIONS} from '../../replay/options.ts';
 import type {Invocation} from '../main.ts';
 import {packageRoot} from '../package_info.ts';
+import {addJobsFlag} from '../replay_flags.ts';
 import {compareDesigns} from './compare.ts';
 
 const TRACE = 'workloads/samples/fork-storm.mmt.gz';
@@ -16,32 +17,33 @@ const UNTIL_MS = 120;
 const SEEDS = 6;
 
 export function demoVerb(program: Command, invocation: Invocation): void {
-  program
+  const command = program
     .command('demo')
-    .description('the bundled fork storm on 8 sockets: pgd_list against padded and lockless')
-    .action(() => {
-      const {out} = invocation;
-      out.write(
-        `$ mmreplay compare ${TRACE} --a pgd=pgd-list --b pgd=pgd-list-padded \\\n` +
-          `    --b pgd=lockless-2015-09 --kernel 4.1 --machine ${MACHINE} --copies ${COPIES} --until ${UNTIL_MS} --seeds ${SEEDS} --only pgd\n\n`,
-      );
-      const trace = loadTrace(join(packageRoot(), TRACE));
-      const flags = {
-        ...DEFAULT_OPTIONS,
-        a: ['pgd=pgd-list'],
-        b: ['pgd=pgd-list-padded', 'pgd=lockless-2015-09'],
-        seeds: SEEDS,
-        format: 'table',
-        json: false,
-        all: false,
-        only: 'pgd',
-        machine: MACHINE,
-        kernel: '4.1',
-        design: [],
-        copies: COPIES,
-        until: UNTIL_MS,
-        maxTime: DEFAULT_OPTIONS.maxNs,
-      };
-      out.write(compareDesigns(trace, flags, invocation));
-    });
+    .description('the bundled fork storm on 8 sockets: pgd_list against padded and lockless');
+  addJobsFlag(command).action(async ({jobs}: {jobs?: number}) => {
+    const {out} = invocation;
+    out.write(
+      `$ mmreplay compare ${TRACE} --a pgd=pgd-list --b pgd=pgd-list-padded \\\n` +
+        `    --b pgd=lockless-2015-09 --kernel 4.1 --machine ${MACHINE} --copies ${COPIES} --until ${UNTIL_MS} --seeds ${SEEDS} --only pgd\n\n`,
+    );
+    const trace = loadTrace(join(packageRoot(), TRACE));
+    const flags = {
+      ...DEFAULT_OPTIONS,
+      a: ['pgd=pgd-list'],
+      b: ['pgd=pgd-list-padded', 'pgd=lockless-2015-09'],
+      seeds: SEEDS,
+      format: 'table',
+      json: false,
+      all: false,
+      only: 'pgd',
+      machine: MACHINE,
+      kernel: '4.1',
+      design: [],
+      copies: COPIES,
+      until: UNTIL_MS,
+      maxTime: DEFAULT_OPTIONS.maxNs,
+      ...(jobs === undefined ? {} : {jobs}),
+    };
+    out.write(await compareDesigns(trace, flags, invocation));
+  });
 }

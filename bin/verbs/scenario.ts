@@ -5,9 +5,9 @@ import type {Command} from 'commander';
 import {EXIT, UserError} from '../../formats/errors.ts';
 import {CATALOGUE, scenarioByName, type Scenario} from '../../workloads/catalogue.ts';
 import type {Invocation} from '../main.ts';
-import {Progress} from '../progress.ts';
-import {wholeNumber} from '../replay_flags.ts';
-import {runScenario, type ScenarioResult} from '../scenario_runs.ts';
+import {replayAll} from '../pool/replay_all.ts';
+import {addJobsFlag, wholeNumber} from '../replay_flags.ts';
+import {judgeScenario, scenarioJobs, type ScenarioResult} from '../scenario_runs.ts';
 
 /** Name and version of what `scenario run --json` prints. */
 const SCENARIO_SCHEMA = 'mmreplay.scenario/1';
@@ -17,6 +17,7 @@ interface RunFlags {
   design?: string;
   seed?: number;
   json: boolean;
+  jobs?: number;
 }
 
 export function scenarioVerb(program: Command, invocation: Invocation): void {
@@ -28,16 +29,16 @@ export function scenarioVerb(program: Command, invocation: Invocation): void {
     .description('the scenarios and where they come from')
     .option('--json', 'print JSON', false)
     .action((flags: {json: boolean}) => invocation.out.write(listing(flags.json)));
-  scenario
+  const command = scenario
     .command('run [name]')
     .description('run one scenario, those whose name matches a pattern with * or ?, or all of them')
     .option('--all', 'every scenario', false)
     .option('--design <label>', 'only the design with this label')
     .option('--seed <n>', 'only this seed', wholeNumber(0))
-    .option('--json', 'print JSON', false)
-    .action((name: string | undefined, flags: RunFlags) =>
-      run(chosen(name, flags.all), flags, invocation),
-    );
+    .option('--json', 'print JSON', false);
+  addJobsFlag(command).action((name: string | undefined, flags: RunFlags) =>
+    run(chosen(name, flags.all), flags, invocation),
+  );
 }
 
 function chosen(name: string | undefined, all: boolean): Scenario[] {
@@ -56,16 +57,23 @@ function globPattern(glob: string): RegExp {
   return new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`);
 }
 
-function run(scenarios: readonly Scenario[], flags: RunFlags, invocation: Invocation): void {
-  const progress = new Progress(invocation.err);
+async function run(
+  scenarios: readonly Scenario[],
+  flags: RunFlags,
+  invocation: Invocation,
+): Promise<void> {
   const filter = {
     ...(flags.design === undefined ? {} : {label: flags.design}),
     ...(flags.seed === undefined ? {} : {seed: flags.seed}),
   };
-  const results = scenarios.flatMap((one) =>
-    runScenario(one, filter, (text) => progress.show(text)),
-  );
-  progress.clear();
+  const jobs = scenarios.map((one) => scenarioJobs(one, filter));
+  const reports = await replayAll(jobs.flat(), {threads: flags.jobs, err: invocation.err});
+  let at = 0;
+  const results = scenarios.flatMap((one, n) => {
+    const first = at;
+    at += jobs[n].length;
+    return judgeScenario(one, filter, reports.slice(first, at));
+  });
   if (results.length === 0)
     throw new UserError('scenario run: no design has that label', EXIT.usage);
   if (results.some((result) => !result.ok)) invocation.exitCode = EXIT.failed;

@@ -2,7 +2,6 @@
 
 import type {Command} from 'commander';
 import {EXIT, UserError} from '../../formats/errors.ts';
-import {replayTrace} from '../../replay/replay.ts';
 import {drawSweepWillItScale} from '../../results/draw/will_it_scale.ts';
 import {drawSweepTable} from '../../results/draw/sweep_table.ts';
 import type {RunReport} from '../../results/run.ts';
@@ -11,22 +10,27 @@ import type {Params} from '../../workloads/params.ts';
 import {workloadByName} from '../../workloads/registry.ts';
 import {expandSweep} from '../../workloads/workload.ts';
 import type {Invocation} from '../main.ts';
-import {Progress} from '../progress.ts';
+import type {ReplayJob} from '../pool/jobs.ts';
+import {replayAll} from '../pool/replay_all.ts';
 import {
+  addJobsFlag,
   addReplayFlags,
   collect,
   replayOptions,
   type ReplayFlags,
   wholeNumber,
 } from '../replay_flags.ts';
-import {workloadTrace} from '../workload_trace.ts';
 
 interface Flags extends ReplayFlags {
   compare: string[];
   seeds: number;
   format: string;
   json: boolean;
+  jobs?: number;
 }
+
+/** Guess of the time of a run of the first point, ms. */
+const FIRST_POINT_MS = 10;
 
 export function sweepVerb(program: Command, invocation: Invocation): void {
   const command = program
@@ -34,14 +38,15 @@ export function sweepVerb(program: Command, invocation: Invocation): void {
     .description('replay a workload over the values of one parameter, a curve per design')
     .option('--compare <axis=choice>', 'a design to draw a curve of (repeatable)', collect, [])
     .option('--seeds <n>', 'seeds per point', wholeNumber(1, 1000), 1);
-  addReplayFlags(command, 'haswell-ex-4s-e7-8895v3')
+  addJobsFlag(addReplayFlags(command, 'haswell-ex-4s-e7-8895v3'))
     .option('--format <name>', 'will-it-scale, table or json', 'will-it-scale')
     .option('--json', 'same as --format json', false)
-    .action((name: string, words: string[], flags: Flags) => {
+    .action(async (name: string, words: string[], flags: Flags) => {
       const workload = workloadByName(name);
       const rows = expandSweep(workload, words);
       const x = variedParam(rows);
-      const sweep = buildSweep(runAll(name, rows, x, flags, invocation), x, modeOf(rows[0], x));
+      const points = await runAll(name, rows, x, flags, invocation);
+      const sweep = buildSweep(points, x, modeOf(rows[0], x));
       if (flags.json || flags.format === 'json') {
         invocation.out.write(`${JSON.stringify(sweep, null, 1)}\n`);
       } else if (flags.format === 'table') invocation.out.write(drawSweepTable(sweep));
@@ -72,36 +77,59 @@ function variedParam(rows: readonly Params[]): string {
   );
 }
 
-function runAll(
+/** One point of a curve. */
+interface Point {
+  readonly label: string;
+  readonly row: Params;
+}
+
+async function runAll(
   name: string,
   rows: readonly Params[],
   x: string,
   flags: Flags,
   {err}: Invocation,
-): SweepInput[] {
-  const workload = workloadByName(name);
-  const progress = new Progress(err);
+): Promise<SweepInput[]> {
   const designs = flags.compare.length > 0 ? flags.compare : [''];
-  const inputs: SweepInput[] = [];
-  for (const row of rows) {
-    const traces = Array.from({length: flags.seeds}, (_, n) =>
-      workloadTrace(workload, row, flags.seed + n),
-    );
-    for (const design of designs) {
-      progress.show(`${x}=${row[x]} ${design}`);
-      const overrides = design === '' ? flags.design : [...flags.design, ...design.split(',')];
-      const runs = traces.map((trace, n): RunReport => {
-        const run = replayTrace(trace, {
-          machine: flags.machine,
-          kernel: flags.kernel,
-          design: overrides,
-          options: {...replayOptions(flags), seed: flags.seed + n},
-        });
-        return inIterations(run, workload.iterations(row));
-      });
-      inputs.push({label: design === '' ? 'default' : design, x: Number(row[x]), runs});
-    }
-  }
-  progress.clear();
-  return inputs;
+  const points = rows.flatMap((row) => designs.map((label): Point => ({label, row})));
+  const jobs = points.flatMap(({label, row}) => jobsOf(name, row, rows[0], x, label, flags));
+  const runs = await replayAll(jobs, {threads: flags.jobs, tracesKept: flags.seeds, err});
+  const workload = workloadByName(name);
+  return points.map(({label, row}, n): SweepInput => {
+    const first = n * flags.seeds;
+    return {
+      label: label === '' ? 'default' : label,
+      x: Number(row[x]),
+      runs: runs
+        .slice(first, first + flags.seeds)
+        .map((run) => inIterations(run, workload.iterations(row))),
+    };
+  });
+}
+
+/** Every seed of one point. The more of x the longer a run takes, as a guess. */
+function jobsOf(
+  name: string,
+  row: Params,
+  firstRow: Params,
+  x: string,
+  label: string,
+  flags: Flags,
+): ReplayJob[] {
+  const design = label === '' ? flags.design : [...flags.design, ...label.split(',')];
+  const times = Number(row[x]) / Number(firstRow[x]);
+  return Array.from({length: flags.seeds}, (_, n): ReplayJob => {
+    const seed = flags.seed + n;
+    return {
+      trace: {from: 'workload', name, params: row, seed},
+      request: {
+        machine: flags.machine,
+        kernel: flags.kernel,
+        design,
+        options: {...replayOptions(flags), seed},
+      },
+      label: `${x}=${row[x]} ${label}`,
+      guessMs: FIRST_POINT_MS * (times > 0 && Number.isFinite(times) ? times : 1),
+    };
+  });
 }
