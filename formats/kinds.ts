@@ -109,6 +109,17 @@ const OPERATIONS = [
   [103, 'unpin', ['id']],
   [104, 'iovec', ['addr', 'len']], // one element of the vector that the task's next call passes
   [105, 'open_file', ['fd', 'file_str', 'bytes']],
+  // userfaultfd: the system call and UFFDIO_API; an ioctl by its number with the members of its structure; read; a reader
+  // that answers faults until so many of each kind have come.
+  [106, 'expect_userfaultfd', ['step_str', 'fd', 'flags', 'features', 'ret']],
+  [107, 'expect_uffd_ioctl', ['step_str', 'fd', 'nr', 'addr', 'len', 'src', 'mode', 'out', 'ret']],
+  [
+    108,
+    'expect_uffd_read',
+    ['step_str', 'fd', 'event', 'flags', 'addr', 'to', 'len', 'child_fd', 'ret'],
+  ],
+  [109, 'expect_uffd_serve', ['step_str', 'fd', 'addr', 'src', 'answer', 'missing', 'wp', 'minor']],
+  [110, 'uffd_close', ['fd']],
 ] as const;
 
 const ANSWERS = [

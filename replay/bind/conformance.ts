@@ -87,7 +87,8 @@ function stepOf({events, strings}: BindingContext, i: number): string {
   return strings[argNumber(events, i, 0)] ?? '';
 }
 
-function compare(
+/** Counts the expectation; a difference is a finding. */
+export function compare(
   context: BindingContext,
   i: number,
   expected: number,
@@ -102,7 +103,8 @@ function compare(
   return 'failed';
 }
 
-function resultName(value: number): string {
+/** A result as people write it: an error by its name, an address in hex. */
+export function resultName(value: number): string {
   return value < 0 ? errnoName(-value) : value < 2 ** 24 ? `${value}` : `0x${value.toString(16)}`;
 }
 

@@ -12,6 +12,7 @@ import {
   PTE_SOFT_DIRTY,
   PTE_SPECIAL,
   PTE_SWAP,
+  PTE_UFFD_WP,
   PTE_WRITE,
   pte_present,
 } from '../../kernel/arch/x86/mm/pgtable_bits.ts';
@@ -19,6 +20,7 @@ import type {Kernel} from '../../kernel/kernel.ts';
 import {compound_head, folio_test_anon, folio_test_ksm} from '../../kernel/mm/page.ts';
 import {PG_anon_exclusive, PG_mlocked} from '../../kernel/mm/page_flags.ts';
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from '../../kernel/mm/rss.ts';
+import {is_uffd_wp_marker} from '../../kernel/mm/userfaultfd_markers.ts';
 import type {UserMm} from '../../kernel/mm/user_mm.ts';
 import {VM_LOCKED, VM_SOFTDIRTY} from '../../kernel/mm/vma_flags.ts';
 
@@ -72,6 +74,14 @@ function isGuard(k: Kernel, user: UserMm, vpn: number): boolean {
   return marker && (pt.entries[slot] & MARKER_GUARD) !== 0;
 }
 
+/** As pagemap shows it: of a page, a swapped one, or a marker. */
+function isUffdWp(k: Kernel, user: UserMm, vpn: number): boolean {
+  const {pt} = k.mm;
+  const slot = walkSlot(user.pgd, vpn);
+  if (is_uffd_wp_marker(pt.flags[slot], pt.entries[slot])) return true;
+  return (wordAt(k, user, vpn) & PTE_UFFD_WP) !== 0;
+}
+
 /** Properties of single pages. */
 const PAGE_TESTS: ReadonlyMap<string, PageTest> = new Map([
   ['present', byWord(pte_present)],
@@ -82,6 +92,7 @@ const PAGE_TESTS: ReadonlyMap<string, PageTest> = new Map([
   ['zero', byWord((word) => pte_present(word) && (word & PTE_SPECIAL) !== 0)],
   ['soft-dirty', isSoftDirty],
   ['guard', isGuard],
+  ['uffd-wp', isUffdWp],
   ['anon', byFolio((k, head) => folio_test_anon(k.mm.pages, head))],
   ['ksm', byFolio((k, head) => folio_test_ksm(k.mm.pages, head))],
   ['mlocked', byFolio((k, head) => (k.mm.pages.flags[head] & PG_mlocked) !== 0)],

@@ -12,6 +12,7 @@ import {SWAP_BINDINGS} from './swap.ts';
 import {SYNTHETIC_BINDINGS} from './synthetic.ts';
 import {SYSFS_BINDINGS} from './sysfs.ts';
 import {TASK_BINDINGS} from './tasks.ts';
+import {USERFAULTFD_BINDINGS} from './userfaultfd.ts';
 import {QUICK_USER_MEMORY_BINDINGS, USER_MEMORY_BINDINGS} from './user_memory.ts';
 
 function byKind<T>(...groups: readonly (readonly (readonly [number, T])[])[]): (T | undefined)[] {
@@ -33,6 +34,7 @@ export const BINDINGS: readonly (Binding | undefined)[] = byKind(
   SYNTHETIC_BINDINGS,
   USER_MEMORY_BINDINGS,
   CONFORMANCE_BINDINGS,
+  USERFAULTFD_BINDINGS,
 );
 
 /** Plain bindings, looked at first. */

@@ -16,6 +16,10 @@ import {PROCESS_MADVISE} from './process_madvise.ts';
 import {PROT_NONE} from './prot_none.ts';
 import {scenarioOf} from './selftest.ts';
 import {SOFT_DIRTY, SOFT_DIRTY_POPULATE} from './soft_dirty.ts';
+import {UFFD, UFFD_COPY} from './uffd.ts';
+import {UFFD_EVENTS} from './uffd_events.ts';
+import {UFFD_MOVE} from './uffd_move.ts';
+import {UFFD_WP} from './uffd_wp.ts';
 
 export const CONFORMANCE: readonly Scenario[] = [
   MREMAP,
@@ -41,4 +45,9 @@ export const CONFORMANCE: readonly Scenario[] = [
   KSM_PRCTL,
   MIGRATION,
   RMAP,
+  UFFD,
+  UFFD_COPY,
+  UFFD_WP,
+  UFFD_MOVE,
+  UFFD_EVENTS,
 ].map(scenarioOf);

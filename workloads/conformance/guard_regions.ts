@@ -31,6 +31,17 @@ import {
   unmap,
 } from './moves.ts';
 import {differs, holds, type Move, PAGE, type Selftest} from './selftest.ts';
+import {
+  EAGAIN,
+  EEXIST,
+  FD,
+  io,
+  MISSING,
+  O_NONBLOCK,
+  readFails,
+  register,
+  uffd,
+} from './uffd_moves.ts';
 
 const install = (at: number, pages: number, ret = 0): Move =>
   advise(at, pages, 'guard_install', ret);
@@ -159,6 +170,19 @@ const ANONYMOUS: Selftest['cases'] = {
     remap(0, 4, 10, 0),
     guarded(2, 2),
     store(4, 6, 1),
+  ],
+  uffd: [
+    map(0, 10),
+    uffd(0, FD, O_NONBLOCK),
+    register(0, 10, MISSING),
+    install(0, 10),
+    // Nobody is asked: a guard is not a missing page.
+    guarded(0, 10),
+    readFails(EAGAIN),
+    io('zeropage', 0, 1, {ret: EEXIST}),
+    remove(0, 10),
+    io('zeropage', 0, 10),
+    load(0, 10, 0),
   ],
   fork: [prepared, inChild('child', intact(), remove(0, 10), store(0, 10, 1)), intact()],
   'fork and write': [

@@ -23,6 +23,7 @@ import {
   sysfs,
 } from './moves.ts';
 import {differs, holds, type Move, type Selftest} from './selftest.ts';
+import {close, register, uffd, WP, writeProtect} from './uffd_moves.ts';
 
 const ksm = (file: string, value: number): Move => sysfs(`/sys/kernel/mm/ksm/${file}`, value);
 
@@ -118,6 +119,19 @@ export const KSM: Selftest = {
       scans,
       counts(0, 0),
       load(0, PAGES, 7),
+    ],
+    'unmerge, write-protected by userfaultfd': [
+      setUp(),
+      merged(7),
+      uffd(),
+      register(0, PAGES, WP),
+      writeProtect(0, PAGES, true),
+      advise(0, PAGES, 'unmergeable'),
+      apart(),
+      state('uffd-wp', 0, PAGES, PAGES),
+      load(0, PAGES, 7),
+      close(),
+      store(0, PAGES, 8),
     ],
     'unmerge, discarded': [
       setUp(),

@@ -1,6 +1,5 @@
 // tools/testing/selftests/mm/mkdirty.c: an entry becomes dirty while the mapping is read-only. It must not become writable
-// by that: a plain store still gets SIGSEGV, and the memory stays as it is. userfaultfd is not modelled: UFFDIO_COPY is
-// left out.
+// by that: a plain store still gets SIGSEGV, and the memory stays as it is.
 
 import {
   advise,
@@ -16,6 +15,7 @@ import {
   unmap,
 } from './moves.ts';
 import {holds, type Move, type Selftest} from './selftest.ts';
+import {close, io, MISSING, register, SRC, uffd} from './uffd_moves.ts';
 
 const THP = 512;
 
@@ -65,6 +65,17 @@ export const MKDIRTY: Selftest = {
       movePages(0, THP, 0),
       state('node', 0, 1, 0),
       ...sealed(THP, 1),
+    ],
+    UFFDIO_COPY: [
+      map(0, 1, R),
+      map(SRC, 1),
+      store(SRC, 1, 7),
+      uffd(),
+      register(0, 1, MISSING),
+      io('copy', 0, 1, {src: SRC}),
+      close(),
+      state('dirty', 0, 1, 1),
+      ...sealed(1, 7),
     ],
     'PTE-mapping a THP': [
       ...thp,

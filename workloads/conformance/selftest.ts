@@ -11,7 +11,7 @@ import type {TraceSummary} from '../../formats/writer.ts';
 import {TraceWriter} from '../../formats/writer.ts';
 import type {Expectation, Scenario, ScenarioRun} from '../catalogue.ts';
 import {forkNs, NOMINAL_NS} from '../nominal.ts';
-import {Stage, type Actor, type Gate, type Step} from '../stage.ts';
+import {type Actor, CLONE, type Gate, Stage, type Step} from '../stage.ts';
 import {generatedHeader, type OpenTrace} from '../workload.ts';
 
 export const PAGE = 4096;
@@ -72,15 +72,15 @@ export class Performer {
       if (more === undefined) yield;
       else yield* more;
     }
-    yield this.self.exit();
+    yield this.self.exit(this.self.tid === this.self.tgid);
   }
 
-  /** A child that makes `moves`. */
-  spawn(name: string, moves: readonly Move[]): void {
+  /** A child that makes `moves`: a process, or a thread of this one. */
+  spawn(name: string, moves: readonly Move[], flags: number = CLONE.fork): void {
     const {stage, gates} = this;
     const label = `${this.label}/${name}`;
     const script = (self: Actor) => new Performer(stage, self, label, gates).perform(moves);
-    this.children.set(name, this.self.fork(script, forkNs(8, 64)));
+    this.children.set(name, this.self.fork(script, forkNs(8, 64), flags));
   }
 }
 
@@ -129,6 +129,10 @@ const EXPECTING = [
   'expect_remote',
   'expect_pin',
   'expect_pinned',
+  'expect_userfaultfd',
+  'expect_uffd_ioctl',
+  'expect_uffd_read',
+  'expect_uffd_serve',
 ] as const satisfies readonly KindName[];
 
 /** Any difference that a run shows. */
