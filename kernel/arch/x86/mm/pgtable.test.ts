@@ -170,7 +170,11 @@ for (const levels of [4, 5]) {
         const pt = new PageTables();
         const pgd = new UserPgd(pt, levels, 7);
         const model: Model = new Map();
-        for (const op of operations) apply(pgd, model, op, bases);
+        for (const op of operations) {
+          apply(pgd, model, op, bases);
+          // What one walk remembers must not mislead the next.
+          for (const vpn of bases) assert.equal(pteSlot(pgd, vpn), slotAt(pgd, vpn, 0));
+        }
         checkCounts(pgd);
         assert.deepEqual(
           [...contents(pgd, 2 ** 44)].sort((a, b) => a[0] - b[0]),
@@ -253,6 +257,7 @@ test('moving an entry takes everything below along, deposits too', () => {
   setHuge(pt, populateSlot(from, 1024, 1), 512, PTE_PRESENT);
   depositTable(from, slotAt(from, 1024, 1));
   const target = 3 * 2 ** 18;
+  assert.equal(pteValue(pt, pteSlot(from, 700)), 9);
   moveEntry(from, slotAt(from, 0, 2), to, populateSlot(to, target, 2));
   checkCounts(from);
   checkCounts(to);

@@ -45,6 +45,10 @@ export class UserPgd {
   readonly pgdSlot: number;
   /** Tables in use by level, deposited ones (THP) included at index 0: nr_ptes, nr_pmds, nr_puds, ... */
   readonly tables = new Int32Array(5);
+  /** The PMD table of pteSlot's last walk, the 1 GB that it spans, and pt.walkEpoch then. */
+  walkTable = 0;
+  walkGb = -1;
+  walkEpoch = 0;
 
   /** `levels`: 3 (PAE), 4 or 5. `mmId` is kept per table, to come from a PTE to its mm. */
   constructor(
@@ -83,6 +87,8 @@ export class PageTables {
   pfn: Int32Array;
   /** Per PMD table: page tables deposited for its huge entries. */
   deposits: Uint16Array;
+  /** Changes whenever an entry stops naming a table: what walks remember is void then. */
+  walkEpoch = 0;
   private readonly freeTables: number[] = [];
   private next = 1;
 
@@ -182,16 +188,26 @@ export function vpnOfSlot(pt: PageTables, slot: number): number {
   return pt.base[table] + (slot & 511) * LEVEL_PAGES[pt.level[table]];
 }
 
-/** Slot of the PTE of `vpn`, -1 when there is no page table or a huge entry is in the way. Fastest with 4 levels. */
+/**
+ * Slot of the PTE of `vpn`, -1 when there is no page table or a huge entry is in the way. With 4
+ * levels the upper half of the walk is remembered, as a CPU's paging-structure caches do.
+ */
 export function pteSlot(pgd: UserPgd, vpn: number): number {
   const {pgdSlot} = pgd;
   if (pgdSlot === 0) return slotAt(pgd, vpn, 0);
-  const {entries} = pgd.pt;
+  const {pt} = pgd;
+  const {entries} = pt;
   const high = (vpn * PER_PUD) | 0;
-  let table = entries[pgdSlot | (high >>> 9)];
-  if (table <= 0) return -1;
-  table = entries[(table << 9) | (high & 511)];
-  if (table <= 0) return -1;
+  let table = pgd.walkTable;
+  if (pgd.walkGb !== high || pgd.walkEpoch !== pt.walkEpoch) {
+    table = entries[pgdSlot | (high >>> 9)];
+    if (table <= 0) return -1;
+    table = entries[(table << 9) | (high & 511)];
+    if (table <= 0) return -1;
+    pgd.walkTable = table;
+    pgd.walkGb = high;
+    pgd.walkEpoch = pt.walkEpoch;
+  }
   const low = vpn | 0;
   table = entries[(table << 9) | ((low >>> 9) & 511)];
   return table <= 0 ? -1 : (table << 9) | (low & 511);
@@ -290,7 +306,9 @@ export function pteValue(pt: PageTables, slot: number): number {
 
 /** pte_clear: makes an entry of any level none (an entry that names a table: see removeTable). */
 export function pteClear(pt: PageTables, slot: number): void {
-  if (pt.flags[slot] === 0) return;
+  const word = pt.flags[slot];
+  if (word === 0) return;
+  if ((word & PTE_KIND) === PTE_TABLE) pt.walkEpoch++;
   pt.population[slot >>> 9]--;
   pt.entries[slot] = 0;
   pt.flags[slot] = 0;
