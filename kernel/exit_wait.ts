@@ -72,7 +72,7 @@ function takeZombie(k: Kernel, t: Task, upid: number): Task | null {
 }
 
 /** A child that another waiter has taken already is none. */
-function hasEligibleChild(k: Kernel, t: Task, upid: number): boolean {
+export function hasEligibleChild(k: Kernel, t: Task, upid: number): boolean {
   if (upid <= 0) {
     return t.threads.some((thread) => thread.children.some((c) => c.exitState !== 'dead'));
   }

@@ -19,7 +19,7 @@ import {startProcess} from '../kernel/init_task.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Code, Waitable} from '../machine/engine.ts';
 import {nsToTicks} from '../machine/time.ts';
-import type {BindingContext, Outcome} from './bind/binding.ts';
+import {type BindingContext, NO_CHILD_YET, type Outcome} from './bind/binding.ts';
 import {BINDINGS, QUICK_BINDINGS} from './bind/table.ts';
 import {Barriers} from './barriers.ts';
 import {blocksOnOthers} from './dependencies.ts';
@@ -28,7 +28,7 @@ import type {ReplayObserver} from './observer.ts';
 import {dieIfKilled, park} from './parked.ts';
 import type {ReplayRun} from './replay_run.ts';
 import type {Steering} from './steering.ts';
-import {INTERRUPTED, type Track} from './tracks.ts';
+import {INTERRUPTED, NOBODY_YET, type Track} from './tracks.ts';
 
 /** Pids of copy n are those of the recording plus n times this; larger than any pid_max. */
 export const TID_STRIDE = 2 ** 23;
@@ -80,11 +80,15 @@ export class TraceCopy {
     return recordedTid + this.index * TID_STRIDE;
   }
 
-  /** Wait edges hold in the orders that keep causes: there wait4 returns the child that it returned in the recording. */
+  /**
+   * Wait edges hold in the orders that keep causes: there wait4 returns the child that it returned in the recording, or
+   * none where a poll got none.
+   */
   private reapedPid(op: number): number {
     const {order} = this.run.options;
     const track = this.run.compiled.opReaped[op];
-    if (track < 0 || order === 'none' || order === 'thread') return 0;
+    if (order === 'none' || order === 'thread') return 0;
+    if (track < 0) return track === NOBODY_YET ? NO_CHILD_YET : 0;
     return this.pidOf(this.run.compiled.tracks[track].tid);
   }
 

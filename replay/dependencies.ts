@@ -10,8 +10,9 @@
 //   none      as thread, and wait4 takes any child instead of the recorded one
 //
 // A wait edge (wait4 returned child C) is not a start condition: under total, resource and causal the replayed wait4
-// asks for that very child and sleeps in the kernel until it is dead. Recorded lock hand-overs are never enforced: they
-// are results of the recorded lock, and would bake its cost into the result for another.
+// asks for that very child and sleeps in the kernel until it is dead; a poll that got none gets none. Recorded lock
+// hand-overs are never enforced: they are results of the recorded lock, and would bake its cost into the result for
+// another.
 
 import {argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';

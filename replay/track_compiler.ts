@@ -19,6 +19,10 @@ import type {CompiledTrace, Track} from './tracks.ts';
 const NO_TRACK = -1;
 /** opReaped of a wait4 that a signal interrupted. */
 export const INTERRUPTED = -2;
+/** opReaped of a wait4 that polled (WNOHANG) and found no dead child. */
+export const NOBODY_YET = -3;
+/** wait4 on x86-64. What waitid found is not in its result: 0 is a child, too. */
+const NR_WAIT4 = 61;
 /** -EINTR, -ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK. */
 const INTERRUPTED_RESULTS: readonly number[] = [-4, -512, -513, -514, -516];
 
@@ -201,7 +205,12 @@ class Compiler {
     if (op >= 0 && Number.isNaN(this.opDurationNs[op])) {
       this.opDurationNs[op] = now - this.firstNs - this.opStartNs[op];
       const kind = this.events.kind[this.opEvent[op]];
-      if (kind === KIND.wait4) this.reaped(op, argSigned(this.events, i, 1));
+      if (kind === KIND.wait4) {
+        const result = argSigned(this.events, i, 1);
+        if (result === 0 && argNumber(this.events, i, 0) === NR_WAIT4)
+          this.opReaped[op] = NOBODY_YET;
+        else this.reaped(op, result);
+      }
     }
     leaveCall(cursor, now);
   }

@@ -13,7 +13,7 @@
 
 import type {LoadedTrace} from '../formats/reader.ts';
 
-export {compileTrace, INTERRUPTED, timeOrder} from './track_compiler.ts';
+export {compileTrace, INTERRUPTED, NOBODY_YET, timeOrder} from './track_compiler.ts';
 
 /** One task's life in the trace. */
 export interface Track {
@@ -47,7 +47,10 @@ export interface CompiledTrace {
   readonly opDurationNs: Float64Array;
   /** Track that a fork operation starts, -1 for other operations. */
   readonly opChild: Int32Array;
-  /** For a wait4 that recorded which child it got: the child's track; INTERRUPTED when a signal ended it; else -1. */
+  /**
+   * For a wait4 that recorded which child it got: the child's track; INTERRUPTED when a signal ended it; NOBODY_YET
+   * for a poll that got none; else -1.
+   */
   readonly opReaped: Int32Array;
   /** Causal edges `from op -> to op` other than fork and program order, by kind. */
   readonly edges: readonly {

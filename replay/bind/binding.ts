@@ -29,9 +29,15 @@ export interface BindingContext {
   resume: number;
   /** Simulated pid of a recorded one. */
   pidOf(recordedTid: number): number;
-  /** Simulated pid of the child that a recorded wait4 returned, 0 when any child will do. */
+  /**
+   * Simulated pid of the child that a recorded wait4 returned, 0 when any child will do, NO_CHILD_YET when it polled
+   * and got none.
+   */
   reapedPid(op: number): number;
 }
+
+/** reapedPid of a poll that found no dead child. */
+export const NO_CHILD_YET = -1;
 
 /** Carries out operation `op`, which is event `i`, for `t`. */
 export type Binding = (context: BindingContext, t: Task, i: number, op: number) => Code<Outcome>;

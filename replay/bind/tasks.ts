@@ -2,12 +2,16 @@
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
+import {WNOHANG} from '../../kernel/clone_flags.ts';
 import {sys_execve} from '../../kernel/exec.ts';
 import {do_exit, sys_wait4} from '../../kernel/exit.ts';
+import {poll_children} from '../../kernel/exit_poll.ts';
 import {DEFAULT_STACK, type StackPlan} from '../../kernel/mm/exec_mmap.ts';
 import type {Task} from '../../kernel/task.ts';
+import {thread_group_empty} from '../../kernel/task_tree.ts';
 import type {Code} from '../../machine/engine.ts';
 import {
+  NO_CHILD_YET,
   outcomeOf,
   vpnArg,
   type BindingContext,
@@ -41,12 +45,35 @@ function* exit({kernel, events}: BindingContext, t: Task, i: number): Code<Outco
   return 'done';
 }
 
+/**
+ * wait4. A poll (WNOHANG) is an order between parent and child: one that found no dead child reaps none, and one that
+ * reaped a child waits for that child here if it is not dead yet.
+ */
 function* wait4(context: BindingContext, t: Task, i: number, op: number): Code<Outcome> {
   const {kernel, events} = context;
+  const options = argNumber(events, i, 1);
   const recorded = argSigned(events, i, 0) | 0;
-  const named = recorded > 0 ? context.pidOf(recorded) : context.reapedPid(op);
-  const upid = named > 0 ? named : recorded;
-  return outcomeOf(yield* sys_wait4(kernel, t, upid, argNumber(events, i, 1)));
+  const wanted = recorded > 0 ? context.pidOf(recorded) : recorded;
+  const reaped = context.reapedPid(op);
+  if (reaped === NO_CHILD_YET) {
+    const found = yield* poll_children(kernel, t, wanted);
+    if (found !== 0) kernel.checks.count(NOT_FOLLOWED);
+    return outcomeOf(found);
+  }
+  if (reaped === 0) return outcomeOf(yield* sys_wait4(kernel, t, wanted, options));
+  const polls = (options & WNOHANG) !== 0;
+  if (polls && isAlive(kernel.taskList.find(reaped))) kernel.checks.count(WAITED);
+  const found = yield* sys_wait4(kernel, t, reaped, options & ~WNOHANG);
+  if (polls && found !== reaped) kernel.checks.count(NOT_FOLLOWED);
+  return outcomeOf(found);
+}
+
+/** Counters: polls whose recorded answer was not to be had, and polls that had to wait for the child. */
+const NOT_FOLLOWED = 'polls_not_followed';
+const WAITED = 'polls_waited';
+
+function isAlive(child: Task | null): boolean {
+  return child !== null && (child.exitState === 'none' || !thread_group_empty(child));
 }
 
 export const TASK_BINDINGS: BindingTable = [
