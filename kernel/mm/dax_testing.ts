@@ -1,13 +1,9 @@
 // For tests of DAX: a file of persistent memory, mapped where the test says.
 
-import type {Code} from '../../machine/engine.ts';
-import {testKernel} from '../fork_testing.ts';
-import {startProcess} from '../init_task.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
-import type {Task} from '../task.ts';
 import {type DaxWish, dax_create, daxProps} from './dax.ts';
-import {ProbeLog} from './mm_testing.ts';
+import {type Program, runProcess} from './mm_testing.ts';
 import {propsFor} from './mmap_prot.ts';
 import type {VmArea} from './vma.ts';
 import {VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_READ, VM_SHARED, VM_WRITE} from './vma_flags.ts';
@@ -32,25 +28,7 @@ export function mapDax(
   return insertVma(space, start, start + mapping.sizePages, 0, props);
 }
 
-type Program = (k: Kernel, t: Task, log: ProbeLog) => Code<unknown>;
-
 /** A kernel with these choices and one process that runs `program`, to the end. */
 export function runDesign(version: string, overrides: readonly string[], program: Program): Kernel {
-  const k = testKernel('2s4c1t', version, overrides);
-  const log = new ProbeLog();
-  k.mm.probe = log;
-  k.tlb.traced = log;
-  let done = false;
-  startProcess(k, {
-    tid: 100,
-    comm: 'dax',
-    pinnedCpu: 0,
-    *program(t) {
-      yield* program(k, t, log);
-      done = true;
-    },
-  });
-  k.machine.engine.run();
-  if (!done) throw new Error('the program did not come to its end');
-  return k;
+  return runProcess(program, version, '2s4c1t', overrides);
 }

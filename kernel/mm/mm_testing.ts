@@ -53,13 +53,17 @@ export class ProbeLog implements MmProbe {
   }
 }
 
+/** What the one process of a test does. */
+export type Program = (k: Kernel, t: Task, log: ProbeLog) => Code<unknown>;
+
 /** A kernel with one process that runs `program`, to the end. */
 export function runProcess(
-  program: (k: Kernel, t: Task, log: ProbeLog) => Code<unknown>,
+  program: Program,
   version = '6.18',
   machine = '2s4c1t',
+  overrides: readonly string[] = [],
 ): Kernel {
-  const k = testKernel(machine, version);
+  const k = testKernel(machine, version, overrides);
   const log = new ProbeLog();
   k.mm.probe = log;
   k.tlb.traced = log;

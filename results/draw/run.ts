@@ -3,18 +3,11 @@
 // not miss them.
 
 import pc from 'picocolors';
-import {checkCounts} from '../metrics.ts';
 import {designText} from '../compare_columns.ts';
+import {checkCounts} from '../metrics.ts';
 import type {LatencyNs, LockReport, RunReport} from '../run.ts';
-import {
-  formatCount,
-  formatNs,
-  formatRate,
-  formatShare,
-  padEnd,
-  padStart,
-  widthOf,
-} from './number.ts';
+import {align} from './columns.ts';
+import {formatCount, formatNs, formatRate, formatShare} from './number.ts';
 import type {DrawOptions} from './options.ts';
 
 type Colors = ReturnType<typeof pc.createColors>;
@@ -185,17 +178,4 @@ function checksLine(run: RunReport, colors: Colors): string {
     .map(([name, count]) => `${name} ${formatCount(count)}`)
     .join(', ');
   return `checks     ${bad ? colors.red(text) : colors.green(text)}`;
-}
-
-/** First column left, the others right; a rule under the header. */
-function align(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => widthOf(row[i]))));
-  const lines = rows.map((row) =>
-    row
-      .map((text, i) => (i === 0 ? padEnd(text, widths[i]) : padStart(text, widths[i])))
-      .join('  ')
-      .trimEnd(),
-  );
-  const rule = '-'.repeat(widths.reduce((sum, width) => sum + width + 2, -2));
-  return [lines[0], rule, ...lines.slice(1)].join('\n');
 }

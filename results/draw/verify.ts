@@ -2,7 +2,8 @@
 
 import pc from 'picocolors';
 import type {CountPair, DifferenceReport, DurationReport, VerifyReport} from '../verify.ts';
-import {digits4, formatCount, formatNs, formatShare, padEnd, padStart, widthOf} from './number.ts';
+import {align} from './columns.ts';
+import {digits4, formatCount, formatNs, formatShare} from './number.ts';
 import type {DrawOptions} from './options.ts';
 
 const MAX_CAUSES = 25;
@@ -212,17 +213,4 @@ function countsTable(title: string, counts: Readonly<Record<string, number>>): s
   const names = Object.keys(counts).sort();
   if (names.length === 0) return '';
   return align([[title, 'count'], ...names.map((name) => [name, formatCount(counts[name])])]);
-}
-
-/** First column left, the others right; a rule under the header. */
-function align(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => widthOf(row[i]))));
-  const lines = rows.map((row) =>
-    row
-      .map((text, i) => (i === 0 ? padEnd(text, widths[i]) : padStart(text, widths[i])))
-      .join('  ')
-      .trimEnd(),
-  );
-  const rule = '-'.repeat(widths.reduce((sum, width) => sum + width + 2, -2));
-  return [lines[0], rule, ...lines.slice(1)].join('\n');
 }
