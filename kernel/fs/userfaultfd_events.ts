@@ -7,6 +7,7 @@
 // own, whose descriptor the reader of the message receives. What a task has prepared under
 // mmap_lock and must finish without it is kept here by task.
 
+import {assert} from '../../machine/assert.ts';
 import type {Code, Waitable} from '../../machine/engine.ts';
 import {EAGAIN, EINTR, EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
@@ -185,6 +186,7 @@ export class UffdEvents {
       if (t.cpu.settle()) yield;
     }
     ctx.mmapChanging--;
+    assert(ctx.mmapChanging >= 0, 'an event that nothing began');
     if (wait.read) return;
     ctx.events.splice(ctx.events.indexOf(wait), 1);
     if (msg.child !== null) yield* this.release_new_ctx(t, msg.child);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import {PTE_HUGE} from '../arch/x86/mm/pgtable_bits.ts';
+import {PTE_HUGE, PTE_UFFD_WP} from '../arch/x86/mm/pgtable_bits.ts';
 import {FOLL_PIN, FOLL_WRITE, get_user_page} from '../mm/gup.ts';
 import {MADV_DONTNEED, MADV_HUGEPAGE} from '../mm/madvise_numbers.ts';
 import {do_madvise} from '../mm/madvise.ts';
@@ -35,11 +35,13 @@ import {
   UFFD_FEATURE_EVENT_REMOVE,
   UFFD_FEATURE_EVENT_UNMAP,
   UFFDIO_MOVE,
+  UFFDIO_WRITEPROTECT,
   UFFDIO_ZEROPAGE,
   type UffdMsg,
 } from './userfaultfd_types.ts';
 
 const MISSING = 1;
+const WP = 2;
 const H = 512;
 
 test('pages move with their frames; the notifier hears of the source', () => {
@@ -260,10 +262,14 @@ test('munmap, madvise and mremap wait until their event has been read', () => {
 test('mremap without its event takes the new place out of userfaultfd', () => {
   runProcess(function* (k, t) {
     yield* mapAt(k, t, DST, 2);
+    yield* store(k, t, DST, 5);
     const ctx = yield* open(k, t);
-    yield* register(k, t, ctx, DST, 2, MISSING);
+    yield* register(k, t, ctx, DST, 2, MISSING | WP);
+    yield* ioctl(k, t, ctx, UFFDIO_WRITEPROTECT, DST, 2, 1);
     assert.equal(yield* do_mremap(k, t, DST, 2, 2, 3, SRC), SRC);
     assert.equal(t.mm!.user!.space.tree.lookup(SRC)!.uffd, 0);
-    assert.equal(yield* load(k, t, SRC), 0);
+    assert.equal(wordOf(k, t, SRC) & PTE_UFFD_WP, 0);
+    assert.equal(yield* load(k, t, SRC), 5);
+    assert.equal(yield* load(k, t, SRC + 1), 0);
   });
 });

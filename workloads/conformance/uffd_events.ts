@@ -1,11 +1,12 @@
 // tools/testing/selftests/mm/uffd-unit-tests.c: events. Whoever forks, remaps, unmaps or takes pages
 // away goes on when the reader has read of it; the reader can follow the memory to where it is then.
 
-import {advise, fork, load, map, meet, reap, remap, state, store, unmap} from './moves.ts';
+import {advise, fork, load, map, meet, reap, remap, sleepMs, state, store, unmap} from './moves.ts';
 import {differs, holds, type Move, type Selftest} from './selftest.ts';
 import {
   casesFor,
   close,
+  EAGAIN,
   EVENT,
   FEATURE,
   io,
@@ -103,6 +104,43 @@ const SIMPLE: Selftest['cases'] = {
     store(AWAY, UNITS, 6),
     advise(AWAY, UNITS, 'dontneed'),
     load(AWAY, UNITS, 0),
+  ],
+  'remapped with event stays protected': [
+    map(0, UNITS),
+    store(0, UNITS, 5),
+    uffd(FEATURE.eventRemap),
+    register(0, UNITS, WP),
+    writeProtect(0, UNITS, true),
+    thread(
+      'reader',
+      readEvent(EVENT.remap, 0, {to: AWAY, pages: UNITS}),
+      serve({wp: UNITS}),
+      meet('done'),
+    ),
+    remap(0, UNITS, UNITS, 3, AWAY),
+    state('uffd-wp', AWAY, UNITS, UNITS),
+    store(AWAY, UNITS, 6),
+    meet('done'),
+  ],
+  'fills are refused while the forker waits': [
+    map(0, UNITS),
+    uffd(FEATURE.eventFork),
+    register(0, UNITS, MISSING),
+    thread(
+      'reader',
+      sleepMs(1),
+      io('zeropage', 0, UNITS, {ret: EAGAIN}),
+      readEvent(EVENT.fork, 0, {childFd: CHILD_FD}),
+      // Until the forker runs again.
+      sleepMs(1),
+      io('zeropage', 0, UNITS),
+      io('zeropage', 0, UNITS, {fd: CHILD_FD}),
+      meet('done'),
+    ),
+    fork('child', load(0, UNITS, 0)),
+    reap('child'),
+    meet('done'),
+    load(0, UNITS, 0),
   ],
   'forker goes on when the descriptor is closed': [
     map(0, UNITS),
