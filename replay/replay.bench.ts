@@ -38,7 +38,7 @@ function replayOf(name: string, paths: () => string[]): Bench {
 const folder = process.env[RECORDINGS_VARIABLE];
 
 /** Traces of the folder that `bench --recordings` names. */
-function recordings(path: string): string[] {
+export function recordings(path: string): string[] {
   return readdirSync(path)
     .filter((name) => name.endsWith('.mmt') || name.endsWith('.mmt.gz'))
     .sort()

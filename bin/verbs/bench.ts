@@ -10,6 +10,7 @@ import {EXIT, UserError} from '../../formats/errors.ts';
 import {benchNames, GOALS, MEMORY_GOALS, RECORDINGS_VARIABLE} from '../../replay/benches.ts';
 import type {Invocation} from '../main.ts';
 import {Progress} from '../progress.ts';
+import {type AllThreads, benchAllThreads} from '../recordings_bench.ts';
 
 /** Name and version of what `bench --json` prints. */
 const BENCH_SCHEMA = 'mmreplay.bench/1';
@@ -55,13 +56,17 @@ export function benchVerb(program: Command, invocation: Invocation): void {
         return runChild(name);
       });
       progress.clear();
+      const together =
+        flags.recordings !== undefined && names.includes('replay: recordings')
+          ? await benchAllThreads(flags.recordings, invocation.err)
+          : null;
       const missed = results.filter(
         ({name, ops_per_s, bytes_per_page = 0}) =>
           ops_per_s < (GOALS[name]?.floor ?? 0) ||
           bytes_per_page > (MEMORY_GOALS[name]?.floor ?? Infinity),
       );
       if (flags.check && missed.length > 0) invocation.exitCode = EXIT.failed;
-      invocation.out.write(flags.json ? json(results) : draw(results));
+      invocation.out.write(flags.json ? json(results, together) : draw(results, together));
     });
 }
 
@@ -75,16 +80,17 @@ function runChild(name: string): Figures {
   return JSON.parse(execFileSync(process.execPath, args, {encoding: 'utf8'})) as Figures;
 }
 
-function json(results: readonly Figures[]): string {
+function json(results: readonly Figures[], together: AllThreads | null): string {
   const benchmarks = results.map((result) => ({
     ...result,
     ...GOALS[result.name],
     memory_goal: MEMORY_GOALS[result.name],
   }));
-  return `${JSON.stringify({schema: BENCH_SCHEMA, benchmarks}, null, 1)}\n`;
+  const more = together === null ? {} : {all_threads: together};
+  return `${JSON.stringify({schema: BENCH_SCHEMA, benchmarks, ...more}, null, 1)}\n`;
 }
 
-function draw(results: readonly Figures[]): string {
+function draw(results: readonly Figures[], together: AllThreads | null): string {
   const table = new Table({
     head: ['benchmark', 'per second', 'ns each', '±', 'floor', 'target'],
     style: {head: [], border: []},
@@ -101,7 +107,13 @@ function draw(results: readonly Figures[]): string {
       goal === undefined ? '' : millions(goal.target),
     ]);
   }
-  return `${table.toString()}\n${results.map(memoryLine).join('')}`;
+  return `${table.toString()}\n${results.map(memoryLine).join('')}${togetherLine(together)}`;
+}
+
+function togetherLine(together: AllThreads | null): string {
+  if (together === null) return '';
+  const {name, threads, unit, ops_per_s} = together;
+  return `${name}: ${millions(ops_per_s)} ${unit} per second in ${threads} threads, their start included\n`;
 }
 
 function memoryLine({name, bytes_per_page}: Figures): string {
