@@ -114,6 +114,7 @@ export function* userfaultfd_read(k: Kernel, t: Task, ctx: UserfaultfdCtx): Code
 /** close(2) of the last descriptor. */
 export function* userfaultfd_close(k: Kernel, t: Task, ctx: UserfaultfdCtx): Code {
   enterSystemCall(k, t);
+  t.cpu.charge(uffdWork(k).costs.closeTicks, uffdWork(k).fns.userfaultfd_release);
   yield* userfaultfd_release(k, t, userfaultfds(k), ctx);
 }
 

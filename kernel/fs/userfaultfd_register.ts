@@ -114,8 +114,8 @@ function* modify(
   uffd: number,
 ): Code<VmArea> {
   const {user} = ctx;
-  const {fns} = uffdWork(k);
-  t.cpu.charge(k.mm.costs.modifyVmaTicks, fns.userfaultfd_register);
+  const {fns, costs} = uffdWork(k);
+  t.cpu.charge(costs.registerVmaTicks, fns.userfaultfd_register);
   yield* vma_start_write(k, t, user, vma);
   if ((vma.flags & VM_HUGETLB) !== 0) {
     yield* hugetlb_split(k, t, vma, start);

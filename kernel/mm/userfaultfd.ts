@@ -210,6 +210,7 @@ function* newPage(
   const base = copies ? mm.costs.copyPageTicks : mm.costs.clearPageTicks;
   const fn = copies ? mm.fns.copy_mc_to_kernel : mm.fns.clear_page_erms;
   t.cpu.charge(pageWorkTicks(k, t, base, mm.pages.nodeOf(pfn), 1), fn);
+  if (copies) t.cpu.charge(uffdWork(k).costs.copyPageTicks, uffdWork(k).fns.mfill_atomic);
   if (content !== 0) mm.pages.content[pfn] = content;
   mm.pages.flags[pfn] |= PG_uptodate;
   return pfn;
@@ -280,7 +281,9 @@ function* install(
   // Poison and zeros go only where nothing is; a page may replace a marker of userfaultfd.
   const empty =
     pfn > 0 ? pte_none_or_uffd_marker(pt.flags[slot], pt.entries[slot]) : pt.flags[slot] === 0;
-  const result = beyond ? -EFAULT : empty ? 0 : -EEXIST;
+  // pte_offset_map_lock: the table may have been freed meanwhile (pt_reclaim.ts).
+  const gone = pteSlot(user.pgd, vpn) !== slot;
+  const result = gone ? -EAGAIN : beyond ? -EFAULT : empty ? 0 : -EEXIST;
   if (result === 0) {
     t.cpu.charge(mm.costs.setPteTicks, fn);
     if (pfn < 0) setPte(pt, slot, MARKER_POISONED, PTE_MARKER);

@@ -173,7 +173,7 @@ function* move_pages_ptes(k: Kernel, t: Task, step: MoveStep, most: number): Cod
   const {call, from, srcVpn, dstVpn} = step;
   const {user} = call.ctx;
   const {costs, fns} = uffdWork(k);
-  t.cpu.charge(costs.movePageTicks, fns.move_pages);
+  t.cpu.charge(costs.moveRunTicks, fns.move_pages);
   if (t.cpu.settle()) yield;
   const src = pteSlot(user.pgd, srcVpn);
   const dst = pteSlot(user.pgd, dstVpn);

@@ -128,7 +128,8 @@ export function* uffd_clear_wp_async(k: Kernel, t: Task, f: VmFault): Code<numbe
   }
   while (!pte_lock(mm, t, slot, mm.fns.do_wp_page))
     yield* mm.ptl.spin(t, slot >>> 9, mm.fns.do_wp_page);
-  if (flags[slot] === f.word) mm.pt.flags[slot] = f.word & ~PTE_UFFD_WP;
+  const same = flags[slot] === f.word && walkSlot(f.user.pgd, f.vpn) === slot;
+  if (same) mm.pt.flags[slot] = f.word & ~PTE_UFFD_WP;
   pte_unlock(mm, t, slot);
   return VM_FAULT_AGAIN;
 }
