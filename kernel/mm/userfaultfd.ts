@@ -12,7 +12,7 @@ import {
   PTE_UFFD_WP,
   PTE_WRITE,
 } from '../arch/x86/mm/pgtable_bits.ts';
-import {setPte} from '../arch/x86/mm/pgtable.ts';
+import {pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import {EAGAIN, EEXIST, EFAULT, EINTR, EINVAL, ENOENT, ENOMEM} from '../errno.ts';
 import {uffdWork} from '../fs/userfaultfd_costs.ts';
 import type {UserfaultfdCtx} from '../fs/userfaultfd_types.ts';

@@ -3,6 +3,7 @@
 // the kind of memory wants that (userfaultfd_markers.ts).
 
 import type {Code} from '../../machine/engine.ts';
+import {walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_UFFD_WP} from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
