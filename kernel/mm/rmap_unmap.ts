@@ -44,6 +44,7 @@ import {set_tlb_ubc_flush_pending, shouldDefer, type UnmapBatch} from './rmap_un
 import {MM_ANONPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
 import {page_swap_entry} from './swap_state.ts';
+import {install_uffd_wp_marker, keepsUffdWp} from './userfaultfd_markers.ts';
 import type {UserMm} from './user_mm.ts';
 import {VM_LOCKED} from './vma_flags.ts';
 
@@ -229,6 +230,7 @@ function* unmapLocked(
   if ((word & PTE_DIRTY) !== 0) pages.flags[head] |= PG_dirty;
   if (!folio_test_anon(pages, head)) {
     add_mm_counter(k, t, user.mm, mm_counter_file(k, head), -1);
+    if (keepsUffdWp(place.vma)) install_uffd_wp_marker(pt, slot, word);
   } else if (!replaceAnon(k, t, head, user, slot, pfn, word)) {
     setPte(pt, slot, pfn, word);
     return false;
