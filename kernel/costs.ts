@@ -12,37 +12,61 @@ import {nsToTicks as ns} from '../machine/time.ts';
 /** Base costs in ticks. */
 export const COSTS = {
   // --- fork: what copy_process does besides the mm, in its order. Assumptions unless said otherwise.
-  /** Slab allocation of a task_struct and copy of its 9 KiB (x86-64, FPU state included). */
-  dupTaskStructTicks: ns(950),
-  /** memset of a 16 KiB stack, from the per-CPU cache or fresh: 32 bytes a cycle and cold lines. */
-  clearThreadStackTicks: ns(420),
   /** Taking a stack from, or giving it to, the two per-CPU slots: cmpxchg on a local line. */
   cachedStackTicks: ns(15),
   /** Stack from the page allocator, order 2 (before VMAP_STACK). */
   allocThreadStackTicks: ns(350),
   freeThreadStackTicks: ns(220),
-  copyCredsTicks: ns(300),
-  schedForkTicks: ns(450),
-  /** perf, audit, semaphores, security hooks. */
-  copyHooksTicks: ns(2_900),
-  /** dup_fd of about ten files, each with a reference count that another task may hold. */
-  copyFilesTicks: ns(2_300),
-  copyFsTicks: ns(250),
-  copySighandTicks: ns(450),
-  copySignalTicks: ns(900),
-  copyNamespacesTicks: ns(120),
-  copyThreadTicks: ns(450),
-  /** alloc_pid without pidmap_lock: struct pid, idr nodes. */
-  allocPidTicks: ns(350),
-  /** idr_alloc_cyclic under pidmap_lock. */
-  pidmapTicks: ns(90),
-  freePidTicks: ns(200),
-  cgroupForkTicks: ns(700),
-  /** Attaching pids and counting under tasklist_lock. */
-  tasklistAddTicks: ns(180),
-  procForkConnectorTicks: ns(60),
-  /** Child's way from the context switch to user space. */
-  retFromForkTicks: ns(500),
+  /** Charging one page of a kernel stack to its cgroup, or giving it back. */
+  stackPageAccountTicks: ns(75),
+  /** One scheduling entity set up: its fields and its timer. */
+  schedEntityTicks: ns(50),
+  /** Saving or loading the registers of FPU and vector units. */
+  fpuSwapTicks: ns(110),
+  /** Linking a task to a struct pid, or unlinking it, under tasklist_lock. */
+  pidLinkTicks: ns(45),
+  /** One node of an idr on the way to a number, under pidmap_lock. */
+  idrLevelTicks: ns(35),
+  /** Hashing a struct pid, under pidmap_lock (to 4.14). */
+  pidHashTicks: ns(60),
+  /** Linking a task to its css_set, or unlinking it, under css_set_lock. */
+  cssSetLinkTicks: ns(30),
+
+  // --- objects, bytes and calls: what the parts above and exec and exit are made of
+  /** One object from, or back to, the slab of this CPU, its cgroup's charge included. */
+  slabAllocTicks: ns(150),
+  slabFreeTicks: ns(90),
+  /** What freeing after a grace period adds: call_rcu, the callback, an object that has left the cache. */
+  rcuFreeTicks: ns(160),
+  /** Copying and clearing a KiB that is in the cache. */
+  copyKibTicks: ns(48),
+  clearKibTicks: ns(26),
+  /** A call that finds nothing to do (life_hooks.ts), and one of a security module. */
+  hookTicks: ns(32),
+  lsmHookTicks: ns(10),
+  /** A per-CPU count: a mount's, a percpu_rwsem's. */
+  percpuRefTicks: ns(5),
+  /** One word put to user space. */
+  putUserTicks: ns(4),
+  /** One counter read and added to another. */
+  counterTicks: ns(3),
+
+  // --- files
+  /** A table of files set up or torn down: slots and bitmaps, its lock, its RCU head. */
+  fileTableTicks: ns(300),
+  /** One file of a table copied by dup_fd, or closed by exit, without the count's line. */
+  dupFileTicks: ns(10),
+  closeFileTicks: ns(26),
+  /** What exec adds for a file that it closes: finding its bit, freeing the number. */
+  closeOnExecTicks: ns(20),
+  /** Looking at 64 bits of close_on_exec. */
+  scanWordTicks: ns(2),
+  /** One component of a path that is in the dentry cache. */
+  pathComponentTicks: ns(40),
+  /** struct file made and a regular file opened. */
+  openFileTicks: ns(800),
+  /** __fput of a regular file, after the last reference. */
+  fputLastTicks: ns(450),
 
   // --- mm
   /** Slab allocation of an mm_struct and memcpy of its 1.2 KiB. */
@@ -66,28 +90,31 @@ export const COSTS = {
   mmReleaseTicks: ns(120),
 
   // --- exec
-  /** Opening the file, bprm, credentials, binary format: kernel half. */
-  execBaseTicks: ns(48_000),
-  /** load_elf_binary without mappings and faults: headers read, auxiliary vector. */
-  loadElfTicks: ns(12_000),
-  beginNewExecTicks: ns(2_500),
+  /** One string of argv or envp: its pointer fetched, its length taken twice, its pointer put on the new stack. */
+  argStringTicks: ns(140),
+  /** A KiB of strings measured, copied and measured again. */
+  userStringKibTicks: ns(150),
+  /** kernel_read of a few bytes in the page cache, without the folio's count. */
+  kernelReadTicks: ns(230),
+  /** Looking for file capabilities: an extended attribute of the inode. */
+  xattrTicks: ns(300),
+  /** One ELF program header. */
+  elfHeaderTicks: ns(15),
+  /** One signal action set back. */
+  signalActionTicks: ns(1),
+  /** A random number from this CPU's batch. */
+  randomTicks: ns(40),
 
   // --- exit and wait
-  exitSignalsTicks: ns(120),
-  exitFilesTicks: ns(2_600),
-  exitFsTicks: ns(250),
-  exitHooksTicks: ns(4_200),
-  /** exit_notify under tasklist_lock, one child to reparent extra. */
-  exitNotifyTicks: ns(350),
+  /** One VMA looked at by acct_collect. */
+  nextVmaTicks: ns(8),
+  /** Sending SIGCHLD to the parent. */
+  sendSignalTicks: ns(150),
+  /** One child given to another parent, under tasklist_lock. */
   reparentChildTicks: ns(40),
-  cgroupExitTicks: ns(400),
   waitScanTicks: ns(60),
-  /** wait_task_zombie: times, rusage, copying to user space. */
-  waitZombieTicks: ns(900),
-  /** release_task without the locked part. */
-  releaseTaskTicks: ns(900),
-  /** __exit_signal, __unhash_process under tasklist_lock. */
-  unhashProcessTicks: ns(380),
+  /** 16 bytes hashed into the input pool, under its lock. */
+  mixRandomTicks: ns(120),
   /** Sending a fatal signal to one thread under siglock. */
   zapThreadTicks: ns(90),
 

@@ -1,6 +1,7 @@
 // fs/exec.c: execve, as far as it concerns address spaces and threads.
 //
-//   bprm_mm_init: mm_alloc (PGD) -> begin_new_exec (flush_old_exec to 5.7): de_thread, exec_mmap -> load the file.
+//   open the program -> bprm_mm_init: mm_alloc (PGD) -> arguments -> header, interpreter -> begin_new_exec (flush_old_exec
+//   to 5.7): de_thread, exec_mmap, files and signals -> load the file. What is not address space is in exec_image.ts.
 //   exec_mmap: mm_release (wakes a vfork parent), then under task_lock: tsk->mm = mm, [designs of seed 003]
 //   arch_pgd_init_late, active_mm, activate_mm; after task_unlock the old mm is put.
 //
@@ -11,6 +12,18 @@
 
 import type {Code} from '../machine/engine.ts';
 import {EAGAIN} from './errno.ts';
+import {
+  chargeStrings,
+  type ExecImage,
+  finishExec,
+  imageOf,
+  openInterpreter,
+  prepareBinprm,
+  resetForExec,
+  search_binary_handler,
+  undoExec,
+  unshareForExec,
+} from './exec_image.ts';
 import {exit_to_user_mode} from './exit.ts';
 import {mm_release, release_task, zap_other_threads} from './exit_task.ts';
 import {mm_alloc, mmput} from './fork_mm.ts';
@@ -26,32 +39,40 @@ import type {MmStruct} from './mm_types.ts';
 import type {Task} from './task.ts';
 import {replaceChild} from './task_tree.ts';
 
-/** execve(2): 0, or -EAGAIN when the group is already being killed. `stack` says where the new stack comes to lie. */
+/**
+ * execve(2): 0, or -EAGAIN when the group is already being killed. `stack` says where the new stack comes to lie and how
+ * many pages of arguments it has, `image` which files are run.
+ */
 export function* sys_execve(
   k: Kernel,
   t: Task,
   comm: string,
   stack: StackPlan = DEFAULT_STACK,
+  image: ExecImage = imageOf(comm),
 ): Code<number> {
-  const {costs, fns} = k;
-  t.cpu.charge(k.machine.topology.syscallEntryTicks, fns.syscall_entry);
-  t.cpu.charge(costs.execBaseTicks, fns.do_execveat_common);
+  t.cpu.charge(k.machine.topology.syscallEntryTicks, k.fns.syscall_entry);
+  const bprm = yield* prepareBinprm(k, t, image);
   const mm = yield* mm_alloc(k, t);
   const vma = yield* bprm_stack(k, t, mm, stack);
   k.mm.hooks.ksm_execve?.(t, mm);
-  t.cpu.charge(costs.beginNewExecTicks, fns.begin_new_exec);
+  chargeStrings(k, t, stack.argPages);
+  yield* search_binary_handler(k, t, bprm);
+  const interpreter = yield* openInterpreter(k, t, bprm);
   if (!(yield* de_thread(k, t))) {
     acct_arg_size(k, t, -stack.argPages);
     yield* mmput(k, t, mm);
+    yield* undoExec(k, t, bprm, interpreter);
     yield* exit_to_user_mode(k, t);
     return -EAGAIN;
   }
   acct_arg_size(k, t, -stack.argPages);
+  yield* unshareForExec(k, t, bprm, mm);
   yield* exec_mmap(k, t, mm);
+  yield* resetForExec(k, t, bprm);
   yield* setup_arg_pages(k, t, vma, stack);
   t.comm = comm;
   k.execs++;
-  t.cpu.charge(costs.loadElfTicks, fns.load_elf_binary);
+  yield* finishExec(k, t, bprm, stack.argPages, interpreter);
   yield* exit_to_user_mode(k, t);
   return 0;
 }

@@ -1,6 +1,6 @@
 // kernel/exit.c: do_exit and the life of a task around it.
 //
-//   exit_signals (PF_EXITING) -> exit_mm -> files, fs and the rest -> exit_notify under tasklist_lock: children get a new
+//   exit_signals (PF_EXITING) -> accounting -> exit_mm -> files, fs, namespaces, cgroup -> exit_notify under tasklist_lock: children get a new
 //   parent, the task becomes a zombie or is dead -> its stack goes back -> it leaves the CPU for good.
 //
 // exit_mm drops the mm while the CPU still has its tables loaded (lazily). Linux keeps mm_count for that until
@@ -18,9 +18,13 @@ import {
   wakeParent,
   zap_other_threads,
 } from './exit_task.ts';
+import {exit_task_namespaces} from './fork_copy.ts';
 import {mmdrop, mmgrab, mmput} from './fork_mm.ts';
+import {exit_files} from './fs/file.ts';
+import {exit_fs} from './fs/fs_struct.ts';
 import {childReaper} from './init_task.ts';
 import type {Kernel} from './kernel.ts';
+import {chargeHooks, chargeLsm} from './life_hooks.ts';
 import {TaskKilled} from './signal_struct.ts';
 import type {Task} from './task.ts';
 import {addChild, removeChild, thread_group_empty} from './task_tree.ts';
@@ -35,24 +39,54 @@ export interface ExitArgs {
   readonly code?: number;
 }
 
+/** What exit_notify looks at: ptraced tasks, orphaned process groups, whom to tell. */
+const EXIT_NOTIFY_CALLS = 4;
+
 /** exit(2) and exit_group(2), oopses and fatal signals: the task ends. Never returns to its caller. */
 export function* do_exit(k: Kernel, t: Task, args: ExitArgs = {}): Code {
-  const {costs, fns} = k;
   const signal = t.signal!;
   if (args.group === true) yield* do_group_exit(k, t, args.code ?? 0);
-  t.cpu.charge(costs.exitSignalsTicks, fns.do_exit);
-  if (t.cpu.settle()) yield;
-  t.exiting = true;
+  yield* exit_signals(k, t);
   t.exitCode = signal.groupExit ? signal.groupExitCode : (args.code ?? 0);
   const groupDead = --signal.live === 0;
+  t.diedBeforeThreads = t.leader === t && !groupDead;
+  chargeExitHooks(k, t, groupDead);
   const mm = yield* exit_mm(k, t);
-  if (groupDead) t.cpu.charge(costs.exitFilesTicks + costs.exitFsTicks, fns.do_exit);
-  t.cpu.charge(costs.exitHooksTicks + costs.cgroupExitTicks, fns.do_exit);
+  yield* exit_files(k, t);
+  yield* exit_fs(k, t);
+  yield* exit_task_namespaces(k, t);
+  yield* k.cgroups.cgroup_exit(t);
   yield* exit_notify(k, t);
   yield* k.stacks.free_thread_stack(t, t);
   if (mm !== null) yield* mmdrop(k, t, mm);
   k.exits++;
   yield* k.sched.exitTask(t);
+}
+
+/** exit_signals: PF_EXITING, under siglock when other threads may be choosing who gets a signal. */
+function* exit_signals(k: Kernel, t: Task): Code {
+  const {costs, fns} = k;
+  const {siglock, groupExit} = t.signal!;
+  t.cpu.charge(2 * costs.percpuRefTicks + costs.hookTicks, fns.exit_signals);
+  if (thread_group_empty(t) || groupExit) {
+    if (t.cpu.settle()) yield;
+    t.exiting = true;
+    return;
+  }
+  if (!siglock.acquireIrq(t, fns.exit_signals)) yield* siglock.acquireSlow(t, fns.exit_signals);
+  t.exiting = true;
+  if (!siglock.releaseIrq(t)) yield* siglock.releaseIrqSlow(t);
+}
+
+/** What do_exit asks everybody; the last thread also walks its areas for the accounting record (acct_collect). */
+function chargeExitHooks(k: Kernel, t: Task, groupDead: boolean): void {
+  const {costs, fns} = k;
+  chargeHooks(k, t, 'exit', fns.do_exit);
+  chargeLsm(k, t, 1, fns.do_exit);
+  if (!groupDead) return;
+  chargeHooks(k, t, 'exit_group', fns.do_exit);
+  const areas = t.mm?.user?.space.mapCount ?? 0;
+  t.cpu.charge(areas * costs.nextVmaTicks, fns.acct_collect);
 }
 
 function* do_group_exit(k: Kernel, t: Task, code: number): Code {
@@ -91,13 +125,13 @@ function* exit_notify(k: Kernel, t: Task): Code {
   const {taskList, costs, fns} = k;
   const {tasklist_lock: lock} = taskList;
   if (!lock.writeAcquireIrq(t, fns.exit_notify)) yield* lock.writeAcquireSlow(t, fns.exit_notify);
-  t.cpu.charge(costs.exitNotifyTicks, fns.exit_notify);
+  t.cpu.charge(EXIT_NOTIFY_CALLS * costs.hookTicks, fns.exit_notify);
   if (t.cpu.settle()) yield;
   forget_original_parent(k, t);
   const isLeader = t.leader === t;
   const alone = thread_group_empty(t);
   t.exitState = isLeader && (t.parent !== null || !alone) ? 'zombie' : 'dead';
-  if (t.exitState === 'zombie' && alone) do_notify_parent(k, t);
+  if (t.exitState === 'zombie' && alone) do_notify_parent(k, t, t);
   notifyExecTask(k, t);
   if (!lock.writeReleaseIrq(t)) yield* lock.writeReleaseIrqSlow(t);
   if (t.exitState === 'dead') yield* release_task(k, t, t);

@@ -2,10 +2,18 @@
 // and release_task.
 
 import type {Code} from '../machine/engine.ts';
+import {countProcess} from './cred.ts';
+import {freeTask} from './fork_copy.ts';
 import type {Kernel} from './kernel.ts';
+import {chargeHooks} from './life_hooks.ts';
 import type {SignalStruct} from './signal_struct.ts';
 import type {Task} from './task.ts';
 import {removeChild, thread_group_empty} from './task_tree.ts';
+
+/** Counters of a task that its group keeps: times, faults, switches, blocks, I/O. */
+const SUMMED_COUNTERS = 15;
+/** Links of a leader to struct pids. */
+const LEADER_LINKS = 4;
 
 /** mm_release: a vfork parent may go on. */
 export function* mm_release(k: Kernel, t: Task): Code {
@@ -44,10 +52,11 @@ export function* kill_group(k: Kernel, t: Task, target: Task): Code {
 }
 
 /** do_notify_parent: `leader` is a zombie whose whole group is gone; its parent may reap it. */
-export function do_notify_parent(k: Kernel, leader: Task): void {
+export function do_notify_parent(k: Kernel, t: Task, leader: Task): void {
   const signal = leader.parent?.signal;
   if (signal === undefined || signal === null) return;
   signal.zombies.push(leader);
+  t.cpu.charge(k.costs.sendSignalTicks, k.fns.exit_notify);
   wakeParent(k, signal);
 }
 
@@ -68,28 +77,40 @@ export function notifyExecTask(k: Kernel, t: Task): void {
  * leader that is a zombie already, the leader is announced to its parent now.
  */
 export function* release_task(k: Kernel, t: Task, p: Task): Code {
-  const {taskList, costs, fns, pidmap_lock} = k;
+  const {taskList, fns, inputPool, pids} = k;
   const {tasklist_lock: lock} = taskList;
-  t.cpu.charge(costs.releaseTaskTicks, fns.release_task);
+  const {tid} = p;
+  yield* countProcess(k, t, fns.release_task);
+  chargeHooks(k, t, 'release', fns.release_task);
+  yield* k.cgroups.cgroup_release(t, p);
   if (!lock.writeAcquireIrq(t, fns.release_task)) yield* lock.writeAcquireSlow(t, fns.release_task);
   const siglock = p.signal!.siglock;
   if (!siglock.acquire(t, fns.release_task)) yield* siglock.acquireSlow(t, fns.release_task);
-  t.cpu.charge(costs.unhashProcessTicks, fns.release_task);
+  if (inputPool.atExit === 'under_tasklist_lock') yield* inputPool.add_device_randomness(t);
+  chargeExitSignal(k, t, p);
   if (t.cpu.settle()) yield;
   unhash(k, t, p);
   if (!siglock.release(t)) yield* siglock.releaseSlow(t);
-  if (!pidmap_lock.acquireIrq(t, fns.free_pid)) yield* pidmap_lock.acquireSlow(t, fns.free_pid);
-  t.cpu.charge(costs.pidmapTicks, fns.free_pid);
-  if (!pidmap_lock.releaseIrq(t)) yield* pidmap_lock.releaseIrqSlow(t);
+  if (!pids.freesLate) yield* pids.free_pid(t, tid);
   const {leader} = p;
   const last = leader !== p && thread_group_empty(leader) && leader.exitState === 'zombie';
   const orphan = last && leader.parent === null;
   if (orphan) leader.exitState = 'dead';
-  else if (last) do_notify_parent(k, leader);
+  else if (last) do_notify_parent(k, t, leader);
   if (!lock.writeReleaseIrq(t)) yield* lock.writeReleaseIrqSlow(t);
-  t.cpu.charge(costs.freePidTicks, fns.free_pid);
+  if (inputPool.atExit === 'after') yield* inputPool.add_device_randomness(t);
+  if (pids.freesLate) yield* pids.free_pid(t, tid);
+  yield* freeTask(k, t, p);
   k.rcu.callRcu(() => delayed_put_task_struct(k, p));
   if (orphan) yield* release_task(k, t, leader);
+}
+
+/** __exit_signal adds the counters of the task to the group's; __unhash_process takes it from its struct pids. */
+function chargeExitSignal(k: Kernel, t: Task, p: Task): void {
+  const {costs, fns} = k;
+  const links = p.leader === p ? LEADER_LINKS : 1;
+  t.cpu.charge(SUMMED_COUNTERS * costs.counterTicks, fns.__exit_signal);
+  t.cpu.charge(links * costs.pidLinkTicks, fns.__exit_signal);
 }
 
 /** __exit_signal and __unhash_process. */

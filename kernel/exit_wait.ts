@@ -52,12 +52,25 @@ function* do_wait(k: Kernel, t: Task, upid: number, options: number): Code<numbe
   }
 }
 
+/** Counters summed over a group, words of status and struct rusage, and calls of wait_task_zombie. */
+const SUMMED_COUNTERS = 15;
+const WAIT_WORDS = 1 + 18;
+const WAIT_CALLS = 5;
+
 function* wait_task_zombie(k: Kernel, t: Task, zombie: Task): Code<number> {
   const {tid} = zombie;
   t.cpu.stall(k.machine.lines.rmw(zombie.line, t.cpu), k.fns.wait_task_zombie);
-  t.cpu.charge(k.costs.waitZombieTicks, k.fns.wait_task_zombie);
-  yield* release_task(k, t, zombie);
+  chargeReport(k, t, zombie);
+  yield release_task(k, t, zombie);
   return tid;
+}
+
+/** The zombie's times and counters, of all its threads, and what of them goes to the caller's memory. */
+function chargeReport(k: Kernel, t: Task, zombie: Task): void {
+  const {costs, fns} = k;
+  const sums = (zombie.threads.length + 1) * SUMMED_COUNTERS * costs.counterTicks;
+  t.cpu.charge(sums + WAIT_WORDS * costs.putUserTicks, fns.wait_task_zombie);
+  t.cpu.charge(WAIT_CALLS * costs.hookTicks, fns.wait_task_zombie);
 }
 
 /** EXIT_ZOMBIE -> EXIT_DEAD: from here on the zombie is this waiter's. */

@@ -1,8 +1,9 @@
 // kernel/fork.c: copy_process and what clone(2) does around it, in the kernel's order (4.1 to 6.18).
 //
-//   dup_task_struct (with the stack) -> creds -> sched_fork -> hooks -> files, fs, sighand, signal -> copy_mm ->
-//   namespaces, thread -> alloc_pid -> cgroup -> tasklist_lock for write: the child becomes visible -> unlock ->
-//   [designs of seed 003] arch_pgd_init_late -> proc connector, cgroup -> wake_up_new_task -> [CLONE_VFORK] wait.
+//   dup_task_struct (with the stack) -> creds -> sched_fork, hooks -> files, fs, sighand, signal -> copy_mm ->
+//   namespaces, thread -> alloc_pid -> cgroup_can_fork -> tasklist_lock for write: the child becomes visible -> unlock ->
+//   [designs of seed 003] arch_pgd_init_late -> cgroup_post_fork -> wake_up_new_task -> [CLONE_VFORK] wait.
+// Each part is where its objects are: cred.ts, fs/file.ts, fs/fs_struct.ts, fork_copy.ts, pid.ts, cgroup.ts.
 //
 // The child is a copy on the parent's node (NUMA_NO_NODE is local). tsk->mm is stored before the links of the task list,
 // by the same CPU, so whoever sees the child sees its mm. arch_pgd_init_late runs after write_unlock_irq: a release does
@@ -11,9 +12,21 @@
 
 import type {Code} from '../machine/engine.ts';
 import {areInvalid, CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM} from './clone_flags.ts';
+import {copy_creds} from './cred.ts';
 import {exit_to_user_mode, task_main} from './exit.ts';
+import {
+  chargeForkHooks,
+  chargeSignal,
+  chargeTaskStruct,
+  copyShared,
+  copyThread,
+  exit_task_namespaces,
+  undoShared,
+} from './fork_copy.ts';
 import {dup_mm, mmget, mmput} from './fork_mm.ts';
 import type {Kernel} from './kernel.ts';
+import {chargeHooks} from './life_hooks.ts';
+import {pidLinks} from './pid.ts';
 import {SignalStruct} from './signal_struct.ts';
 import {Task} from './task.ts';
 import {addChild} from './task_tree.ts';
@@ -42,7 +55,8 @@ export function* sys_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | nul
 
 /** kernel_clone (_do_fork): copies, wakes the child, and waits for it with CLONE_VFORK. */
 export function* kernel_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
-  const child = yield* copy_process(k, t, args);
+  // A frame: it waits often, far below its callers.
+  const child = (yield copy_process(k, t, args)) as Task | null;
   if (child === null) return null;
   if ((args.flags & CLONE_VFORK) !== 0) child.vforkParent = t;
   k.sched.startTask(child, task_main(k, child, childProgram(k, child, args.program)));
@@ -52,29 +66,30 @@ export function* kernel_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | 
 
 /** copy_process: a child that is visible to walkers of the task list and has not run yet. */
 export function* copy_process(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
-  const {costs, fns} = k;
   if (areInvalid(args.flags)) return null;
   const p = yield* dup_task_struct(k, t, args);
-  t.cpu.charge(costs.copyCredsTicks, fns.copy_process);
-  t.cpu.charge(costs.schedForkTicks, fns.sched_fork);
-  t.cpu.charge(costs.copyHooksTicks, fns.copy_process);
-  chargeFilesAndSignals(k, t, args.flags);
-  p.signal = copy_signal(k, t, p, args.flags);
+  yield* copy_creds(k, t, p, args.flags);
+  chargeForkHooks(k, t);
+  yield* copyShared(k, t, p, args.flags);
+  p.signal = yield* copy_signal(k, t, p, args.flags);
   if (!(yield* copy_mm(k, t, p, args.flags))) {
     yield* undoCopy(k, t, p);
     return null;
   }
-  t.cpu.charge(costs.copyNamespacesTicks + costs.copyThreadTicks, fns.copy_process);
-  yield* alloc_pid(k, t);
-  t.cpu.charge(costs.cgroupForkTicks, fns.cgroup_fork);
+  yield* copyThread(k, t);
+  yield* k.pids.alloc_pid(t, p.tid);
+  yield* k.cgroups.cgroup_can_fork(t);
   if (!(yield* makeVisible(k, t, p, args.flags))) {
+    yield* k.cgroups.cgroup_cancel_fork(t);
+    yield* k.pids.free_pid(t, p.tid);
+    yield* exit_task_namespaces(k, t);
     yield* undoCopy(k, t, p);
     return null;
   }
   if (k.pgd.arch_pgd_init_late !== null && p.mm !== null && (args.flags & CLONE_VM) === 0) {
     yield* k.pgd.arch_pgd_init_late(t, p.mm);
   }
-  t.cpu.charge(costs.procForkConnectorTicks, fns.copy_process);
+  yield* k.cgroups.cgroup_post_fork(t);
   return p;
 }
 
@@ -84,8 +99,7 @@ function* dup_task_struct(k: Kernel, t: Task, args: CloneArgs): Code<Task> {
   const p = newTask(k, {tid: args.childTid, tgid, comm: args.comm ?? t.comm, cpu: t.cpu, node});
   p.pinnedCpu = args.pinnedCpu ?? t.pinnedCpu;
   p.isKernelThread = t.isKernelThread;
-  t.cpu.charge(k.costs.dupTaskStructTicks, k.fns.dup_task_struct);
-  t.cpu.stall(k.machine.lines.touch(p.line, t.cpu), k.fns.dup_task_struct);
+  chargeTaskStruct(k, t, p);
   yield* k.stacks.alloc_thread_stack_node(t, p);
   return p;
 }
@@ -103,19 +117,9 @@ export function newTask(
   return p;
 }
 
-function chargeFilesAndSignals(k: Kernel, t: Task, flags: number): void {
-  const {costs, fns} = k;
-  if ((flags & CLONE_THREAD) !== 0) {
-    t.cpu.charge(costs.copySighandTicks / 5, fns.copy_signal);
-    return;
-  }
-  t.cpu.charge(costs.copyFilesTicks, fns.copy_files);
-  t.cpu.charge(costs.copyFsTicks, fns.copy_process);
-  t.cpu.charge(costs.copySighandTicks + costs.copySignalTicks, fns.copy_signal);
-}
-
-function copy_signal(k: Kernel, t: Task, p: Task, flags: number): SignalStruct {
+function* copy_signal(k: Kernel, t: Task, p: Task, flags: number): Code<SignalStruct> {
   if ((flags & CLONE_THREAD) !== 0) return t.signal!;
+  yield* chargeSignal(k, t);
   const signal = new SignalStruct(p, k.locks.bulk('siglock', p.node), k.taskList.takeSlot());
   signal.oomScoreAdj = t.signal!.oomScoreAdj;
   return signal;
@@ -138,15 +142,6 @@ function* copy_mm(k: Kernel, t: Task, p: Task, flags: number): Code<boolean> {
   return true;
 }
 
-/** Both the bitmap generation (to 4.14) and the idr generation take pidmap_lock with interrupts off. */
-function* alloc_pid(k: Kernel, t: Task): Code {
-  t.cpu.charge(k.costs.allocPidTicks, k.fns.alloc_pid);
-  const {pidmap_lock: lock} = k;
-  if (!lock.acquireIrq(t, k.fns.alloc_pid)) yield* lock.acquireSlow(t, k.fns.alloc_pid);
-  t.cpu.charge(k.costs.pidmapTicks, k.fns.alloc_pid);
-  if (!lock.releaseIrq(t)) yield* lock.releaseIrqSlow(t);
-}
-
 /** The tasklist_lock section. False when the caller is to die: then there is no child. */
 function* makeVisible(k: Kernel, t: Task, p: Task, flags: number): Code<boolean> {
   const {taskList, costs, fns} = k;
@@ -156,7 +151,7 @@ function* makeVisible(k: Kernel, t: Task, p: Task, flags: number): Code<boolean>
   if (!siglock.acquire(t, fns.copy_process)) yield* siglock.acquireSlow(t, fns.copy_process);
   const alive = !t.sigkill;
   if (alive) {
-    t.cpu.charge(costs.tasklistAddTicks, fns.copy_process);
+    t.cpu.charge(pidLinks(flags) * costs.pidLinkTicks, fns.copy_process);
     if (t.cpu.settle()) yield;
     link(k, t, p, flags);
   }
@@ -188,6 +183,7 @@ function* undoCopy(k: Kernel, t: Task, p: Task): Code {
     k.taskList.storeMm(t, p, null);
     yield* mmput(k, t, mm);
   }
+  yield* undoShared(k, t, p);
   yield* k.stacks.free_thread_stack(t, p);
   p.allocLock!.destroy();
   if (p.signal !== t.signal) {
@@ -200,7 +196,8 @@ function* undoCopy(k: Kernel, t: Task, p: Task): Code {
 
 function childProgram(k: Kernel, child: Task, program: CloneArgs['program']): () => Code<unknown> {
   return function* (): Code<unknown> {
-    child.cpu.charge(k.costs.retFromForkTicks, k.fns.ret_from_fork);
+    chargeHooks(k, child, 'ret_from_fork', k.fns.ret_from_fork);
+    child.cpu.charge(k.costs.fpuSwapTicks + k.costs.putUserTicks, k.fns.ret_from_fork);
     return yield* program(child);
   };
 }

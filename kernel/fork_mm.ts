@@ -9,6 +9,7 @@
 
 import {assert} from '../machine/assert.ts';
 import type {Code} from '../machine/engine.ts';
+import {dup_mm_exe_file, put_mm_exe_file} from './fs/program.ts';
 import type {Kernel} from './kernel.ts';
 import {dup_mmap} from './mm/dup_mmap.ts';
 import {exit_mmap} from './mm/exit_mmap.ts';
@@ -26,6 +27,7 @@ export function* mm_alloc(k: Kernel, t: Task): Code<MmStruct> {
 export function* dup_mm(k: Kernel, t: Task, oldmm: MmStruct): Code<MmStruct | null> {
   const mm = allocate_mm(k, t);
   yield* mm_init(k, t, mm);
+  yield* dup_mm_exe_file(k, t, mm, oldmm);
   // Frames: these wait often, far below their callers.
   if ((yield dup_mmap(k, t, mm, oldmm)) === 0) return mm;
   yield* mmput(k, t, mm);
@@ -78,6 +80,7 @@ export function* mmput(k: Kernel, t: Task, mm: MmStruct): Code {
   assert(mm.users > 0, 'mmput of an mm without users');
   if (--mm.users > 0) return;
   yield exit_mmap(k, t, mm);
+  yield* put_mm_exe_file(k, t, mm);
   yield* mmdrop(k, t, mm);
 }
 

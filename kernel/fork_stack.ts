@@ -54,7 +54,7 @@ export class ThreadStacks {
       p.stackVpn = yield* vmalloc.vmalloc(t, THREAD_PAGES, 'alloc_thread_stack_node');
     }
     yield* vmalloc.access(t, p.stackVpn);
-    t.cpu.charge(costs.clearThreadStackTicks, fn);
+    t.cpu.charge(THREAD_PAGES * (4 * costs.clearKibTicks + costs.stackPageAccountTicks), fn);
   }
 
   /** Takes the stack of `p` back. */
@@ -65,6 +65,7 @@ export class ThreadStacks {
       return;
     }
     if (p.stackVpn === 0) return;
+    t.cpu.charge(THREAD_PAGES * costs.stackPageAccountTicks, fns.exit_task_stack_account);
     t.cpu.charge(costs.cachedStackTicks, fns.free_thread_stack);
     const stacks = this.cached[t.cpu.id];
     const vpn = p.stackVpn;

@@ -39,8 +39,8 @@ export function computing(k: Kernel, ticks: number): (t: Task) => Code<unknown> 
   return (t) => k.sched.userRun(t, ticks);
 }
 
-/** A dynamically linked program in a testing mm: 40 VMAs, 530 pages mapped, of them 32 that a child soon writes. */
-const IMAGE = {vmas: 40, pages: 530, childWrites: 32, parentWrites: 18};
+/** A dynamically linked program in a testing mm: 40 VMAs, 725 pages mapped, of them 32 that a child soon writes. */
+const IMAGE = {vmas: 40, pages: 725, childWrites: 32, parentWrites: 18};
 const IMAGE_START = 0x5555_5555;
 const VMA_STRIDE = 64;
 
@@ -49,9 +49,13 @@ function imagePage(n: number): number {
   return IMAGE_START + (n % IMAGE.vmas) * VMA_STRIDE + Math.floor(n / IMAGE.vmas);
 }
 
-/** Pages that the dynamic linker and libc's start touch, and the time that they compute. Assumption. */
+/**
+ * Pages that the dynamic linker and libc's start touch, and the time that they compute and call the kernel for opening,
+ * reading and mapping libraries, which are no operations here. Assumption; on a 2-vCPU EPYC guest a dynamically linked program
+ * that does nothing takes 390 us longer from vfork to wait than a static one.
+ */
 const LINKER_PAGES = 160;
-const LINKER_TICKS = 1_300_000;
+const LINKER_TICKS = 1_790_000;
 
 /** What a new program does until main(). */
 export function* startProgram(k: Kernel, t: Task): Code {

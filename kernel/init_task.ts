@@ -5,11 +5,15 @@
 
 import type {Cpu} from '../machine/cpu.ts';
 import type {Code} from '../machine/engine.ts';
+import {firstCred} from './cred.ts';
 import {exec_mmap} from './exec.ts';
 import {sys_wait4, task_main} from './exit.ts';
 import {newTask} from './fork.ts';
 import {mm_alloc} from './fork_mm.ts';
+import {firstFiles} from './fs/file.ts';
+import {firstFs} from './fs/fs_struct.ts';
 import type {Kernel} from './kernel.ts';
+import {newLine} from './refcount.ts';
 import {SignalStruct} from './signal_struct.ts';
 import type {Task} from './task.ts';
 import {addChild, childCount} from './task_tree.ts';
@@ -41,6 +45,10 @@ function list(k: Kernel, spec: ProcessSpec, cpu: Cpu): Task {
   t.pinnedCpu = spec.pinnedCpu ?? -1;
   t.isKernelThread = true;
   t.signal = new SignalStruct(t, k.locks.bulk('siglock', node), k.taskList.takeSlot());
+  t.files = firstFiles(k, t);
+  t.fs = firstFs(k, t);
+  t.cred = firstCred(k, t);
+  t.sighand = {users: 1, line: newLine(k, t)};
   if (spec.parent !== undefined) addChild(spec.parent, t);
   k.taskList.add(t, t);
   // It was there before the run began: nobody can meet it half linked.
@@ -52,6 +60,7 @@ function firstProgram(k: Kernel, t: Task, spec: ProcessSpec): () => Code<unknown
   return function* (): Code<unknown> {
     if (spec.kernelThread !== true) {
       const mm = yield* mm_alloc(k, t);
+      mm.exe = k.shared.programs.firstExe(t.comm);
       yield* exec_mmap(k, t, mm);
     }
     return yield* spec.program(t);

@@ -5,21 +5,25 @@ import type {Machine} from '../machine/machine.ts';
 import {KernelPageTables} from './arch/x86/mm/page_tables.ts';
 import {makePgdDesign} from './arch/x86/mm/pgd/designs.ts';
 import {CpuTlbState} from './arch/x86/mm/tlb.ts';
+import {Cgroups} from './cgroup.ts';
 import {Checks} from './checks.ts';
 import {COSTS, type Costs, scaledCosts} from './costs.ts';
 import type {Design, KernelFacts} from './design.ts';
 import {type ForkFns, forkFns} from './fork_fns.ts';
 import {ThreadStacks} from './fork_stack.ts';
 import {Layout} from './layout.ts';
+import {type HookCounts, hookCounts} from './life_hooks.ts';
 import {LockRegistry} from './locking/registry.ts';
-import type {SpinLock} from './locking/spinlock.ts';
 import {MmStruct} from './mm_types.ts';
 import {MmCounters} from './mm/percpu.ts';
 import {Mm} from './mm/mm_state.ts';
 import {Vmalloc} from './mm/vmalloc.ts';
 import type {PgdDesign} from './pgd_design.ts';
+import {Pids} from './pid.ts';
+import {InputPool} from './random.ts';
 import {Rcu} from './rcu.ts';
 import {Scheduler} from './sched/core.ts';
+import {SharedState} from './shared_state.ts';
 import type {Task} from './task.ts';
 import {TaskList} from './tasklist.ts';
 import {isBefore} from './version.ts';
@@ -43,7 +47,12 @@ export class Kernel {
   readonly stacks: ThreadStacks;
   /** rss_stat as percpu counters (6.2+), null before. */
   readonly mmCounters: MmCounters | null;
-  readonly pidmap_lock: SpinLock;
+  readonly pids: Pids;
+  readonly cgroups: Cgroups;
+  readonly inputPool: InputPool;
+  readonly hooks: HookCounts;
+  /** Lines that every fork, exec and exit changes. */
+  readonly shared: SharedState;
   /** The task that inherits orphans, null until there was one. */
   init: Task | null = null;
   /** What happened so far: for reports and for the laws that tests check. */
@@ -75,7 +84,11 @@ export class Kernel {
     this.tlb = new CpuTlbState(this);
     this.stacks = new ThreadStacks(this);
     this.mmCounters = isBefore(facts.version, '6.2') ? null : new MmCounters(this);
-    this.pidmap_lock = this.locks.spinlock('pidmap_lock', {line: this.layout.line('pidmap_lock')});
+    this.pids = new Pids(this);
+    this.cgroups = new Cgroups(this);
+    this.inputPool = new InputPool(this);
+    this.hooks = hookCounts(facts.version);
+    this.shared = new SharedState(this);
   }
 
   /** Memory management: made when first used, since its arenas are not small. */

@@ -1,5 +1,6 @@
 // mm_struct: the PGD's kernel half and what guards it; the user half is in mm/user_mm.ts.
 
+import type {ExeFile} from './fs/program.ts';
 import type {CpuMask} from '../machine/cpumask.ts';
 import type {BulkLock} from './locking/bulk_lock.ts';
 import type {UserMm} from './mm/user_mm.ts';
@@ -42,6 +43,8 @@ export class MmStruct {
   tlbGeneration = 0;
   /** mm_cpumask: CPUs that may hold translations of this mm; null until one has loaded it. */
   cpumask: CpuMask | null = null;
+  /** mm->exe_file: the program it runs; null for none. */
+  exe: ExeFile | null = null;
   /** LineArena line of mm_users, mm_count and cpumask; -1 before mm_init. */
   line = -1;
   /** Slot of rss_stat in the percpu area, -1 without percpu counters (before 6.2). */

@@ -2,8 +2,12 @@
 
 import type {Cpu} from '../machine/cpu.ts';
 import type {Process} from '../machine/engine.ts';
+import type {Cred} from './cred.ts';
+import type {FilesStruct} from './fs/file.ts';
+import type {FsStruct} from './fs/fs_struct.ts';
 import type {BulkLock} from './locking/bulk_lock.ts';
 import type {MmStruct} from './mm_types.ts';
+import type {Shared} from './refcount.ts';
 import type {SignalStruct} from './signal_struct.ts';
 import {SchedEntity} from './sched/entity.ts';
 
@@ -51,6 +55,13 @@ export class Task {
   exitState: 'none' | 'zombie' | 'dead' = 'none';
   /** Shared with the other threads; null only before copy_signal. */
   signal: SignalStruct | null = null;
+  /** Open files, directories, signal handlers, credentials: shared or own; null before fork gave them and after exit. */
+  files: FilesStruct | null = null;
+  fs: FsStruct | null = null;
+  sighand: Shared | null = null;
+  cred: Cred | null = null;
+  /** A leader that died while other threads of its group lived. */
+  diedBeforeThreads = false;
   /** A fatal signal is pending (fatal_signal_pending). */
   sigkill = false;
   /** It waits for something that is no part of the kernel, as the order of a replay; the OOM killer ends that. */
