@@ -198,7 +198,7 @@ function childProgram(k: Kernel, child: Task, program: CloneArgs['program']): ()
   return function* (): Code<unknown> {
     chargeHooks(k, child, 'ret_from_fork', k.fns.ret_from_fork);
     child.cpu.charge(k.costs.fpuSwapTicks + k.costs.putUserTicks, k.fns.ret_from_fork);
-    return yield* program(child);
+    return yield program(child);
   };
 }
 

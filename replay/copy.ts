@@ -146,7 +146,7 @@ export class TraceCopy {
     yield* this.run.startGate.wait(t, track.ops.length > 0);
     if (!this.run.placer.pins) t.pinnedCpu = -1;
     if (this.phaseTicks > 0) yield* this.run.kernel.sched.sleep(t, this.phaseTicks);
-    yield* this.operations(t, track);
+    yield this.operations(t, track);
   }
 
   private *operations(t: Task, track: Track): Code {
