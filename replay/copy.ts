@@ -153,10 +153,21 @@ export class TraceCopy {
     const {compiled, recorder, contents, passesTurnEarly, files} = this.run;
     const {observer, steering} = this;
     const {kind: kinds} = compiled.trace.events;
-    const {engine} = this.run.kernel.machine;
+    const {sched, machine} = this.run.kernel;
+    const {engine} = machine;
     this.watchEnd(t, track);
     for (const op of track.ops) {
-      if (!this.arriveAtOnce(t, op)) yield* this.arrive(t, op);
+      const thinkTicks = this.arriveAtOnce(t, op);
+      if (thinkTicks < 0) yield* this.arrive(t, op);
+      else if (thinkTicks > 0) {
+        // As sched.userRun, without a generator at each of the many resumptions.
+        if (t.cpu.settle()) yield;
+        if (sched.mayEnterUser(t)) {
+          if (sched.enterUser(t, thinkTicks)) yield;
+          sched.leaveUser(t);
+          if (sched.taskWork?.due(t)) yield* sched.taskWork.run(t);
+        } else yield* sched.userRun(t, thinkTicks);
+      }
       if (t.sigkill) dieIfKilled(t);
       const i = compiled.opEvent[op];
       const kind = kinds[i];
@@ -253,16 +264,19 @@ export class TraceCopy {
     return startTick + this.phaseTicks + nsToTicks(compiled.opStartNs[op] / options.scale);
   }
 
-  /** `arrive` as plain code, where nothing has to be waited for and nobody else is due meanwhile. */
-  private arriveAtOnce(t: Task, op: number): boolean {
+  /**
+   * `arrive` as plain code, where nothing has to be waited for and nobody else is due meanwhile: 0
+   * when that was all, the ticks of think time when only that is left to do, else -1.
+   */
+  private arriveAtOnce(t: Task, op: number): number {
     const {compiled, options, kernel, placer} = this.run;
-    if (placer.follows && placer.cpuOfOp(op, this.index) !== t.cpu.id) return false;
+    if (placer.follows && placer.cpuOfOp(op, this.index) !== t.cpu.id) return -1;
     if (options.time === 'think') {
-      if (compiled.opSleepNs[op] > 0 || !this.gate.isOpen(op)) return false;
-      const thinkNs = compiled.opThinkNs[op];
-      return thinkNs === 0 || kernel.sched.userRunAtOnce(t, nsToTicks(thinkNs));
+      if (compiled.opSleepNs[op] > 0 || !this.gate.isOpen(op)) return -1;
+      const ticks = nsToTicks(compiled.opThinkNs[op]);
+      return ticks === 0 || kernel.sched.userRunAtOnce(t, ticks) ? 0 : ticks;
     }
-    return options.time === 'asap' && this.gate.isOpen(op);
+    return options.time === 'asap' && this.gate.isOpen(op) ? 0 : -1;
   }
 
   /** Everything before an operation: recorded sleep and think time, the recorded start, the operations it depends on. */

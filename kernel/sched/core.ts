@@ -171,24 +171,41 @@ export class Scheduler {
   *userRun(t: Task, ticks: number): Code {
     if (t.cpu.settle()) yield;
     if (this.needsResched(t)) yield* this.condResched(t);
-    const {se} = t;
     const {taskWork} = this;
     if (taskWork?.due(t)) yield* taskWork.run(t);
+    if (this.enterUser(t, ticks)) yield;
+    this.leaveUser(t);
+    if (taskWork?.due(t)) yield* taskWork.run(t);
+  }
+
+  /** True when a settled task can go to user mode as it is: nothing waits to be done first. */
+  mayEnterUser(t: Task): boolean {
+    return !this.needsResched(t) && this.taskWork?.due(t) !== true;
+  }
+
+  /** User code runs for `ticks` from now on. True: yield. `leaveUser` when it is over. */
+  enterUser(t: Task, ticks: number): boolean {
+    const {se} = t;
     const {engine, profile} = this.kernel.machine;
     profile.add(this.userFn, ticks);
     se.userLeftTicks = ticks;
     se.userStart = engine.now;
     se.userRate = this.dispatcher.userRate(t.cpu);
     se.inUser = true;
-    if (engine.advance(Math.round(ticks * se.userRate))) yield;
+    return engine.advance(Math.round(ticks * se.userRate));
+  }
+
+  /** The end of what `enterUser` began. Throws TaskKilled. */
+  leaveUser(t: Task): void {
+    const {se} = t;
+    const {now} = this.kernel.machine.engine;
     se.inUser = false;
-    const after = this.dispatcher.rqOf(t);
-    after.userTicks += Math.round(se.userLeftTicks * se.userRate);
-    after.schedulingPoint = engine.now;
-    after.quiescentAt = engine.now;
+    const rq = this.dispatcher.rqOf(t);
+    rq.userTicks += Math.round(se.userLeftTicks * se.userRate);
+    rq.schedulingPoint = now;
+    rq.quiescentAt = now;
     se.userLeftTicks = 0;
     if (t.sigkill && !t.exiting) throw new TaskKilled();
-    if (taskWork?.due(t)) yield* taskWork.run(t);
   }
 
   /**
