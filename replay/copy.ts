@@ -39,6 +39,12 @@ const CLONE_THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | C
 /** Time that moving a task to another CPU takes (stop_one_cpu), assumption. */
 const MIGRATION_NS = 1000;
 
+/** An operation that nothing here knows. */
+// biome-ignore lint/correctness/useYield: a Code that ends at once
+function* skip(): Code<Outcome> {
+  return 'skipped';
+}
+
 const END_OF_TRACE: Waitable = {name: 'nothing: its part of the trace is over'};
 
 /** One copy of the trace. */
@@ -184,7 +190,7 @@ export class TraceCopy {
       observer?.began(t, op);
       const quick = QUICK_BINDINGS[kind];
       let outcome = quick === undefined ? null : quick(this.context, t, i);
-      outcome ??= yield* this.carryOut(t, op, kind, i);
+      outcome ??= (yield this.carryOut(t, op, kind, i)) as Outcome;
       if (contents !== null) contents.done(t, i);
       if (steering !== null) yield* steering.after(t, op);
       const ticks = engine.now + t.cpu.pendingTicks - began;
@@ -308,33 +314,35 @@ export class TraceCopy {
     if (t.cpu.id !== cpu) yield* this.run.kernel.sched.sleep(t, nsToTicks(MIGRATION_NS));
   }
 
-  private *carryOut(t: Task, op: number, kind: number, i: number): Code<Outcome> {
-    const {kernel, options, compiled} = this.run;
-    const {events} = compiled.trace;
+  /** The code of one operation, for a frame of its own: many block often. */
+  private carryOut(t: Task, op: number, kind: number, i: number): Code<Outcome> {
     switch (kind) {
       case KIND.fork:
-        return yield* this.fork(t, op, i);
+        return this.fork(t, op, i);
       case KIND.think:
-        if (options.time !== 'asap') {
-          yield* kernel.sched.userRun(t, nsToTicks(argNumber(events, i, 0) / options.scale));
-        }
-        return 'done';
       case KIND.sleep:
-        if (options.time !== 'asap') {
-          yield* kernel.sched.sleep(t, nsToTicks(argNumber(events, i, 0) / options.scale));
-        }
-        return 'done';
       case KIND.barrier:
-        yield* this.barriers.wait(t, argNumber(events, i, 0), argNumber(events, i, 1));
-        return 'done';
+        return this.passTime(t, kind, i);
       case KIND.wait4:
-        if (this.neverReturned(op)) return yield* this.waitForEver(t, op);
-        if (compiled.opReaped[op] === INTERRUPTED) return yield* this.interruptedWait(t, op);
+        if (this.neverReturned(op)) return this.waitForEver(t, op);
+        if (this.run.compiled.opReaped[op] === INTERRUPTED) return this.interruptedWait(t, op);
         break;
       default:
     }
-    const binding = BINDINGS[kind];
-    return binding === undefined ? 'skipped' : yield* binding(this.context, t, i, op);
+    return (BINDINGS[kind] ?? skip)(this.context, t, i, op);
+  }
+
+  private *passTime(t: Task, kind: number, i: number): Code<Outcome> {
+    const {kernel, options, compiled} = this.run;
+    const {events} = compiled.trace;
+    if (kind === KIND.barrier) {
+      yield* this.barriers.wait(t, argNumber(events, i, 0), argNumber(events, i, 1));
+    } else if (options.time !== 'asap') {
+      const ticks = nsToTicks(argNumber(events, i, 0) / options.scale);
+      if (kind === KIND.think) yield* kernel.sched.userRun(t, ticks);
+      else yield* kernel.sched.sleep(t, ticks);
+    }
+    return 'done';
   }
 
   /** A wait4 that had not returned when the recording ended must not return here either. */
