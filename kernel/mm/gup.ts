@@ -158,11 +158,14 @@ export function* populate_vma_page_range(
   const foll = breaksCow ? FOLL_WRITE : 0;
   if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0) return 0;
   if ((vma.flags & VM_ACCESS) === 0) return -EFAULT;
+  let faulted = -1;
   for (let vpn = start; vpn < end; ) {
     if (follow_page(k, user, vpn, foll) >= 0) {
+      if (vpn !== faulted) t.cpu.charge(k.mm.costs.populatePageTicks, k.mm.fns.mm_populate);
       vpn++;
       continue;
     }
+    faulted = vpn;
     const flags = breaksCow ? FAULT_FLAG_WRITE : 0;
     const result = yield* handle_mm_fault(k, t, mm, vma, vpn, flags);
     if (is_fault_error(result)) return (result & VM_FAULT_OOM) === 0 ? -EFAULT : -ENOMEM;

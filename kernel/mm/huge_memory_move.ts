@@ -35,7 +35,7 @@ export function* move_huge_pmd(
   if ((word & PTE_HUGE) !== 0) {
     moveEntry(user.pgd, from, user.pgd, to);
     pt.flags[to] |= present ? PTE_SOFT_DIRTY : 0;
-    t.cpu.charge(2 * mm.costs.setPteTicks, mm.fns.handle_mm_fault);
+    t.cpu.charge(mm.costs.moveTableTicks, mm.fns.move_page_tables);
     mm.ptl.hold(from >>> 9);
     if (present) {
       yield* k.tlb.flush_tlb_mm_range(t, user.mm, oldVpn, oldVpn + HPAGE_PMD_NR, false);

@@ -103,6 +103,8 @@ function free_to_buddy(k: Kernel, t: Task, h: HState, head: number): void {
   const {mm} = k;
   const {pages} = mm;
   const zone = mm.zones[pages.nodeOf(head)];
+  const {costs, fns} = hugetlbWork(k);
+  t.cpu.charge(costs.dissolveTicks, fns.set_max_huge_pages);
   pages.flags[head] &= ~PG_hugetlb;
   dissolve_compound(pages, head);
   clearMapping(pages, head);
@@ -273,7 +275,7 @@ export function hugetlb_acct_memory(k: Kernel, t: Task, h: HState, delta: number
   const {costs, fns} = hugetlbWork(k);
   const {lock} = k.mm.hugetlb;
   lock.lock(t.cpu, 0, 0, fns.hugetlb_reserve_pages);
-  t.cpu.charge(costs.hugetlbPageTicks, fns.hugetlb_reserve_pages);
+  t.cpu.charge(costs.regionTicks, fns.hugetlb_reserve_pages);
   let result = true;
   if (delta > 0) result = gather_surplus_pages(k, t, h, delta);
   else return_unused_surplus_pages(k, t, h, -delta);

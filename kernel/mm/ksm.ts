@@ -36,16 +36,19 @@ export interface KsmSettings {
   smartScan: boolean;
 }
 
-/** Base costs in ticks; all assumptions, from the bytes each touches. */
+/**
+ * Base costs in ticks. Measured: ksmd's CPU time by pages_scanned, on Linux 6.18 in a 2-vCPU EPYC
+ * guest, divided by that machine's kernelWork (docs/calibration.md).
+ */
 const COSTS_KSM = {
-  /** xxhash of 4 KiB. */
-  checksumTicks: ns(300),
-  /** memcmp of two equal pages. */
+  /** xxhash of 4 KiB: all pages changed since the last scan, without what follows. */
+  checksumTicks: ns(310),
+  /** memcmp of two equal pages. Assumption. */
   compareTicks: ns(250),
-  /** One step down a tree: memcmp up to the first difference, one miss. */
-  treeStepTicks: ns(90),
-  /** One page looked at: walk, rmap_item. */
-  scanPageTicks: ns(60),
+  /** One step down a tree: memcmp up to the first difference, one miss; heights 12 to 15.6. */
+  treeStepTicks: ns(76),
+  /** One page looked at: walk, rmap_item; what a page costs that is merged already. */
+  scanPageTicks: ns(80),
 };
 
 /**

@@ -54,11 +54,14 @@ function* faultin_page_range(
   if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0) return -EINVAL;
   if ((vma.flags & (write ? VM_WRITE : VM_READ)) === 0) return -EINVAL;
   const flags = write ? FAULT_FLAG_WRITE : 0;
+  let faulted = -1;
   for (let vpn = start; vpn < end; ) {
     if (follow_page(k, user, vpn, write ? FOLL_WRITE : 0) >= 0) {
+      if (vpn !== faulted) t.cpu.charge(k.mm.costs.populatePageTicks, k.mm.fns.mm_populate);
       vpn++;
       continue;
     }
+    faulted = vpn;
     const result = yield* handle_mm_fault(k, t, user.mm, vma, vpn, flags);
     if (is_fault_error(result)) return faultError(result);
     if (t.sigkill) return -EINTR;

@@ -1,32 +1,49 @@
 // Base costs of migration and compaction in ticks, and the profile numbers of their functions.
-// Migrating one small page takes 1.5 to 3 us on servers in all (move_pages of a large range);
-// nobody has published a split. The parts here are assumptions; they follow the parts of reclaim
-// (vmscan_costs.ts), which does the same up to the unmapping, so that the sum falls into that range.
-// The copy itself is costs_mm.ts's copyPageTicks, and more for the memory of other nodes.
+// "Measured": Linux 6.18 in a 2-vCPU EPYC guest, divided by that machine's kernelWork;
+// docs/calibration.md has the method. Of migration that is one page mapped once (2.3 us, of which
+// 0.3 are the share of a batch's flush on the other CPU; here 2.0) and each further mapping (0.54
+// us), by regression over compactions. The split of the first is an assumption. The copy itself is
+// costs_mm.ts's copyPageTicks, and more for the memory of other nodes.
 
 import {nsToTicks as ns} from '../../machine/time.ts';
 import type {Kernel} from '../kernel.ts';
 
 /** Base costs in ticks. */
 export const COSTS_MIGRATE = {
-  /** migrate_pages without folios; one folio on its way through the lists. Assumption. */
+  /**
+   * migrate_pages without folios (assumption); one folio on its way through the lists (split of the
+   * measured sum).
+   */
   migrateBaseTicks: ns(400),
   migrateFolioTicks: ns(150),
-  /** rmap walk: one VMA found, its page table walked. Assumption. */
-  rmapVmaTicks: ns(90),
-  /** try_to_migrate_one and remove_migration_pte: one PTE. Assumption. */
-  unmapPteTicks: ns(110),
-  restorePteTicks: ns(90),
-  /** folio_migrate_mapping and folio_migrate_flags; one slot of the page cache. Assumption. */
+  /**
+   * rmap walk: one VMA found, its page table walked; try_to_migrate_one and remove_migration_pte:
+   * one PTE. Measured: two walks and both PTEs of a mapping.
+   */
+  rmapVmaTicks: ns(45),
+  unmapPteTicks: ns(55),
+  restorePteTicks: ns(45),
+  /**
+   * folio_migrate_mapping and folio_migrate_flags (split of the measured sum); one slot of the page
+   * cache (assumption).
+   */
   moveMappingTicks: ns(120),
   cacheSlotTicks: ns(40),
   /** folio_isolate_lru. Assumption. */
   isolateTicks: ns(25),
-  /** lru_cache_disable: the work item on one CPU that has something to drain. Assumption. */
+  /**
+   * lru_add_drain_all: the work item on one CPU that has something to drain. Assumption. Since 5.13
+   * lru_cache_disable sends one to every CPU and waits (from 5.18 for an expedited grace period,
+   * too). Measured on two CPUs: calls that move nothing take 32 to 44 us.
+   */
   drainCpuTicks: ns(2_000),
-  /** move_pages, migrate_pages, mbind: one page looked up. Assumption. */
-  lookupTicks: ns(60),
-  /** Compaction: one page looked at by the migration scanner, by the free scanner. Assumption. */
+  drainAllTicks: ns(12_000),
+  /** move_pages: one page looked up. Measured. */
+  lookupTicks: ns(90),
+  /**
+   * Compaction: one page looked at by the migration scanner, by the free scanner. Assumption: the
+   * kernel's 3 ns a page count whole free blocks, which it steps over; here only what it stops at.
+   */
   scanPageTicks: ns(4),
   scanFreeTicks: ns(4),
   /** One pageblock begun. Assumption. */

@@ -12,6 +12,7 @@ import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range
 import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import {isBefore} from '../version.ts';
 import {entire_mapcount, folio_mapcount} from './folio_counts.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
 import {isolate_hugetlb, unmap_and_move_huge_page} from './hugetlb_migrate.ts';
@@ -70,9 +71,13 @@ export function folio_maybe_mapped_shared(k: Kernel, head: number): boolean {
   return entire_mapcount(pages, head) > 1 || maps > folio_nr_pages(pages, head);
 }
 
-/** lru_cache_disable: work on every CPU that has something in its batch. */
+/**
+ * lru_cache_disable: work on every CPU, before 5.13 (migrate_prep) on every one that has something
+ * in its batch.
+ */
 export function* lru_cache_disable(k: Kernel, t: Task): Code {
   const {costs, fns} = k.mm.migration;
+  if (!isBefore(k.facts.version, '5.13')) t.cpu.charge(costs.drainAllTicks, fns.lru_add_drain_all);
   let cpus = 0;
   k.mm.lruAdd.forEach((batch) => {
     if (batch.count > 0) cpus++;

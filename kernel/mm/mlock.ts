@@ -176,7 +176,7 @@ function* mlock_vma_pages_range(
     const {slot} = cursor;
     while (mm.ptl.busy(slot >>> 9)) yield* mm.ptl.spin(t, slot >>> 9, mm.fns.mlock_pte_range);
     const heads = mlock_pte_range(k, cursor, vma);
-    t.cpu.charge(heads.length * mm.costs.advisePteTicks, mm.fns.mlock_pte_range);
+    t.cpu.charge(heads.length * mm.costs.mlockPageTicks, mm.fns.mlock_pte_range);
     if (lock) mlock_folios(k, t, heads);
     else munlock_folios(k, t, vma, heads);
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);

@@ -14,7 +14,6 @@ import type {Task} from '../task.ts';
 import {thread_group_empty} from '../task_tree.ts';
 import {isBefore} from '../version.ts';
 import type {OomFns} from './oom_costs.ts';
-import {COSTS_OOM} from './oom_costs.ts';
 import {MM_SWAPENTS} from './rss.ts';
 import {get_mm_counter, get_mm_rss} from './rss_stat.ts';
 import {MMF_OOM_SKIP} from './user_mm.ts';
@@ -62,7 +61,7 @@ export function* oom_badness(
   if (oom_unkillable_task(k, p)) return -Infinity;
   const thread = yield* k.taskList.find_lock_task_mm(t, p, fns.oom_badness);
   if (thread === null) return -Infinity;
-  t.cpu.charge(COSTS_OOM.badnessTicks, fns.oom_badness);
+  t.cpu.charge(k.mm.oom.costs.badnessTicks, fns.oom_badness);
   const points = scoreOf(k, thread, totalPages);
   const lock = thread.allocLock!;
   if (!lock.release(t)) yield* lock.releaseSlow(t);

@@ -28,7 +28,7 @@ import {
   select_bad_process,
   task_will_free_mem,
 } from './oom_badness.ts';
-import {COSTS_OOM, type OomFns, oomFns} from './oom_costs.ts';
+import {type OomCosts, type OomFns, oomCosts, oomFns} from './oom_costs.ts';
 import {OomReaper} from './oom_reaper.ts';
 import {MM_SWAPENTS} from './rss.ts';
 import {get_mm_counter, get_mm_rss} from './rss_stat.ts';
@@ -59,6 +59,7 @@ export interface OomKill {
 export class Oom {
   readonly lock: Mutex;
   readonly fns: OomFns;
+  readonly costs: OomCosts;
   readonly reaper: OomReaper;
   /** Every kill, in order. */
   readonly kills: OomKill[] = [];
@@ -69,6 +70,7 @@ export class Oom {
   constructor(readonly k: Kernel) {
     this.lock = new Mutex(k, 'oom_lock');
     this.fns = oomFns(k);
+    this.costs = oomCosts(k);
     this.reaper = new OomReaper(this);
   }
 
@@ -166,7 +168,7 @@ function* pagefault_out_of_memory(oom: Oom, t: Task): Code<boolean> {
 /** out_of_memory, under oom_lock. True: memory is on its way, or nobody needed to die. */
 export function* out_of_memory(oom: Oom, t: Task, memcg: number, order: number): Code<boolean> {
   const {k} = oom;
-  t.cpu.charge(COSTS_OOM.outOfMemoryTicks, oom.fns.out_of_memory);
+  t.cpu.charge(oom.costs.outOfMemoryTicks, oom.fns.out_of_memory);
   if (t.cpu.settle()) yield;
   k.checks.count('out_of_memory');
   if (yield* task_will_free_mem(k, t, t, oom.fns)) {
@@ -184,7 +186,7 @@ export function* out_of_memory(oom: Oom, t: Task, memcg: number, order: number):
     yield* oom_kill_process(oom, t, oc.chosen, oc.chosenPoints, memcg, oc.totalPages);
     return true;
   }
-  t.cpu.charge(COSTS_OOM.dumpHeaderTicks, oom.fns.out_of_memory);
+  t.cpu.charge(oom.costs.dumpHeaderTicks, oom.fns.out_of_memory);
   if (memcg === 0) k.checks.finding('Kernel panic - not syncing: System is deadlocked on memory');
   else k.checks.warn('out of memory and no killable processes in a cgroup: the charge fails');
   return false;
@@ -221,7 +223,7 @@ export function* oom_kill_process(
     yield* mark_oom_victim(oom, t, p);
     return;
   }
-  t.cpu.charge(COSTS_OOM.dumpHeaderTicks, oom.fns.oom_kill_process);
+  t.cpu.charge(oom.costs.dumpHeaderTicks, oom.fns.oom_kill_process);
   let victim = p;
   let score = points;
   if (isBefore(k.facts.version, '5.1')) {
@@ -244,7 +246,7 @@ function* __oom_kill_process(oom: Oom, t: Task, chosen: Task, points: number, me
   const victim = yield* k.taskList.find_lock_task_mm(t, chosen, fn);
   if (victim === null) return;
   const mm = victim.mm!;
-  t.cpu.charge(COSTS_OOM.killTicks, fn);
+  t.cpu.charge(oom.costs.killTicks, fn);
   oom.noteKill(mm, {
     tid: victim.tgid,
     comm: victim.comm,

@@ -36,7 +36,6 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {isOomSkipped, task_will_free_mem} from './oom_badness.ts';
-import {COSTS_OOM} from './oom_costs.ts';
 import type {Oom} from './oom_kill.ts';
 import {get_mm_rss} from './rss_stat.ts';
 import {MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_UNSTABLE, type UserMm} from './user_mm.ts';
@@ -241,7 +240,7 @@ export class OomReaper {
   *process_mrelease(t: Task, target: Task): Code<number> {
     const {oom} = this;
     const {k, fns} = oom;
-    t.cpu.charge(COSTS_OOM.mreleaseTicks, fns.process_mrelease);
+    t.cpu.charge(oom.costs.mreleaseTicks, fns.process_mrelease);
     if (t.cpu.settle()) yield;
     // pidfd_get_task: released already.
     if (target.listSlot < 0) return -ESRCH;

@@ -9,7 +9,6 @@
 // (truncate_folio.ts).
 
 import type {Code} from '../../machine/engine.ts';
-import {nsToTicks} from '../../machine/time.ts';
 import {EINVAL, EOPNOTSUPP} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -20,8 +19,10 @@ import {compound_head, folio_nr_pages, page_pgoff} from './page.ts';
 import {truncate_inode_folio, truncate_inode_partial_folio} from './truncate_folio.ts';
 import {unmap_mapping_pages} from './unmap_mapping.ts';
 
-/** setattr or fallocate of a file system without its pages: journal, extents. Assumption. */
-const TRUNCATE_TICKS = nsToTicks(2_500);
+/** setattr or fallocate without the pages. */
+function baseTicks({costs}: Mm, {host}: AddressSpace): number {
+  return host === 'file' ? costs.truncateFileTicks : costs.truncateShmemTicks;
+}
 
 /** What one truncation did. */
 export interface Truncated {
@@ -46,7 +47,7 @@ export function* do_truncate(
   sizePages: number,
 ): Code<number> {
   const {mm} = k;
-  t.cpu.charge(TRUNCATE_TICKS, mm.fns.truncate_inode_pages_range);
+  t.cpu.charge(baseTicks(mm, mapping), mm.fns.truncate_inode_pages_range);
   if (mapping.hugetlb !== null) {
     yield* hugetlb_vmtruncate(k, t, mapping, sizePages);
     return 0;
@@ -78,7 +79,7 @@ export function* punch_hole(
   }
   if (!isTruncatable(mapping)) return -EOPNOTSUPP;
   const {mm} = k;
-  t.cpu.charge(TRUNCATE_TICKS, mm.fns.truncate_inode_pages_range);
+  t.cpu.charge(baseTicks(mm, mapping), mm.fns.truncate_inode_pages_range);
   if (t.cpu.settle()) yield;
   if (mapping.host === 'file') mm.holes.mark(mapping, start, end);
   yield* unmap_mapping_pages(k, t, mapping, start, end, false);

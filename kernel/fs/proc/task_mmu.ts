@@ -151,7 +151,7 @@ function* clear_refs_vma(
       continue;
     }
     while (!pte_lock(mm, t, slot, fn)) yield* mm.ptl.spin(t, slot >>> 9, fn);
-    t.cpu.charge(mm.costs.changeTableTicks + count * mm.costs.advisePteTicks, fn);
+    t.cpu.charge(mm.costs.changeTableTicks + count * mm.costs.clearRefsPteTicks, fn);
     for (let at = slot; at < slot + count; at++) {
       if (soft) clear_soft_dirty(k, user, vma, at);
       else makeOld(k, at);
