@@ -1,6 +1,6 @@
 // mm/userfaultfd.c: filling a registered range (mfill_atomic), 6.18: UFFDIO_COPY, _ZEROPAGE, _CONTINUE
-// (5.13+) and _POISON (6.6+), a page at a time. Only empty entries are filled, or markers of
-// userfaultfd; anything else is EEXIST. The destination is one VMA, locked by itself (6.8+) or by
+// (5.13+) and _POISON (6.6+), a page at a time. Only empty entries and markers are filled;
+// anything else is EEXIST. The destination is one VMA, locked by itself (6.8+) or by
 // mmap_lock, both for reading. Nothing is told to notifiers: an empty entry has no shadow.
 
 import type {Code} from '../../machine/engine.ts';
@@ -40,7 +40,7 @@ import {folio_add_new_anon_rmap} from './rmap.ts';
 import {MM_ANONPAGES} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
 import {mfill_atomic_hugetlb} from './userfaultfd_hugetlb.ts';
-import {pte_none_or_uffd_marker, userfaultfd_wp} from './userfaultfd_markers.ts';
+import {pte_none_mostly, userfaultfd_wp} from './userfaultfd_markers.ts';
 import {peekSource, readSource} from './userfaultfd_source.ts';
 import type {UserMm} from './user_mm.ts';
 import {linear_page_index, type VmArea, vma_is_anonymous} from './vma.ts';
@@ -278,9 +278,8 @@ function* install(
   while (!pte_lock(mm, t, slot, fn)) yield* mm.ptl.spin(t, slot >>> 9, fn);
   const {pfn} = entry;
   const beyond = vma.mapping !== null && linear_page_index(vma, vpn) >= vma.mapping.sizePages;
-  // Poison and zeros go only where nothing is; a page may replace a marker of userfaultfd.
-  const empty =
-    pfn > 0 ? pte_none_or_uffd_marker(pt.flags[slot], pt.entries[slot]) : pt.flags[slot] === 0;
+  // Poison and zeros go only where nothing is; a page may replace a marker.
+  const empty = pfn > 0 ? pte_none_mostly(pt.flags[slot]) : pt.flags[slot] === 0;
   // pte_offset_map_lock: the table may have been freed meanwhile (pt_reclaim.ts).
   const gone = pteSlot(user.pgd, vpn) !== slot;
   const result = gone ? -EAGAIN : beyond ? -EFAULT : empty ? 0 : -EEXIST;

@@ -28,7 +28,7 @@ import {pageWorkTicks, pte_lock, pte_unlock} from './memory_pte.ts';
 import {MAPPING_FILE, setMapping} from './page.ts';
 import {PG_uptodate} from './page_flags.ts';
 import type {Mfill} from './userfaultfd.ts';
-import {pte_none_or_uffd_marker} from './userfaultfd_markers.ts';
+import {pte_none_mostly} from './userfaultfd_markers.ts';
 import type {VmArea} from './vma.ts';
 import {VM_SHARED} from './vma_flags.ts';
 
@@ -93,7 +93,7 @@ function* fillPte(
   if (mode === 'continue') {
     if (head === 0) return -EFAULT;
   } else {
-    if (!pte_none_or_uffd_marker(mm.pt.flags[slot], mm.pt.entries[slot])) return -EEXIST;
+    if (!pte_none_mostly(mm.pt.flags[slot])) return -EEXIST;
     if (shared && head !== 0) return -EEXIST;
     head = yield* newPage(k, t, fill, contents);
     if (head === 0) return -ENOMEM;
@@ -145,7 +145,7 @@ function* installHuge(
   const fn = uffdWork(k).fns.mfill_atomic_hugetlb;
   if (t.cpu.settle()) yield;
   while (!pte_lock(mm, t, slot, fn)) yield* mm.ptl.spin(t, slot >>> 9, fn);
-  const empty = pte_none_or_uffd_marker(pt.flags[slot], pt.entries[slot]);
+  const empty = pte_none_mostly(pt.flags[slot]);
   if (empty) {
     if (cached) {
       addEntireMapping(mm.pages, head);

@@ -30,9 +30,9 @@ export function is_uffd_wp_marker(word: number, value: number): boolean {
   return (value & (MARKER_UFFD_WP | MARKER_GUARD | MARKER_POISONED)) === MARKER_UFFD_WP;
 }
 
-/** pte_none, or a marker of userfaultfd (write protection or poison): what a fill may overwrite. */
-export function pte_none_or_uffd_marker(word: number, value: number): boolean {
-  return word === 0 || ((word & PTE_KIND) === PTE_MARKER && (value & MARKER_GUARD) === 0);
+/** pte_none_mostly: nothing, or a marker. A page may replace any marker, a guard's too (seen on 6.18). */
+export function pte_none_mostly(word: number): boolean {
+  return word === 0 || (word & PTE_KIND) === PTE_MARKER;
 }
 
 /** userfaultfd_wp. */

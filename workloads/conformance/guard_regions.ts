@@ -40,6 +40,7 @@ import {
   O_NONBLOCK,
   readFails,
   register,
+  SRC,
   uffd,
 } from './uffd_moves.ts';
 
@@ -180,9 +181,15 @@ const ANONYMOUS: Selftest['cases'] = {
     guarded(0, 10),
     readFails(EAGAIN),
     io('zeropage', 0, 1, {ret: EEXIST}),
+    // A copied page takes the place of a guard (as Linux 6.18 does).
+    map(SRC, 1),
+    store(SRC, 1, 7),
+    io('copy', 9, 1, {src: SRC}),
+    load(9, 1, 7),
     remove(0, 10),
-    io('zeropage', 0, 10),
-    load(0, 10, 0),
+    io('zeropage', 0, 9),
+    load(0, 9, 0),
+    load(9, 1, 7),
   ],
   fork: [prepared, inChild('child', intact(), remove(0, 10), store(0, 10, 1)), intact()],
   'fork and write': [
