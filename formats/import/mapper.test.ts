@@ -118,6 +118,23 @@ test('an exec that fails is an answer, one that succeeds an operation with its n
   ]);
 });
 
+test('the stack that exec builds grows inside exec: no mapping of its own', () => {
+  const {events} = imported(
+    perf(
+      'syscalls:sys_enter_execve: filename: 0x7ffe, argv: 0x1, envp: 0x2',
+      'PERF_RECORD_MMAP2 10/10: [0x7fffffffd000(0x2000) @ 0x7fffffffd000 00:00 0 0]: rw-p //anon',
+      'PERF_RECORD_COMM exec: md5sum:10/10',
+      'PERF_RECORD_MMAP2 10/10: [0x7ffeeb07a000(0x21000) @ 0x7ffffffde000 00:00 0 0]: rw-p [stack]',
+      'sched:sched_process_exec: filename=/bin/md5sum pid=10 old_pid=10',
+      'syscalls:sys_exit_execve: 0x0',
+    ),
+  );
+  assert.deepEqual(
+    events.map((event) => event.split(' ')[3]),
+    ['exec', 'mapped', 'comm', 'map', 'sched_exec', 'sys_exit'],
+  );
+});
+
 test('mmap learns its address; the record of the mapping repeats it, outside of a call it stands alone', () => {
   const record =
     'PERF_RECORD_MMAP2 10/10: [0x7f97c33ad000(0x1000) @ 0x3000 00:01 85 163]: rw-s /dev/zero (deleted)';

@@ -205,8 +205,17 @@ export class EventMapper {
     if (thread === undefined) this.threads.add(record.tid, record.tgid, 0, raw.comm);
     const {addr, len, pgoff, prot, flags} = record;
     const file = this.files.nameOf(record.file, record.inode);
-    const repeats = thread?.call?.maps === true && thread.call.waitsFor !== 'exec';
+    const execs = thread?.call?.waitsFor === 'exec';
+    const repeats = execs ? growsArguments(addr, len, record.file) : thread?.call?.maps === true;
     const args = [addr, len, pgoff, prot, flags, this.intern(file)];
     this.emit(raw, repeats ? KIND.mapped : KIND.map, args, record.tid);
   }
+}
+
+/** STACK_TOP_MAX of x86-64, four levels: where exec builds the new stack before it has a place. */
+const STACK_TOP = 0x7fff_ffff_f000n;
+
+/** True for the record of exec's new stack growing by a page of arguments (expand_downwards). */
+function growsArguments(addr: bigint | number, len: bigint | number, file: string): boolean {
+  return file === '//anon' && BigInt(addr) + BigInt(len) === STACK_TOP;
 }
