@@ -20,11 +20,19 @@ import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {folio_get, pinFolio, unpinFolio} from './folio_counts.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
+import {mmap_read_lock} from './mmap_lock.ts';
 import {compound_head, folio_test_anon} from './page.ts';
 import {__folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
 import {MMF_HAS_PINNED, type UserMm} from './user_mm.ts';
-import {FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM} from './vm_fault.ts';
+import {
+  FAULT_FLAG_ALLOW_RETRY,
+  FAULT_FLAG_REMOTE,
+  FAULT_FLAG_UNSHARE,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_OOM,
+  VM_FAULT_UNLOCKED,
+} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
 import {is_cow_mapping, VM_ACCESS, VM_IO, VM_PFNMAP, VM_SHARED, VM_WRITE} from './vma_flags.ts';
 
@@ -75,7 +83,8 @@ function gup_must_unshare(
 
 /**
  * __get_user_pages for one page: pfn with a reference (or, with FOLL_PIN, a pin), 0 for a page
- * without struct page; -EFAULT or -ENOMEM. mmap_lock is held for read or write.
+ * without struct page; -EFAULT or -ENOMEM. mmap_lock is held for read or write; with `unlockable`
+ * (FOLL_UNLOCKABLE) for read, and it may be given up in between, to wait for a userfaultfd's reader.
  */
 export function* get_user_page(
   k: Kernel,
@@ -84,28 +93,35 @@ export function* get_user_page(
   vma: VmArea,
   vpn: number,
   foll: number,
+  unlockable = false,
 ): Code<number> {
   const user = k.mm.userOf(mm);
-  if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0) return -EFAULT;
   const needed = (foll & FOLL_WRITE) === 0 ? VM_ACCESS : VM_WRITE;
-  if ((vma.flags & needed) === 0) return -EFAULT;
+  let area: VmArea | null = vma;
   for (;;) {
+    if (area === null || (area.flags & (VM_IO | VM_PFNMAP)) !== 0) return -EFAULT;
+    if ((area.flags & needed) === 0) return -EFAULT;
     const pfn = follow_page(k, user, vpn, foll);
     if (pfn >= 0) {
       takeReference(k, user, pfn, foll);
       return pfn;
     }
-    const result = yield* handle_mm_fault(
-      k,
-      t,
-      mm,
-      vma,
-      vpn,
-      faultFlags(k, t, mm, user, vpn, foll),
-    );
+    const retry = unlockable && area.uffd !== 0 ? FAULT_FLAG_ALLOW_RETRY : 0;
+    const flags = faultFlags(k, t, mm, user, vpn, foll) | retry;
+    const result: number = yield* handle_mm_fault(k, t, mm, area, vpn, flags);
+    if ((result & VM_FAULT_UNLOCKED) !== 0) area = yield* relockVma(k, t, user, vpn);
     if (is_fault_error(result)) return (result & VM_FAULT_OOM) === 0 ? -EFAULT : -ENOMEM;
     if (t.sigkill) return -EFAULT;
   }
+}
+
+/**
+ * mmap_lock was given up while a fault waited (VM_FAULT_UNLOCKED): takes it again. The VMA that now
+ * has the page, null for none.
+ */
+export function* relockVma(k: Kernel, t: Task, user: UserMm, vpn: number): Code<VmArea | null> {
+  yield* mmap_read_lock(t, user, k.mm.fns.mm_populate);
+  return user.space.tree.lookup(vpn);
 }
 
 function faultFlags(
@@ -143,7 +159,8 @@ export function unpin_user_page(k: Kernel, t: Task, pfn: number): void {
 
 /**
  * populate_vma_page_range: faults [start, end) of a VMA in, as mlock and MAP_POPULATE do: private
- * writable memory for writing, everything else for reading. Returns 0, -EFAULT or -ENOMEM.
+ * writable memory for writing, everything else for reading. Returns 0, -EFAULT or -ENOMEM. With
+ * `unlockable` as get_user_page; the VMA may be gone afterwards.
  */
 export function* populate_vma_page_range(
   k: Kernel,
@@ -152,8 +169,10 @@ export function* populate_vma_page_range(
   vma: VmArea,
   start: number,
   end: number,
+  unlockable = false,
 ): Code<number> {
   const user = k.mm.userOf(mm);
+  let area = vma;
   const breaksCow = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
   const foll = breaksCow ? FOLL_WRITE : 0;
   if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0) return 0;
@@ -166,8 +185,15 @@ export function* populate_vma_page_range(
       continue;
     }
     faulted = vpn;
-    const flags = breaksCow ? FAULT_FLAG_WRITE : 0;
-    const result = yield* handle_mm_fault(k, t, mm, vma, vpn, flags);
+    const retry = unlockable && area.uffd !== 0 ? FAULT_FLAG_ALLOW_RETRY : 0;
+    const flags = (breaksCow ? FAULT_FLAG_WRITE : 0) | retry;
+    const result = yield* handle_mm_fault(k, t, mm, area, vpn, flags);
+    if ((result & VM_FAULT_UNLOCKED) !== 0) {
+      const again = yield* relockVma(k, t, user, vpn);
+      // Somebody has mapped something else meanwhile: its own business.
+      if (again === null || (again.flags & VM_ACCESS) === 0) return 0;
+      area = again;
+    }
     if (is_fault_error(result)) return (result & VM_FAULT_OOM) === 0 ? -EFAULT : -ENOMEM;
     if (t.sigkill) return -EFAULT;
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);

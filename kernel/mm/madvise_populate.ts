@@ -6,11 +6,17 @@ import type {Code} from '../../machine/engine.ts';
 import {EFAULT, EHWPOISON, EINTR, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import {FOLL_WRITE, follow_page} from './gup.ts';
+import {FOLL_WRITE, follow_page, relockVma} from './gup.ts';
 import {handle_mm_fault, is_fault_error} from './memory.ts';
 import {mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
 import type {UserMm} from './user_mm.ts';
-import {FAULT_FLAG_WRITE, VM_FAULT_HWPOISON, VM_FAULT_OOM} from './vm_fault.ts';
+import {
+  FAULT_FLAG_ALLOW_RETRY,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_HWPOISON,
+  VM_FAULT_OOM,
+  VM_FAULT_UNLOCKED,
+} from './vm_fault.ts';
 import type {VmArea} from './vma.ts';
 import {VM_IO, VM_PFNMAP, VM_READ, VM_WRITE} from './vma_flags.ts';
 
@@ -54,6 +60,7 @@ function* faultin_page_range(
   if ((vma.flags & (VM_IO | VM_PFNMAP)) !== 0) return -EINVAL;
   if ((vma.flags & (write ? VM_WRITE : VM_READ)) === 0) return -EINVAL;
   const flags = write ? FAULT_FLAG_WRITE : 0;
+  let area = vma;
   let faulted = -1;
   for (let vpn = start; vpn < end; ) {
     if (follow_page(k, user, vpn, write ? FOLL_WRITE : 0) >= 0) {
@@ -62,7 +69,14 @@ function* faultin_page_range(
       continue;
     }
     faulted = vpn;
-    const result = yield* handle_mm_fault(k, t, user.mm, vma, vpn, flags);
+    const retry = area.uffd !== 0 ? FAULT_FLAG_ALLOW_RETRY : 0;
+    const result = yield* handle_mm_fault(k, t, user.mm, area, vpn, flags | retry);
+    if ((result & VM_FAULT_UNLOCKED) !== 0) {
+      // userfaultfd: mmap_lock was given up while its reader was waited for.
+      const again = yield* relockVma(k, t, user, vpn);
+      if (again === null) return -ENOMEM;
+      area = again;
+    }
     if (is_fault_error(result)) return faultError(result);
     if (t.sigkill) return -EINTR;
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);

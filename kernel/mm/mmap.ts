@@ -151,8 +151,10 @@ export function* mm_populate(
   while (vma !== null && vma.start < end && result === 0) {
     const from = Math.max(start, vma.start);
     const to = Math.min(end, vma.end);
-    result = yield* populate_vma_page_range(k, t, user.mm, vma, from, to);
-    vma = vma.next;
+    const registered: boolean = vma.uffd !== 0;
+    result = yield* populate_vma_page_range(k, t, user.mm, vma, from, to, true);
+    // With userfaultfd the lock may have been given up: what was next may be gone.
+    vma = registered ? user.space.tree.intersection(to, end) : vma.next;
   }
   yield* mmap_read_unlock(t, user);
   return result;

@@ -244,7 +244,7 @@ function* expect_pin(context: BindingContext, t: Task, i: number): Code<Outcome>
     const vma = user.space.tree.lookup(start + n);
     if (vma === null) found = -EFAULT;
     else {
-      const pfn = yield* get_user_page(kernel, t, user.mm, vma, start + n, foll);
+      const pfn = yield* get_user_page(kernel, t, user.mm, vma, start + n, foll, true);
       if (pfn >= 0) frames.push(pfn);
       found = pfn < 0 ? pfn : n + 1;
     }

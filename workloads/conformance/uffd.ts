@@ -7,12 +7,17 @@ import {
   all,
   load,
   loadDies,
+  lock,
   meet,
+  PIN,
+  pin,
+  pinned,
   SIGBUS,
   sleepMs,
   state,
   store,
   storeDies,
+  unpin,
 } from './moves.ts';
 import {differs, holds, type Move, type Selftest} from './selftest.ts';
 import {
@@ -110,6 +115,24 @@ const missing = (m: UffdMemory): readonly Move[] => [
   io('copy', 0, m.unit, {src: SRC, ret: EEXIST}),
   io('copy', 0, m.unit, {src: SRC, mode: 2, ret: EINVAL}),
   close(),
+];
+
+/** The kernel's own faults wait for the reader as well: pins, MADV_POPULATE and mlock. */
+const kernelFaults = (m: UffdMemory): readonly Move[] => [
+  source(m),
+  uffd(),
+  register(0, m.pages, MISSING),
+  thread('reader', serve({missing: UNITS}), meet('served')),
+  pin(1, 0, 1, PIN.write),
+  advise(m.unit, m.unit, 'populate_read'),
+  advise(2 * m.unit, m.unit, 'populate_write'),
+  lock(3 * m.unit, m.unit),
+  meet('served'),
+  pinned(1, 100),
+  load(0, UNITS, 100, each(m)),
+  store(0, 1, 7),
+  pinned(1, 7),
+  unpin(1),
 ];
 
 const many = (m: UffdMemory): readonly Move[] => [
@@ -213,6 +236,7 @@ export const UFFD: Selftest = {
     ...casesFor('zeropage', zeropage),
     ...casesFor('missing', missing),
     ...casesFor('many-faulters', many),
+    ...casesFor('kernel-faults', kernelFaults),
     ...casesFor('minor', minor, shared),
     ...casesFor('minor-wp', minorWp, shared),
     ...casesFor('sigbus', sigbus),
