@@ -21,6 +21,7 @@ const OPERATIONS = [
   [2, 'exec', ['filename_str']],
   [3, 'exit', ['group']], // one per exiting thread; group 1 when it came from exit_group
   [4, 'wait4', ['upid', 'options']], // upid as the kernel takes it: -1 is 2^64-1
+  [5, 'open_files', ['count', 'close_on_exec']], // the process opens or closes until it has so many; the last ones are CLOEXEC
   // Address space
   [8, 'mmap', ['addr', 'len', 'prot', 'flags', 'fd', 'off', 'ret']],
   [9, 'munmap', ['addr', 'len']],

@@ -4,8 +4,9 @@
 // waits for the oldest before it forks the next. Workers exist when the trace begins; they map and
 // write their memory, meet, and start together.
 
+import {KIND} from '../formats/kinds.ts';
 import {FIXED_VMAS, Image} from './address_space.ts';
-import {THREAD_NS, forkNs} from './nominal.ts';
+import {THREAD_NS, forkNs, openFilesNs} from './nominal.ts';
 import {Stream} from './rng.ts';
 import {CLONE, type Actor, type Gate, type Script, type Stage, type Step} from './stage.ts';
 import {choice, defineWorkload, number, type ValuesOf} from './workload.ts';
@@ -27,6 +28,13 @@ const PARAMS = {
     'anonymous pages present in a worker: fork copies them',
   ),
   child_pages: number('pages', 20, 0, 100_000_000, 'pages that a child writes: copy on write'),
+  files: number(
+    'count',
+    0,
+    0,
+    1_000_000,
+    'open files of a worker; 0: those that the model assumes',
+  ),
   exec: number('share', 0, 0, 1, 'share of children that start a program'),
   threads: number('count', 0, 0, 1024, 'threads that each child starts'),
   think: number('ns', 0, 0, 1e12, 'mean computation of a worker before each fork'),
@@ -86,6 +94,8 @@ function workerScript(stage: Stage, values: Values, random: Stream, start: Gate)
     const image = new Image(PROGRAM, values.vmas, values.pages);
     const costNs = forkNs(values.vmas, values.pages);
     if (values.placement === 'pinned') yield self.pin();
+    if (values.files > 0)
+      yield self.op(KIND.open_files, openFilesNs(values.files), values.files, 0);
     yield* image.map(self);
     yield* image.write(self, values.pages);
     yield self.arrive(start);

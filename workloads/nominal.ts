@@ -30,6 +30,11 @@ export function forkNs(vmas: number, ptes: number): number {
   return 60_000 + 300 * vmas + 76 * ptes;
 }
 
+/** So many files opened, each by a call of its own. */
+export function openFilesNs(files: number): number {
+  return 1_000 * files;
+}
+
 /** A new thread of the same address space. */
 export const THREAD_NS = 20_000;
 

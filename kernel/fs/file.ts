@@ -5,7 +5,7 @@
 // children inherited, and so do all children of one parent: when they fork and exit on different CPUs, that line is what
 // they fight for. The last reference frees the file later, from task_work (3.6 on); here the task does it at once.
 // Traces say nothing of open and close: a process that was there from the start has DEFAULT_FILES files (assumption), of
-// which the first three are those of the shell that started all of them; the operation `files` changes that.
+// which the first three are those of the shell that started all of them; the operation `open_files` changes that.
 // Not modelled: file_lock (tables that threads change while one of them forks), pipes and sockets as what is behind a file.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
@@ -121,15 +121,20 @@ export function* unshare_files(k: Kernel, t: Task): Code {
 }
 
 /**
- * The process opens or closes files until it has `count`, the last `closeOnExec` of them close-on-exec. Each open is the
- * opening of a regular file without the walk to it, each close that of the file opened last.
+ * The process opens or closes files until it has `count`, the last `closeOnExec` of them close-on-exec. Each is a system
+ * call: an open that of a regular file without the walk to it, a close that of the file opened last.
  */
 export function* setOpenFiles(k: Kernel, t: Task, count: number, closeOnExec: number): Code {
   const {files} = t;
   if (files === null) return;
   const excess = files.files.length - count;
-  if (excess > 0) yield* closeLast(k, t, files, excess, k.costs.closeFileTicks);
+  const entry = k.machine.topology.syscallEntryTicks;
+  if (excess > 0) {
+    t.cpu.charge(excess * entry, k.fns.syscall_entry);
+    yield* closeLast(k, t, files, excess, k.costs.closeFileTicks);
+  }
   while (files.files.length < count) {
+    t.cpu.charge(entry, k.fns.syscall_entry);
     t.cpu.charge(k.costs.openFileTicks, k.fns.do_dentry_open);
     const file = newFile(k, k.machine.topology.nodeOf[t.cpu.id]);
     if (!locked(k, t, file.line, k.fns.do_dentry_open)) {

@@ -1,11 +1,16 @@
-// Bindings of exec, exit and wait4. fork is the driver's own: it needs the child's track.
+// Bindings of exec, exit, wait4 and open_files. fork is the driver's own: it needs the child's track.
+//
+// What exec runs is read from the trace: the program's path, and the dynamic linker among the mappings that exec made. A
+// trace that has no mappings of an exec gets the usual dynamic linker.
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {WNOHANG} from '../../kernel/clone_flags.ts';
 import {sys_execve} from '../../kernel/exec.ts';
+import {type ExecImage, imageOf} from '../../kernel/exec_image.ts';
 import {do_exit, sys_wait4} from '../../kernel/exit.ts';
 import {poll_children} from '../../kernel/exit_poll.ts';
+import {setOpenFiles} from '../../kernel/fs/file.ts';
 import {DEFAULT_STACK, type StackPlan} from '../../kernel/mm/exec_mmap.ts';
 import type {Task} from '../../kernel/task.ts';
 import {thread_group_empty} from '../../kernel/task_tree.ts';
@@ -18,7 +23,7 @@ import {
   type BindingTable,
   type Outcome,
 } from './binding.ts';
-import {stackMapping} from './user_memory_files.ts';
+import {execMappings, stackMapping} from './user_memory_files.ts';
 
 /** STACK_EXPAND: the recorded stack is its pages of arguments and 128 KB more. */
 const STACK_EXPAND_PAGES = 32;
@@ -33,11 +38,26 @@ function stackOf(context: BindingContext, i: number): StackPlan {
   return {argPages, end: vpnArg(events, at, 0) + pages};
 }
 
+/** Names of dynamic linkers: ld-linux-x86-64.so.2, ld-2.31.so, ld-musl-x86_64.so.1. */
+const DYNAMIC_LINKER = /\/ld-[^/]*\.so/;
+
+/** The program of the exec that event `i` is, and what links it. */
+function execImage(context: BindingContext, i: number, path: string, comm: string): ExecImage {
+  const usual = imageOf(comm);
+  const mapped = execMappings(context, i);
+  const interpreter = mapped.find((name) => DYNAMIC_LINKER.test(name)) ?? null;
+  return {
+    path: path.includes('/') ? path : usual.path,
+    interpreter: mapped.length === 0 ? usual.interpreter : interpreter,
+  };
+}
+
 function* exec(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, events, strings} = context;
   const path = strings[argNumber(events, i, 0)] ?? '';
   const comm = path.slice(path.lastIndexOf('/') + 1);
-  return outcomeOf(yield* sys_execve(kernel, t, comm, stackOf(context, i)));
+  const image = execImage(context, i, path, comm);
+  return outcomeOf(yield* sys_execve(kernel, t, comm, stackOf(context, i), image));
 }
 
 function* exit({kernel, events}: BindingContext, t: Task, i: number): Code<Outcome> {
@@ -76,8 +96,15 @@ function isAlive(child: Task | null): boolean {
   return child !== null && (child.exitState === 'none' || !thread_group_empty(child));
 }
 
+/** No system call of its own: each open and close is one. */
+function* open_files({kernel, events}: BindingContext, t: Task, i: number): Code<Outcome> {
+  yield* setOpenFiles(kernel, t, argNumber(events, i, 0), argNumber(events, i, 1));
+  return 'done';
+}
+
 export const TASK_BINDINGS: BindingTable = [
   [KIND.exec, exec],
   [KIND.exit, exit],
   [KIND.wait4, wait4],
+  [KIND.open_files, open_files],
 ];

@@ -87,6 +87,20 @@ export function stackMapping({events}: BindingContext, i: number): number {
   return -1;
 }
 
+/** Names of what the exec that event `i` is has mapped; empty when the trace has none of its mappings. */
+export function execMappings({events, strings}: BindingContext, i: number): string[] {
+  const tid = events.tid[i];
+  const end = Math.min(i + LOOK_AHEAD, events.count);
+  const names: string[] = [];
+  for (let at = i + 1; at < end; at++) {
+    if (events.tid[at] !== tid) continue;
+    const kind = events.kind[at];
+    if (kind === KIND.map) names.push(strings[argNumber(events, at, 5)] ?? '');
+    else if (kind === KIND.sys_exit || (isOperation(kind) && kind !== KIND.access)) break;
+  }
+  return names;
+}
+
 /** MAP_GROWSDOWN. */
 export function isStack(flags: number): boolean {
   return (flags & 0x100) !== 0;
