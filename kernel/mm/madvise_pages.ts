@@ -1,7 +1,8 @@
 // mm/madvise.c: MADV_DONTNEED and MADV_FREE, 6.18. DONTNEED unmaps the pages of the range, one CLEAR
-// pair per VMA. FREE (4.5+, anonymous memory) marks them old and clean and moves them to the
-// inactive file list without PG_swapbacked: reclaim may then drop a page unless it was written
-// again; swap entries go at once. Its pair is CLEAR as well.
+// pair per VMA, and since 6.14 frees the page tables that this empties (pt_reclaim.ts). FREE (4.5+,
+// anonymous memory) marks them old and clean and moves them to the inactive file list without
+// PG_swapbacked: reclaim may then drop a page unless it was written again; swap entries go at once.
+// Its pair is CLEAR as well.
 
 import type {Code} from '../../machine/engine.ts';
 import {
@@ -32,6 +33,7 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
+import {reclaim_ptes, reclaimsTables} from './pt_reclaim.ts';
 import {
   PG_active,
   PG_dirty,
@@ -94,8 +96,15 @@ function* zapRange(
     yield* madvise_free_single_vma(k, t, user, vma, start, end, tlb);
     return 0;
   }
-  if (tlb === null) yield* zap_page_range_single(k, t, vma, start, end, null);
-  else yield* zap_page_range_single_batched(k, t, tlb, vma, start, end, null);
+  if (!reclaimsTables(k)) {
+    yield* zap_page_range_single(k, t, vma, start, end, null);
+    return 0;
+  }
+  const gather = tlb ?? tlb_gather_mmu(user.mm);
+  yield* zap_page_range_single_batched(k, t, gather, vma, start, end, null);
+  const small = (vma.flags & VM_HUGETLB) === 0 && vma.ops !== 'dax';
+  if (small) yield* reclaim_ptes(k, t, gather, start, end);
+  if (tlb === null) yield* tlb_finish_mmu(k, t, gather);
   return 0;
 }
 

@@ -7,7 +7,7 @@
 // do_wp_page. An absent page becomes present: no notification, no flush.
 
 import type {Code} from '../../machine/engine.ts';
-import {setPte} from '../arch/x86/mm/pgtable.ts';
+import {pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_KIND,
   PTE_PRESENT,
@@ -133,7 +133,9 @@ function drainFor(k: Kernel, t: Task, f: VmFault, head: number): void {
 
 function stillSame(k: Kernel, f: VmFault, word: number, entry: number): boolean {
   const {pt} = k.mm;
-  return pt.flags[f.slot] === word && pt.entries[f.slot] === entry;
+  if (pt.flags[f.slot] !== word || pt.entries[f.slot] !== entry) return false;
+  // pte_offset_map_lock walks again: the table may have been freed meanwhile (pt_reclaim.ts).
+  return pteSlot(f.user.pgd, f.vpn) === f.slot;
 }
 
 /** The page of the locked folio that belongs to `entry`; 0 when the folio has left it meanwhile. */
@@ -209,6 +211,7 @@ function* writeAfter(k: Kernel, t: Task, f: VmFault): Code<number> {
   const major = f.faultClass === FAULT_MAJOR;
   for (;;) {
     if (t.cpu.settle()) yield;
+    if (pteSlot(f.user.pgd, f.vpn) !== f.slot) return VM_FAULT_AGAIN;
     f.word = pt.flags[f.slot];
     f.value = pt.entries[f.slot];
     // Reclaim may have taken the page again.

@@ -11,7 +11,7 @@
 //   G8      as G7 without change_pte
 
 import type {Code} from '../../machine/engine.ts';
-import {pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
+import {pteClear, pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,
   PTE_SOFT_DIRTY,
@@ -254,7 +254,8 @@ export function* wp_page_copy_slow(k: Kernel, t: Task, f: VmFault): Code<number>
   if (t.cpu.settle()) yield;
   while (!pte_lock(mm, t, slot, mm.fns.wp_page_copy))
     yield* mm.ptl.spin(t, slot >>> 9, mm.fns.wp_page_copy);
-  const same = mm.pt.flags[slot] === word && mm.pt.entries[slot] === value;
+  const unchanged = mm.pt.flags[slot] === word && mm.pt.entries[slot] === value;
+  const same = unchanged && pteSlot(f.user.pgd, vpn) === slot;
   if (same) yield* replaceLocked(k, t, f, pfn);
   pte_unlock(mm, t, slot);
   if (facts.cowRange) {

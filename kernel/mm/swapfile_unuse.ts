@@ -10,7 +10,7 @@
 // shmem.ts's.
 
 import type {Code} from '../../machine/engine.ts';
-import {setPte} from '../arch/x86/mm/pgtable.ts';
+import {pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_KIND,
   PTE_SOFT_DIRTY,
@@ -236,6 +236,7 @@ function* bringIn(
   const {pages, pt, swap} = k.mm;
   if (swap.unusePace !== null) {
     yield* swap.unusePace.wait(t);
+    if (pteSlot(user.pgd, vpn) !== slot) return 0;
     if ((pt.flags[slot] & PTE_KIND) !== PTE_SWAP) return 0;
   }
   const entry = pt.entries[slot];
@@ -275,6 +276,7 @@ function unuse_pte(
   const {pages, pt, swap} = mm;
   const word = pt.flags[slot];
   if ((word & PTE_KIND) !== PTE_SWAP || pt.entries[slot] !== entry) return 0;
+  if (pteSlot(user.pgd, vpn) !== slot) return 0;
   const pfn = swap_cache_page(k, entry);
   if (pfn === 0 || !pte_lock(mm, t, slot, swap.fns.unuse_mm)) return 0;
   const head = (pages.flags[pfn] & PG_swapcache) !== 0 ? pfn : pages.next[pfn];
