@@ -55,7 +55,7 @@ import {
   rmap_list,
 } from './rmap.ts';
 import {rmapLock} from './rmap_unmap.ts';
-import {set_tlb_ubc_flush_pending, shouldDefer, type UnmapBatch} from './rmap_unmap_flush.ts';
+import {clear_flush_or_defer, type UnmapBatch} from './rmap_unmap_flush.ts';
 import type {VmArea} from './vma.ts';
 import {VM_ACCESS, VM_SHARED, VM_WRITE} from './vma_flags.ts';
 
@@ -193,17 +193,7 @@ function* setMigrationEntry(
   const pfn = pt.entries[slot];
   const word = pt.flags[slot];
   t.cpu.charge(mm.migration.costs.unmapPteTicks, mm.migration.fns.try_to_migrate);
-  pteClear(pt, slot);
-  if (batch !== null && shouldDefer(k, t, user.mm)) {
-    set_tlb_ubc_flush_pending(k, t, batch, user.mm);
-  } else {
-    mm.ptl.hold(slot >>> 9);
-    yield* flush_tlb_range(k, t, user, vpn, vpn + 1);
-    mm.ptl.unhold(slot >>> 9);
-  }
-  if (notifierFacts.clearFlushNotifies || notifierFacts.invalidatePage === 'under-ptl') {
-    yield* mmu_notifier_invalidate_page(k, t, user.mm, vpn);
-  }
+  yield* clear_flush_or_defer(k, t, user.mm, slot, vpn, batch);
   if ((word & PTE_DIRTY) !== 0) pages.flags[head] |= PG_dirty;
   const exclusive = isExclusive(k, head, pfn);
   if (!share(k, head, pfn, exclusive)) {

@@ -9,7 +9,7 @@
 // under it; pair from 4.13; invalidate_range under the PTL 3.19 to 6.5; out of the flush since 6.6.
 
 import type {Code} from '../../machine/engine.ts';
-import {pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
+import {setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,
   PTE_HUGE,
@@ -40,12 +40,12 @@ import {folio_nr_pages, folio_test_anon, MAPPING_FILE, mappingId, mappingKind} f
 import {folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive, PG_dirty, PG_mlocked, PG_swapbacked} from './page_flags.ts';
 import {folio_remove_rmap_pte, page_mapped_slot, type RmapPlace, rmap_list} from './rmap.ts';
-import {set_tlb_ubc_flush_pending, shouldDefer, type UnmapBatch} from './rmap_unmap_flush.ts';
+import {clear_flush_or_defer, type UnmapBatch} from './rmap_unmap_flush.ts';
 import {MM_ANONPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
 import {page_swap_entry} from './swap_state.ts';
-import {install_uffd_wp_marker, keepsUffdWp} from './userfaultfd_markers.ts';
 import type {UserMm} from './user_mm.ts';
+import {install_uffd_wp_marker, keepsUffdWp} from './userfaultfd_markers.ts';
 import {VM_LOCKED} from './vma_flags.ts';
 
 /** The rwsem under which a folio's VMAs are walked; null when nothing can map it. */
@@ -216,17 +216,7 @@ function* unmapLocked(
   const pfn = pt.entries[slot];
   const word = pt.flags[slot];
   t.cpu.charge(mm.swap.costs.unmapPteTicks, mm.swap.fns.try_to_unmap);
-  pteClear(pt, slot);
-  if (batch !== null && shouldDefer(k, t, user.mm)) {
-    set_tlb_ubc_flush_pending(k, t, batch, user.mm);
-  } else {
-    mm.ptl.hold(slot >>> 9);
-    yield* k.tlb.flush_tlb_mm_range(t, user.mm, vpn, vpn + 1, false);
-    mm.ptl.unhold(slot >>> 9);
-  }
-  if (notifierFacts.clearFlushNotifies || notifierFacts.invalidatePage === 'under-ptl') {
-    yield* mmu_notifier_invalidate_page(k, t, user.mm, vpn);
-  }
+  yield* clear_flush_or_defer(k, t, user.mm, slot, vpn, batch);
   if ((word & PTE_DIRTY) !== 0) pages.flags[head] |= PG_dirty;
   if (!folio_test_anon(pages, head)) {
     add_mm_counter(k, t, user.mm, mm_counter_file(k, head), -1);

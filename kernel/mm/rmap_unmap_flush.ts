@@ -5,11 +5,12 @@
 import type {Cpu} from '../../machine/cpu.ts';
 import {CpuMask} from '../../machine/cpumask.ts';
 import type {Code} from '../../machine/engine.ts';
+import {pteClear} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
-import {invalidate_secondary_tlbs} from './mmu_notifier.ts';
+import {invalidate_secondary_tlbs, mmu_notifier_invalidate_page} from './mmu_notifier.ts';
 import {TLB_LOCAL_SHOOTDOWN, TLB_REMOTE_SEND_IPI, TLB_REMOTE_SHOOTDOWN} from './probe.ts';
 
 /** What one reclaimer has still to flush (task_struct.tlb_ubc). */
@@ -29,7 +30,7 @@ export function newUnmapBatch(k: Kernel): UnmapBatch | null {
 }
 
 /** should_defer_flush: another CPU may use the mm. */
-export function shouldDefer(k: Kernel, t: Task, mm: MmStruct): boolean {
+function shouldDefer(k: Kernel, t: Task, mm: MmStruct): boolean {
   return !k.tlb.isLocal(t.cpu, mm);
 }
 
@@ -49,6 +50,31 @@ export function set_tlb_ubc_flush_pending(
   batch.required = true;
   if (k.mm.notifierFacts.secondaryTlb === 'flush') {
     invalidate_secondary_tlbs(k, t, mm, 0, Infinity);
+  }
+}
+
+/**
+ * ptep_clear_flush of one PTE that an rmap walk takes away, under its lock: flushed here, or noted
+ * in `batch` when another CPU may use the mm; secondary TLBs as the generation has it.
+ */
+export function* clear_flush_or_defer(
+  k: Kernel,
+  t: Task,
+  mm: MmStruct,
+  slot: number,
+  vpn: number,
+  batch: UnmapBatch | null,
+): Code {
+  const {ptl, pt, notifierFacts} = k.mm;
+  pteClear(pt, slot);
+  if (batch !== null && shouldDefer(k, t, mm)) set_tlb_ubc_flush_pending(k, t, batch, mm);
+  else {
+    ptl.hold(slot >>> 9);
+    yield* k.tlb.flush_tlb_mm_range(t, mm, vpn, vpn + 1, false);
+    ptl.unhold(slot >>> 9);
+  }
+  if (notifierFacts.clearFlushNotifies || notifierFacts.invalidatePage === 'under-ptl') {
+    yield* mmu_notifier_invalidate_page(k, t, mm, vpn);
   }
 }
 
