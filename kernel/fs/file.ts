@@ -1,12 +1,14 @@
-// fs/file.c: the table of open files. fork copies it (dup_fd) and takes a reference to every open file; exit gives them
-// back (close_files), exec those that are close-on-exec.
+// fs/file.c: the table of open files. fork copies it (dup_fd) and takes a reference to every open
+// file; exit gives them back (close_files), exec those that are close-on-exec.
 //
-// A struct file is one line with its count (f_count, f_ref since 6.13). Parent and children share the files that the
-// children inherited, and so do all children of one parent: when they fork and exit on different CPUs, that line is what
-// they fight for. The last reference frees the file later, from task_work (3.6 on); here the task does it at once.
-// Traces say nothing of open and close: a process that was there from the start has DEFAULT_FILES files (assumption), of
-// which the first three are those of the shell that started all of them; the operation `open_files` changes that.
-// Not modelled: file_lock (tables that threads change while one of them forks), pipes and sockets as what is behind a file.
+// A struct file is one line with its count (f_count, f_ref since 6.13). Parent and children share
+// the files that the children inherited, and so do all children of one parent: when they fork and
+// exit on different CPUs, that line is what they fight for. The last reference frees the file
+// later, from task_work (3.6 on); here the task does it at once. Traces say nothing of open and
+// close: a process that was there from the start has DEFAULT_FILES files (assumption), of which the
+// first three are those of the shell that started all of them; the operation `open_files` changes
+// that. Not modelled: file_lock (tables that threads change while one of them forks), pipes and
+// sockets as what is behind a file.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -27,6 +29,8 @@ const FILES_STRUCT_BYTES = 704;
 export interface OpenFile {
   refs: number;
   readonly line: CacheLine;
+  /** f_op->release: what else ends with the last reference (userfaultfd). */
+  release?: (t: Task) => Code;
 }
 
 /** struct files_struct. */
@@ -109,7 +113,28 @@ function* closeLast(k: Kernel, t: Task, table: FilesStruct, count: number, each:
 /** fput: a reference less; the last one is the end of the file. */
 export function* fput(k: Kernel, t: Task, file: OpenFile, fn: number): Code {
   if (!locked(k, t, file.line, fn)) yield* lockedSlow(k, t, file.line, fn);
-  if (--file.refs === 0) t.cpu.charge(k.costs.fputLastTicks, k.fns.__fput);
+  if (--file.refs > 0) return;
+  t.cpu.charge(k.costs.fputLastTicks, k.fns.__fput);
+  if (file.release !== undefined) yield* file.release(t);
+}
+
+/** fd_install of a new file. */
+export function installFile({files}: Task, file: OpenFile, closeOnExec: boolean): void {
+  if (files === null) return;
+  file.refs++;
+  files.files.splice(files.files.length - (closeOnExec ? 0 : files.closeOnExec), 0, file);
+  if (closeOnExec) files.closeOnExec++;
+}
+
+/** close(2) of this file. False: the process has not got it open. */
+export function* closeFile(k: Kernel, t: Task, file: OpenFile): Code<boolean> {
+  const table = t.files;
+  const at = table === null ? -1 : table.files.indexOf(file);
+  if (table === null || at < 0) return false;
+  if (at >= table.files.length - table.closeOnExec) table.closeOnExec--;
+  table.files.splice(at, 1);
+  yield* fput(k, t, file, k.fns.filp_close);
+  return true;
 }
 
 /** unshare_files of exec: the program gets a table of its own. */
@@ -121,8 +146,9 @@ export function* unshare_files(k: Kernel, t: Task): Code {
 }
 
 /**
- * The process opens or closes files until it has `count`, the last `closeOnExec` of them close-on-exec. Each is a system
- * call: an open that of a regular file without the walk to it, a close that of the file opened last.
+ * The process opens or closes files until it has `count`, the last `closeOnExec` of them
+ * close-on-exec. Each is a system call: an open that of a regular file without the walk to it, a
+ * close that of the file opened last.
  */
 export function* setOpenFiles(k: Kernel, t: Task, count: number, closeOnExec: number): Code {
   const {files} = t;

@@ -36,7 +36,9 @@ import {vma_end_read} from '../mm/vma_lock.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import {newFile} from './file.ts';
 import {uffdWork} from './userfaultfd_costs.ts';
+import {userfaultfd_release} from './userfaultfd_register.ts';
 import {
   type FaultWait,
   UFFD_EVENT_PAGEFAULT,
@@ -59,11 +61,13 @@ export class Userfaultfds {
 
   constructor(readonly k: Kernel) {}
 
-  /** A context of `user`; the caller owns it until it calls userfaultfd_release. */
+  /** A context of `user`; nobody has its file open yet. */
   create(user: UserMm, flags: number, features: number): UserfaultfdCtx {
     const {k} = this;
+    const file = newFile(k, 0);
     const ctx: UserfaultfdCtx = {
       id: this.nextId++,
+      file,
       user,
       flags,
       features,
@@ -77,6 +81,7 @@ export class Userfaultfds {
       fdWait: new WaitQueue(k, 'fd_wqh'),
       mapChangingLock: new RwSemaphore(k, 'map_changing_lock', {class: 'map_changing_lock'}),
     };
+    file.release = (t) => userfaultfd_release(k, t, this, ctx);
     this.byId.set(ctx.id, ctx);
     return ctx;
   }

@@ -3,7 +3,7 @@
 // says how much there and returns EAGAIN, and the caller goes on from that place.
 
 import type {Code} from '../../machine/engine.ts';
-import {EAGAIN, EINVAL, ENOSYS, ESRCH} from '../errno.ts';
+import {EAGAIN, EBADF, EINVAL, ENOSYS, ESRCH} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import {enterSystemCall} from '../mm/mmap_lock.ts';
 import {mfill_atomic, type MfillMode} from '../mm/userfaultfd.ts';
@@ -11,14 +11,11 @@ import {move_pages} from '../mm/userfaultfd_move.ts';
 import {mwriteprotect_range} from '../mm/userfaultfd_protect.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import {closeFile, installFile} from './file.ts';
 import {setUserfaultfds, Userfaultfds, userfaultfdsOf} from './userfaultfd.ts';
 import {uffdWork} from './userfaultfd_costs.ts';
 import {UffdEvents} from './userfaultfd_events.ts';
-import {
-  userfaultfd_register,
-  userfaultfd_release,
-  userfaultfd_unregister,
-} from './userfaultfd_register.ts';
+import {userfaultfd_register, userfaultfd_unregister} from './userfaultfd_register.ts';
 import {
   featuresOf,
   O_CLOEXEC,
@@ -102,20 +99,33 @@ export function* sys_userfaultfd(k: Kernel, t: Task, flags: number): Code<Userfa
   if ((flags & ~(O_CLOEXEC | O_NONBLOCK | user)) !== 0) return -EINVAL;
   t.cpu.charge(uffdWork(k).costs.createTicks, uffdWork(k).fns.__do_sys_userfaultfd);
   if (t.cpu.settle()) yield;
-  return userfaultfds(k).create(k.mm.userOf(t.mm!), flags, 0);
+  const ctx = userfaultfds(k).create(k.mm.userOf(t.mm!), flags, 0);
+  installFile(t, ctx.file, (flags & O_CLOEXEC) !== 0);
+  return ctx;
+}
+
+/** True when the task has the context's descriptor, its own or an inherited one. */
+export function hasUserfaultfd(t: Task, ctx: UserfaultfdCtx): boolean {
+  return t.files?.files.includes(ctx.file) ?? false;
 }
 
 /** read(2) of one message: it, or -errno. */
 export function* userfaultfd_read(k: Kernel, t: Task, ctx: UserfaultfdCtx): Code<UffdMsg | number> {
   const nonblock = (ctx.flags & O_NONBLOCK) !== 0;
-  return yield* events.get(userfaultfds(k))!.read(t, ctx, nonblock);
+  const msg = yield* events.get(userfaultfds(k))!.read(t, ctx, nonblock);
+  if (typeof msg !== 'number' && msg.child !== null) {
+    // resolve_userfault_fork: the reader gets a descriptor for the child's context.
+    t.cpu.charge(uffdWork(k).costs.createTicks, uffdWork(k).fns.userfaultfd_read);
+    installFile(t, msg.child.file, (msg.child.flags & O_CLOEXEC) !== 0);
+  }
+  return msg;
 }
 
-/** close(2) of the last descriptor. */
-export function* userfaultfd_close(k: Kernel, t: Task, ctx: UserfaultfdCtx): Code {
+/** close(2): the last descriptor of all processes releases the context. 0 or -EBADF. */
+export function* userfaultfd_close(k: Kernel, t: Task, ctx: UserfaultfdCtx): Code<number> {
   enterSystemCall(k, t);
   t.cpu.charge(uffdWork(k).costs.closeTicks, uffdWork(k).fns.userfaultfd_release);
-  yield* userfaultfd_release(k, t, userfaultfds(k), ctx);
+  return (yield* closeFile(k, t, ctx.file)) ? 0 : -EBADF;
 }
 
 /** userfaultfd_ioctl. */

@@ -7,6 +7,7 @@ import type {UserMm} from '../mm/user_mm.ts';
 import type {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import type {OpenFile} from './file.ts';
 
 export const UFFD_EVENT_PAGEFAULT = 0x12;
 export const UFFD_EVENT_FORK = 0x13;
@@ -122,6 +123,8 @@ export interface EventWait {
 /** struct userfaultfd_ctx. */
 export interface UserfaultfdCtx {
   readonly id: number;
+  /** The struct file; closing it for the last time releases the context. */
+  readonly file: OpenFile;
   readonly user: UserMm;
   /** Flags of the system call. */
   readonly flags: number;

@@ -1,5 +1,6 @@
 // Bindings of userfaultfd: contexts by descriptor, ioctls, reads, and a reader that answers faults by
-// itself. Descriptors are those of one copy of a trace; all its processes share them, as after fork.
+// itself. A descriptor's number stands for the same in all processes of one copy of a trace; which of
+// them has it open, the kernel says: who called, who inherited it by fork, who read a fork's message.
 //
 // A reader waits as the kernel's does; a trace whose reader waits for a fault that never comes does
 // not end there, and its last steps are missed among the expectations that were looked at.
@@ -8,6 +9,7 @@ import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {EBADF} from '../../kernel/errno.ts';
 import {
+  hasUserfaultfd,
   sys_userfaultfd,
   userfaultfd_close,
   userfaultfd_ioctl,
@@ -31,7 +33,13 @@ import {
 import {unitOf} from '../../kernel/mm/hugetlb_file.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
-import {type BindingContext, type BindingTable, type Outcome, PAGE_BYTES} from './binding.ts';
+import {
+  type BindingContext,
+  type BindingTable,
+  type Outcome,
+  outcomeOf,
+  PAGE_BYTES,
+} from './binding.ts';
 import {compare, resultName} from './conformance.ts';
 
 const ANY = Number.MAX_SAFE_INTEGER;
@@ -50,6 +58,17 @@ function openIn(context: BindingContext): Map<number, UserfaultfdCtx> {
   return open;
 }
 
+/** What descriptor `k` of event `i` stands for; undefined when the task has not got it. */
+function descriptor(
+  context: BindingContext,
+  t: Task,
+  i: number,
+  k: number,
+): UserfaultfdCtx | undefined {
+  const ctx = openIn(context).get(argNumber(context.events, i, k));
+  return ctx !== undefined && hasUserfaultfd(t, ctx) ? ctx : undefined;
+}
+
 /** The system call and UFFDIO_API with `features`. */
 function* expect_userfaultfd(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {events, kernel} = context;
@@ -65,7 +84,7 @@ function* expect_userfaultfd(context: BindingContext, t: Task, i: number): Code<
 
 function* expect_uffd_ioctl(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {events, kernel} = context;
-  const ctx = openIn(context).get(argNumber(events, i, 1));
+  const ctx = descriptor(context, t, i, 1);
   const nr = argNumber(events, i, 2);
   const [addr, len, src] = [3, 4, 5].map((k) => argNumber(events, i, k));
   const mode = argNumber(events, i, 6);
@@ -96,7 +115,7 @@ function textOf(msg: UffdMsg): string {
 function* expect_uffd_read(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {events, kernel} = context;
   const open = openIn(context);
-  const ctx = open.get(argNumber(events, i, 1));
+  const ctx = descriptor(context, t, i, 1);
   const wanted = argSigned(events, i, 8);
   const msg = ctx === undefined ? -EBADF : yield* userfaultfd_read(kernel, t, ctx);
   if (typeof msg === 'number') return compare(context, i, wanted, msg, resultName);
@@ -118,7 +137,7 @@ interface Served {
 /** Answers faults until as many have come as are expected; anything beyond is seen to. */
 function* expect_uffd_serve(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {events, kernel} = context;
-  const ctx = openIn(context).get(argNumber(events, i, 1));
+  const ctx = descriptor(context, t, i, 1);
   if (ctx === undefined) return compare(context, i, 0, -EBADF, resultName);
   const [first, src] = [2, 3].map((k) => argNumber(events, i, k) / PAGE_BYTES);
   const answer = argNumber(events, i, 4);
@@ -173,13 +192,9 @@ function* answerFault(
 }
 
 function* uffd_close(context: BindingContext, t: Task, i: number): Code<Outcome> {
-  const open = openIn(context);
-  const fd = argNumber(context.events, i, 0);
-  const ctx = open.get(fd);
+  const ctx = descriptor(context, t, i, 0);
   if (ctx === undefined) return 'failed';
-  open.delete(fd);
-  yield* userfaultfd_close(context.kernel, t, ctx);
-  return 'done';
+  return outcomeOf(yield* userfaultfd_close(context.kernel, t, ctx));
 }
 
 export const USERFAULTFD_BINDINGS: BindingTable = [
