@@ -1,14 +1,15 @@
 // kernel/cgroup/cgroup.c, what it does when tasks come and go.
 //
-// css_set_lock is one spinlock for the machine, taken with interrupts off: twice by fork since 5.7 (cgroup_css_set_fork takes
-// a reference to the parent's css_set, cgroup_post_fork links the child to it), once before; by every exit (cgroup_exit
-// unlinks); by every release from 5.6 to 6.10, and since 6.11 only for leaders that died before their threads.
-// pids controller (4.3): an atomic counter in every cgroup from the task's up to the root's child, changed by fork and
-// by release. cgroup_threadgroup_rwsem is held for reading around fork and in exit: a per-CPU count.
+// css_set_lock is one spinlock for the machine, taken with interrupts off: twice by fork since 5.7
+// (cgroup_css_set_fork takes a reference to the parent's css_set, cgroup_post_fork links the child
+// to it), once before; by every exit (cgroup_exit unlinks); by every release from 5.6 to 6.10, and
+// since 6.11 only for leaders that died before their threads. pids controller (4.3): an atomic
+// counter in every cgroup from the task's up to the root's child, changed by fork and by release.
+// cgroup_threadgroup_rwsem is held for reading around fork and in exit: a per-CPU count.
 //
-// Assumptions: all tasks are in one cgroup, two levels below the root, as a service under a slice is. Up to 4.3 css_set_lock
-// was a rwlock, from 3.15 to 4.3 a rwsem; here it is a spinlock throughout. The references to the css_set are taken under
-// the lock and come with it.
+// Assumptions: all tasks are in one cgroup, two levels below the root, as a service under a slice
+// is. Up to 4.3 css_set_lock was a rwlock, from 3.15 to 4.3 a rwsem; here it is a spinlock
+// throughout. The references to the css_set are taken under the lock and come with it.
 
 import type {Code} from '../machine/engine.ts';
 import type {CacheLine} from '../machine/cache_line.ts';

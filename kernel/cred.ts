@@ -1,10 +1,11 @@
 // kernel/cred.c: credentials, and what is counted per user.
 //
-// A thread shares the credentials of its creator, a process gets a copy. A copy takes references to what it points to:
-// user_struct, its ucounts, the user namespace, the supplementary groups. The number of a user's processes
-// (UCOUNT_RLIMIT_NPROC, user->processes before 5.14) is one atomic counter that each fork and each release changes.
-// Assumption: all processes belong to one user in one user namespace, so these lines are the whole machine's.
-// Old credentials are freed after a grace period; whoever drops the last reference is charged for it.
+// A thread shares the credentials of its creator, a process gets a copy. A copy takes references to
+// what it points to: user_struct, its ucounts, the user namespace, the supplementary groups. The
+// number of a user's processes (UCOUNT_RLIMIT_NPROC, user->processes before 5.14) is one atomic
+// counter that each fork and each release changes. Assumption: all processes belong to one user in
+// one user namespace, so these lines are the whole machine's. Old credentials are freed after a
+// grace period; whoever drops the last reference is charged for it.
 
 import type {Code} from '../machine/engine.ts';
 import {CLONE_THREAD} from './clone_flags.ts';

@@ -1,13 +1,15 @@
 // What execve does besides address space and threads (fs/exec.c, fs/binfmt_elf.c, 6.18):
 //
-//   open the program -> bprm with credentials -> arguments -> header read, formats tried in turn -> begin_new_exec: own
-//   files, close-on-exec, signal handlers, name -> headers of the interpreter -> auxiliary vector -> both files let go.
+//   open the program -> bprm with credentials -> arguments -> header read, formats tried in turn ->
+//   headers, interpreter opened -> begin_new_exec: own files, close-on-exec, signal handlers ->
+//   auxiliary vector -> both files let go.
 //
-// Strings are counted, measured, copied below the new stack, and measured again when argv and envp are laid out; their pages
-// and the faults these take are mm/exec_mmap.ts. Trying a format takes binfmt_lock for reading, which writes the lock word:
-// one line for all execs of the machine.
-// Assumptions: without a recorded stack the arguments are DEFAULT_ARGS; strings have STRING_BYTES each; no #! scripts, and
-// no format but ELF that is a module. sched_exec's move to an idler CPU is not modelled.
+// Strings are counted, measured, copied below the new stack, and measured again when argv and envp
+// are laid out; their pages and the faults these take are mm/exec_mmap.ts. Trying a format takes
+// binfmt_lock for reading, which writes the lock word: one line for all execs of the machine.
+// Assumptions: without a recorded stack there is one page of arguments; strings have STRING_BYTES
+// each; no #! scripts, and no format but ELF that is a module. sched_exec's move to an idler CPU is
+// not modelled.
 
 import type {Code} from '../machine/engine.ts';
 import {commit_creds, type Cred, prepare_creds, put_cred} from './cred.ts';
@@ -36,7 +38,10 @@ const BINPRM_BYTES = 424 + 256;
 const FORMATS_TRIED = 3;
 /** Entries of the auxiliary vector, and words beside the pointers: argc and two ends of lists. */
 const AUXV_WORDS = 2 * 21;
-/** Program headers of an executable and of the dynamic linker. Assumption: those of a position-independent program. */
+/**
+ * Program headers of an executable and of the dynamic linker. Assumption: those of a
+ * position-independent program.
+ */
 const PROGRAM_HEADERS = 13;
 const INTERPRETER_HEADERS = 11;
 /** Signal actions that are set back. */
@@ -124,7 +129,10 @@ export function* openInterpreter(k: Kernel, t: Task, bprm: Binprm): Code<OpenFil
   return file;
 }
 
-/** begin_new_exec after de_thread and before exec_mmap: a table of files of its own, and the new mm's program. */
+/**
+ * begin_new_exec after de_thread and before exec_mmap: a table of files of its own, and the new
+ * mm's program.
+ */
 export function* unshareForExec(k: Kernel, t: Task, bprm: Binprm, mm: MmStruct): Code {
   yield* unshare_files(k, t);
   yield* set_mm_exe_file(k, t, mm, bprm);

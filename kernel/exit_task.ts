@@ -17,7 +17,7 @@ const LEADER_LINKS = 4;
 
 /** mm_release: a vfork parent may go on. */
 export function* mm_release(k: Kernel, t: Task): Code {
-  t.cpu.charge(k.costs.mmReleaseTicks, k.fns.mm_release);
+  chargeHooks(k, t, 'mm_release', k.fns.mm_release);
   const parent = t.vforkParent;
   if (parent === null) return;
   if (t.cpu.settle()) yield;

@@ -1,5 +1,6 @@
-// What copy_process copies or shares besides the mm: task_struct, files, directories, signal handlers and signal state,
-// namespaces, registers. Each CLONE_ flag makes a copy a reference; a copy costs an object and its bytes.
+// What copy_process copies or shares besides the mm: task_struct, files, directories, signal
+// handlers and signal state, namespaces, registers. Each CLONE_ flag makes a copy a reference; a
+// copy costs an object and its bytes.
 //
 // Sizes are those of x86-64, 6.18 (assumption for other versions: the same).
 
@@ -17,10 +18,14 @@ import type {Task} from './task.ts';
 const TASK_STRUCT_BYTES = 9_408;
 /** sighand_struct: 64 actions of 32 bytes, a count and a lock. */
 const SIGHAND_BYTES = 2_088;
-/** signal_struct, and in it 16 limits of 16 bytes that are copied from the leader under task_lock. */
+/**
+ * signal_struct, and in it 16 limits of 16 bytes that are copied from the leader under task_lock.
+ */
 const SIGNAL_BYTES = 1_152;
 const RLIMIT_BYTES = 256;
-/** Scheduling entities (fair, real-time, deadline) with their timers, set up anew in every child. */
+/**
+ * Scheduling entities (fair, real-time, deadline) with their timers, set up anew in every child.
+ */
 const SCHED_ENTITIES = 3;
 /** struct pt_regs. */
 const PT_REGS_BYTES = 168;
@@ -69,7 +74,10 @@ export function* chargeSignal(k: Kernel, t: Task): Code {
   if (!locked(k, t, shared.autogroup, fn)) yield* lockedSlow(k, t, shared.autogroup, fn);
 }
 
-/** copy_namespaces and copy_thread: a reference to the parent's namespaces, its registers saved and copied. */
+/**
+ * copy_namespaces and copy_thread: a reference to the parent's namespaces, its registers saved and
+ * copied.
+ */
 export function* copyThread(k: Kernel, t: Task): Code {
   const {costs, fns, shared} = k;
   const namespaces = fns.copy_namespaces;
@@ -88,8 +96,9 @@ export function* exit_task_namespaces(k: Kernel, t: Task): Code {
 }
 
 /**
- * What is freed when `p` is gone: its task_struct, its part of the signal handlers and credentials, and with the last
- * thread signal_struct. Linux does most of it after a grace period, on whatever CPU; here the caller is charged at once.
+ * What is freed when `p` is gone: its task_struct, its part of the signal handlers and credentials,
+ * and with the last thread signal_struct. Linux does most of it after a grace period, on whatever
+ * CPU; here the caller is charged at once.
  */
 export function* freeTask(k: Kernel, t: Task, p: Task): Code {
   const {fns, costs} = k;

@@ -109,7 +109,10 @@ test('a file goes with its last reference', () => {
 
 const STORM_TICKS = 5000 * US;
 
-/** Ticks that `fns` took, per child, when `workers` children of one process on CPUs of their own fork at once. */
+/**
+ * Ticks that `fns` took, per child, when `workers` children of one process on CPUs of their own
+ * fork at once.
+ */
 function stormTicks(
   workers: number,
   fns: readonly string[],

@@ -1,10 +1,10 @@
-// The many small calls that fork, exec, exit and release make to other parts of the kernel, and that find nothing to do for
-// an ordinary process: audit, taskstats, perf, semaphores, ptrace and so on. Each is a call, a test or two and a return; a
-// kernel version has those that it has. What they do for a process that uses them (perf counters, a System V semaphore
-// undo list, an accounting file) is not modelled.
-// Names and order are those of the functions called; the releases are when the call appeared. With nothing said it was
-// there in 2.6.32 already. Source: the kernel's history, as far as it was looked up; the release of a minor call may be off by
-// one.
+// The many small calls that fork, exec, exit and release make to other parts of the kernel, and
+// that find nothing to do for an ordinary process: audit, taskstats, perf, semaphores, ptrace and
+// so on. Each is a call, a test or two and a return; a kernel version has those that it has. What
+// they do for a process that uses them (perf counters, a System V semaphore undo list, an
+// accounting file) is not modelled. Names and order are those of the functions called; the releases
+// are when the call appeared. With nothing said it was there in 2.6.32 already. Source: the
+// kernel's history, as far as it was looked up; the release of a minor call may be off by one.
 
 import type {Kernel} from './kernel.ts';
 import type {Task} from './task.ts';
@@ -13,7 +13,14 @@ import {isBefore} from './version.ts';
 type Hook = string | readonly [name: string, since: string];
 
 /** What a process passes through. */
-export type Stage = 'fork' | 'ret_from_fork' | 'exit' | 'exit_group' | 'release' | 'exec';
+export type Stage =
+  | 'fork'
+  | 'ret_from_fork'
+  | 'mm_release'
+  | 'exit'
+  | 'exit_group'
+  | 'release'
+  | 'exec';
 
 const HOOKS: Readonly<Record<Stage, readonly Hook[]>> = {
   fork: [
@@ -51,6 +58,7 @@ const HOOKS: Readonly<Record<Stage, readonly Hook[]>> = {
     ['calculate_sigpending', '4.19'],
     'syscall_trace_leave',
   ],
+  mm_release: ['futex_exit_release', ['uprobe_free_utask', '3.5'], 'deactivate_mm', 'clear_tid'],
   exit: [
     ['kcov_task_exit', '4.6'],
     ['coredump_task_exit', '5.17'],
@@ -62,7 +70,6 @@ const HOOKS: Readonly<Record<Stage, readonly Hook[]>> = {
     'tty_audit_exit',
     'taskstats_exit',
     'trace_sched_process_exit',
-    'exit_robust_list',
     ['sched_mm_cid_before_execve', '6.3'],
     'exit_sem',
     'exit_shm',
@@ -116,7 +123,9 @@ const HOOKS: Readonly<Record<Stage, readonly Hook[]>> = {
   ],
 };
 
-/** Security modules whose hooks are called one after the other: capability and two more. Assumption. */
+/**
+ * Security modules whose hooks are called one after the other: capability and two more. Assumption.
+ */
 const SECURITY_MODULES = 3;
 
 /** How many of the calls of `stage` a kernel version makes. */
@@ -140,7 +149,10 @@ export function chargeHooks(k: Kernel, t: Task, stage: Stage, fn: number): void 
   t.cpu.charge(k.hooks[stage] * k.costs.hookTicks, fn);
 }
 
-/** `calls` security hooks (security_task_alloc, security_bprm_check, ...), each a call to every module. */
+/**
+ * `calls` security hooks (security_task_alloc, security_bprm_check, ...), each a call to every
+ * module.
+ */
 export function chargeLsm(k: Kernel, t: Task, calls: number, fn: number): void {
   t.cpu.charge(calls * SECURITY_MODULES * k.costs.lsmHookTicks, fn);
 }

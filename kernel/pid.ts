@@ -1,10 +1,11 @@
 // kernel/pid.c: numbers for tasks.
 //
-// To 4.14 a number is a bit set in the namespace's bitmap, by a locked operation on a line that neighbouring numbers share,
-// and the struct is hashed under pidmap_lock. Since 4.15 both are an idr: one section of pidmap_lock takes the number
-// (idr_alloc_cyclic, a walk down a tree with 64 children a node), a second one makes the struct findable. free_pid removes it
-// in a section of its own: under tasklist_lock until 6.14, after it since 6.15.
-// Assumption: one pid namespace. Each further level would add its number to the same sections.
+// To 4.14 a number is a bit set in the namespace's bitmap, by a locked operation on a line that
+// neighbouring numbers share, and the struct is hashed under pidmap_lock. Since 4.15 both are an
+// idr: one section of pidmap_lock takes the number (idr_alloc_cyclic, a walk down a tree with 64
+// children a node), a second one makes the struct findable. free_pid removes it in a section of its
+// own: under tasklist_lock until 6.14, after it since 6.15. Assumption: one pid namespace. Each
+// further level would add its number to the same sections.
 
 import type {CacheLine} from '../machine/cache_line.ts';
 import type {Code} from '../machine/engine.ts';

@@ -1,6 +1,7 @@
-// drivers/char/random.c, as far as dying tasks come to it: __exit_signal feeds their run time into the input pool, under the
-// pool's spinlock (in 4.13, not in 4.4; what is between was not looked up). Until 6.14 that happened under tasklist_lock and
-// siglock, so whoever waited for the pool held both; since 6.15 it comes after them.
+// drivers/char/random.c, as far as dying tasks come to it: __exit_signal feeds their run time into
+// the input pool, under the pool's spinlock (in 4.13, not in 4.4; what is between was not looked
+// up). Until 6.14 that happened under tasklist_lock and siglock, so whoever waited for the pool
+// held both; since 6.15 it comes after them.
 
 import type {Code} from '../machine/engine.ts';
 import type {Kernel} from './kernel.ts';

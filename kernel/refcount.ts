@@ -1,9 +1,11 @@
-// Reference counts on lines that processes of different CPUs share: struct file, dentries, the user's counters, nsproxy.
+// Reference counts on lines that processes of different CPUs share: struct file, dentries, the
+// user's counters, nsproxy.
 //
-// A get or a put is one locked operation. While the line is this CPU's own that is a plain call; when another CPU has
-// had it since, the operation takes its place in the order of time (to within AHEAD_TICKS) and waits its turn at the line (machine/cache_line.ts),
-// so a count that many CPUs change is as slow as the line is contended. Use:
-//     if (!locked(k, t, line, fn)) yield* lockedSlow(k, t, line, fn);
+// A get or a put is one locked operation. While the line is this CPU's own that is a plain call;
+// when another CPU has had it since, the operation takes its place in the order of time (to within
+// AHEAD_TICKS) and waits its turn at the line (machine/cache_line.ts), so a count that many CPUs
+// change is as slow as the line is contended. Use:
+//   if (!locked(k, t, line, fn)) yield* lockedSlow(k, t, line, fn);
 // Objects of one process, which hardly ever meet another CPU, have a line of the arena: lockedOwn.
 
 import type {CacheLine} from '../machine/cache_line.ts';
@@ -20,8 +22,9 @@ export interface Shared {
 }
 
 /**
- * A CPU that is less than this ahead of the others does not wait for them: about one transfer between sockets. Its
- * operation is then taken as asked for now, so the line is never idle for it and its throughput stays exact.
+ * A CPU that is less than this ahead of the others does not wait for them: about one transfer
+ * between sockets. Its operation is then taken as asked for now, so the line is never idle for it
+ * and its throughput stays exact.
  */
 const AHEAD_TICKS = nsToTicks(250);
 
@@ -51,7 +54,10 @@ export function lockedOwn(k: Kernel, t: Task, line: number, fn: number): void {
   if (line >= 0) t.cpu.stall(k.machine.lines.rmw(line, t.cpu), fn);
 }
 
-/** A new object of one user, `bytes` of it copied or cleared at `kibTicks` a KiB, from the slab of this CPU. */
+/**
+ * A new object of one user, `bytes` of it copied or cleared at `kibTicks` a KiB, from the slab of
+ * this CPU.
+ */
 export function newObject(k: Kernel, t: Task, bytes: number, kibTicks: number, fn: number): void {
   t.cpu.charge(k.costs.slabAllocTicks + Math.round((bytes * kibTicks) / 1024), fn);
 }
@@ -71,7 +77,10 @@ export function share<T extends Shared>(k: Kernel, t: Task, shared: T, fn: numbe
   return shared;
 }
 
-/** One user less. True: that was the last one, the line is given back, and the caller frees the object. */
+/**
+ * One user less. True: that was the last one, the line is given back, and the caller frees the
+ * object.
+ */
 export function unshare(k: Kernel, t: Task, shared: Shared, fn: number): boolean {
   lockedOwn(k, t, shared.line, fn);
   if (--shared.users > 0) return false;

@@ -1,9 +1,10 @@
-// What all processes of a machine have in common when one user starts them in one place: the lines of reference counts that
-// every fork, exec and exit changes. Each is a real line with an owner, so their cost follows from who touched them last.
+// What all processes of a machine have in common when one user starts them in one place: the lines
+// of reference counts that every fork, exec and exit changes. Each is a real line with an owner, so
+// their cost follows from who touched them last.
 //
-// Assumptions, stated in docs/processes.md: one user, one set of namespaces, one root and one working directory, one
-// cgroup. Which of these words share a line is known for those of one struct only: user_struct and ucounts are two
-// allocations, and so are nsproxy and group_info.
+// Assumptions, stated in docs/processes.md: one user, one set of namespaces, one root and one
+// working directory, one cgroup. Which of these words share a line is known for those of one struct
+// only: user_struct and ucounts are two allocations, and so are nsproxy and group_info.
 
 import type {CacheLine} from '../machine/cache_line.ts';
 import {newFile, type OpenFile, STDIO_FILES} from './fs/file.ts';

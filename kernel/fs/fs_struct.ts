@@ -1,7 +1,8 @@
-// fs/fs_struct.c: root and working directory. A copy takes a reference to both: to the mount (a per-CPU counter since
-// 2.6.38, a shared one before) and to the dentry (d_lockref, d_count before 3.12). All processes have the same root, so its
-// dentry is a line that every fork and every exit on the machine changes.
-// Assumption: nobody changes directory; all processes of a run have one working directory, which is not the root.
+// fs/fs_struct.c: root and working directory. A copy takes a reference to both: to the mount (a
+// per-CPU counter since 2.6.38, a shared one before) and to the dentry (d_lockref, d_count before
+// 3.12). All processes have the same root, so its dentry is a line that every fork and every exit
+// on the machine changes. Assumption: nobody changes directory; all processes of a run have one
+// working directory, which is not the root.
 
 import type {Code} from '../../machine/engine.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
@@ -25,7 +26,10 @@ export interface FsStruct extends Shared {
   readonly pwd: Path;
 }
 
-/** path_get and path_put: one locked operation on the dentry each, and one on the mount where it is not per CPU. */
+/**
+ * path_get and path_put: one locked operation on the dentry each, and one on the mount where it is
+ * not per CPU.
+ */
 export function* pathRef(k: Kernel, t: Task, path: Path, fn: number): Code {
   const {dentry, mount} = path;
   if (mount === null) t.cpu.charge(k.costs.percpuRefTicks, fn);

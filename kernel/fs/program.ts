@@ -1,11 +1,12 @@
 // Files that exec opens: the program and its interpreter.
 //
-// do_open_execat walks the path under RCU, which writes nothing, and takes one reference at the end: the dentry's
-// lockref. Opening makes a struct file; deny_write_access counts the inode's i_writecount down (not in 6.11 and 6.12) and up
-// again when exec is done; reading the headers takes and gives back a reference to the first page of the file. All three
-// are lines that everybody shares who execs the same program.
-// Not modelled: a path that is not in the dentry cache, a first page that is not in the page cache (verify's
-// docs/verification.md has what that means for the first exec of a program), symlinks beyond those in the path.
+// do_open_execat walks the path under RCU, which writes nothing, and takes one reference at the
+// end: the dentry's lockref. Opening makes a struct file; deny_write_access counts the inode's
+// i_writecount down (not in 6.11 and 6.12) and up again when exec is done; reading the headers
+// takes and gives back a reference to the first page of the file. All three are lines that
+// everybody shares who execs the same program. Not modelled: a path that is not in the dentry
+// cache, a first page that is not in the page cache (verify's docs/verification.md has what that
+// means for the first exec of a program), symlinks beyond those in the path.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -68,7 +69,10 @@ export class Programs {
     return program;
   }
 
-  /** What processes run that were there before the run began: one open file for all of a name, as after fork. */
+  /**
+   * What processes run that were there before the run began: one open file for all of a name, as
+   * after fork.
+   */
   firstExe(comm: string): ExeFile {
     let exe = this.firstExes.get(comm);
     if (exe === undefined) {

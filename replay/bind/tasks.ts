@@ -1,7 +1,8 @@
-// Bindings of exec, exit, wait4 and open_files. fork is the driver's own: it needs the child's track.
+// Bindings of exec, exit, wait4 and open_files. fork is the driver's own: it needs the child's
+// track.
 //
-// What exec runs is read from the trace: the program's path, and the dynamic linker among the mappings that exec made. A
-// trace that has no mappings of an exec gets the usual dynamic linker.
+// What exec runs is read from the trace: the program's path, and the dynamic linker among the
+// mappings that exec made. A trace that has no mappings of an exec gets the usual dynamic linker.
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
@@ -66,8 +67,8 @@ function* exit({kernel, events}: BindingContext, t: Task, i: number): Code<Outco
 }
 
 /**
- * wait4. A poll (WNOHANG) is an order between parent and child: one that found no dead child reaps none, and one that
- * reaped a child waits for that child here if it is not dead yet.
+ * wait4. A poll (WNOHANG) is an order between parent and child: one that found no dead child reaps
+ * none, and one that reaped a child waits for that child here if it is not dead yet.
  */
 function* wait4(context: BindingContext, t: Task, i: number, op: number): Code<Outcome> {
   const {kernel, events} = context;
@@ -88,7 +89,10 @@ function* wait4(context: BindingContext, t: Task, i: number, op: number): Code<O
   return outcomeOf(found);
 }
 
-/** Counters: polls whose recorded answer was not to be had, and polls that had to wait for the child. */
+/**
+ * Counters: polls whose recorded answer was not to be had, and polls that had to wait for the
+ * child.
+ */
 const NOT_FOLLOWED = 'polls_not_followed';
 const WAITED = 'polls_waited';
 
