@@ -16,6 +16,7 @@ import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import type {AddressSpace} from './address_space.ts';
 import {folio_mapcount, folio_mapped, folio_ref_count} from './folio_counts.ts';
+import {relist_folios} from './mlock_folio.ts';
 import {
   clearMapping,
   dissolve_compound,
@@ -26,7 +27,15 @@ import {
   setMapping,
 } from './page.ts';
 import {__folio_put} from './page_alloc.ts';
-import {PG_dirty, PG_hwpoison, PG_locked, PG_lru, PG_readahead} from './page_flags.ts';
+import {
+  PG_dirty,
+  PG_hwpoison,
+  PG_locked,
+  PG_lru,
+  PG_mlocked,
+  PG_readahead,
+  PG_unevictable,
+} from './page_flags.ts';
 import {try_to_unmap_held} from './rmap_unmap.ts';
 import {newUnmapBatch, try_to_unmap_flush} from './rmap_unmap_flush.ts';
 
@@ -76,6 +85,10 @@ export function* split_file_folio(
     const batch = newUnmapBatch(k);
     yield* try_to_unmap_held(k, t, head, batch);
     yield* try_to_unmap_flush(k, t, batch);
+    // munlock_vma_folio, of every locked mapping that is gone.
+    if ((pages.flags[head] & PG_mlocked) !== 0 && !folio_mapped(pages, head)) {
+      relist_folios(k, t, [head], 0, PG_mlocked | PG_unevictable);
+    }
   }
   if (t.cpu.settle()) yield;
   splits &&= folio_ref_count(pages, head) === own;

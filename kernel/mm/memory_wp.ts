@@ -35,6 +35,7 @@ import {
   pte_lock,
   pte_unlock,
 } from './memory_pte.ts';
+import {munlockUnmapped} from './mlock_folio.ts';
 import {
   change_pte,
   invalidate_secondary_tlbs,
@@ -64,7 +65,7 @@ import {
   VM_FAULT_OOM,
   type VmFault,
 } from './vm_fault.ts';
-import {VM_MAYSHARE, VM_SHARED, VM_UFFD_WP} from './vma_flags.ts';
+import {VM_LOCKED, VM_MAYSHARE, VM_SHARED, VM_UFFD_WP} from './vma_flags.ts';
 
 /** do_wp_page: f.slot is present and not writable. */
 export function do_wp_page(k: Kernel, t: Task, f: VmFault): number {
@@ -218,7 +219,11 @@ function installCopy(k: Kernel, t: Task, f: VmFault, pfn: number, old: number): 
   const unshare = (f.flags & FAULT_FLAG_UNSHARE) !== 0;
   const kept = f.word & (PTE_UFFD_WP | PTE_SOFT_DIRTY);
   setPte(mm.pt, f.slot, pfn, unshare ? mappedPte(f.vma) | kept : dirtyPte(f.vma));
-  if (old !== 0) folio_remove_rmap_pte(k, t, compound_head(mm.pages, old), old);
+  if (old !== 0) {
+    const head = compound_head(mm.pages, old);
+    folio_remove_rmap_pte(k, t, head, old);
+    if ((f.vma.flags & VM_LOCKED) !== 0) munlockUnmapped(k, t, [{vma: f.vma, heads: [head]}]);
+  }
   f.faultClass = FAULT_COW;
 }
 

@@ -25,11 +25,12 @@ import {
   mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
+import {type LockedFolios, munlockUnmapped, noteLocked} from './mlock_folio.ts';
 import {compound_head, folio_test_anon} from './page.ts';
 import {add_mm_rss_vec} from './rss_stat.ts';
 import {zapKeepingUffdWp} from './userfaultfd_markers.ts';
 import type {VmArea} from './vma.ts';
-import {VM_HUGETLB, VM_UFFD_WP} from './vma_flags.ts';
+import {VM_HUGETLB, VM_LOCKED, VM_UFFD_WP} from './vma_flags.ts';
 
 /** struct zap_details. */
 export interface ZapDetails {
@@ -63,12 +64,16 @@ export function* unmap_vmas(
   const range = new MmuNotifierRange(MMU_NOTIFY_UNMAP, mm, first, start, end, 'unmap_vmas');
   yield* mmu_notifier_invalidate_range_start(k, t, range);
   const walk = new ZapWalk(k, t, tlb);
+  let locked: LockedFolios[] | null = null;
   for (const vma of vmas) {
     if (vma.end <= start || vma.start >= end) continue;
     const from = Math.max(vma.start, start);
+    if ((vma.flags & VM_LOCKED) !== 0)
+      locked = noteLocked(k, vma, from, Math.min(vma.end, end), locked);
     const why = walk.start(vma, from, Math.min(vma.end, end), UNMAP_DETAILS);
     if (why !== DONE) yield* walk.finish(why);
   }
+  if (locked !== null) munlockUnmapped(k, t, locked);
   yield* mmu_notifier_invalidate_range_end(k, t, range);
 }
 
@@ -130,7 +135,9 @@ export function* zap_page_range_single_batched(
     'zap_page_range_single',
   );
   yield* mmu_notifier_invalidate_range_start(k, t, range);
+  const locked = (vma.flags & VM_LOCKED) === 0 ? null : noteLocked(k, vma, start, end, null);
   yield* unmap_single_vma(k, t, tlb, vma, start, end, details);
+  if (locked !== null) munlockUnmapped(k, t, locked);
   yield* mmu_notifier_invalidate_range_end(k, t, range);
 }
 
