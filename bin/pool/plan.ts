@@ -1,7 +1,7 @@
 // How many threads some work is worth.
 //
 // A worker costs about a second of its CPU before it is as fast as this thread: it loads every module
-// again (0.3 s), and runs slowly until V8 has compiled what is hot (the first run of a fork storm takes
+// again (0.4 s), and runs slowly until V8 has compiled what is hot (the first run of a fork storm takes
 // five times as long as the sixth). So n workers take COLD + rest / n where this thread takes rest.
 // How long the rest takes is a guess before the first run. After it the runs done so far tell, but only
 // once they have taken as long as a worker's start would have: until then this thread is cold as well.
