@@ -22,6 +22,7 @@ const MAP_TYPE = 0xf;
 const ANON_HUGEPAGE = /^\/anon_hugepage/;
 /** Events after which the record of a mapping is not looked for any more. */
 const LOOK_AHEAD = 4096;
+const PAGE_BYTES = 4096;
 
 /** A mapping as a trace has it. */
 export interface RecordedMapping {
@@ -99,6 +100,30 @@ export function execMappings({events, strings}: BindingContext, i: number): stri
     else if (kind === KIND.sys_exit || (isOperation(kind) && kind !== KIND.access)) break;
   }
   return names;
+}
+
+/**
+ * Pages that the mapping of event `i` keeps. exec maps the first segment of a program or interpreter
+ * over all of its segments, and then unmaps what is not the segment's (elf_load): the recorder shows
+ * only the whole, and after it the next segment inside it. A hole between segments stays empty.
+ */
+export function segmentPages({events}: BindingContext, i: number, pages: number): number {
+  const tid = events.tid[i];
+  const start = argNumber(events, i, 0);
+  const file = argNumber(events, i, 5);
+  const end = Math.min(i + LOOK_AHEAD, events.count);
+  for (let at = i + 1; at < end; at++) {
+    if (events.tid[at] !== tid) continue;
+    const kind = events.kind[at];
+    if (kind === KIND.sys_exit) break;
+    if (kind === KIND.map) {
+      const inside = (argNumber(events, at, 0) - start) / PAGE_BYTES;
+      const follows = argNumber(events, at, 5) === file && inside > 0 && inside < pages;
+      return follows ? inside : pages;
+    }
+    if (isOperation(kind) && kind !== KIND.access) break;
+  }
+  return pages;
 }
 
 /** MAP_GROWSDOWN. */

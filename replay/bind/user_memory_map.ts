@@ -21,7 +21,7 @@ import {
   vpnArg,
 } from './binding.ts';
 import {KIND} from '../../formats/kinds.ts';
-import {isStack, propsOfMapping, recordedName} from './user_memory_files.ts';
+import {isStack, propsOfMapping, recordedName, segmentPages} from './user_memory_files.ts';
 
 const MAX_ERRNO = 4095;
 const MAP_FIXED_NOREPLACE = 0x100000;
@@ -98,10 +98,11 @@ function* brk(context: BindingContext, t: Task, i: number): Code<Outcome> {
 /** A mapping made inside exec, or before the trace began. The stack of an exec is there already. */
 function* map(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, events, strings} = context;
-  const pages = pagesArg(context, i, 1);
-  if (t.mm === null || pages === 0) return 'skipped';
+  const recorded = pagesArg(context, i, 1);
+  if (t.mm === null || recorded === 0) return 'skipped';
   const start = vpnArg(events, i, 0);
   const flags = argNumber(events, i, 4);
+  const pages = segmentPages(context, i, recorded);
   if (isStack(flags)) {
     const there = kernel.mm.userOf(t.mm).space.tree.lookup(start);
     if (there !== null && there.start === start && there.end === start + pages) return 'done';
