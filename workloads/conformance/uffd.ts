@@ -80,7 +80,8 @@ const registers = (m: UffdMemory): readonly Move[] => [
   close(6),
   state('vmas', 0, m.pages, 2),
   close(),
-  state('vmas', 0, m.pages, 1),
+  // Mappings of hugetlbfs never merge.
+  state('vmas', 0, m.pages, m.unit > 1 ? 2 : 1),
 ];
 
 const zeropage = (m: UffdMemory): readonly Move[] => {
