@@ -208,7 +208,7 @@ test('UFFDIO_API comes first, once, and names what the kernel has', () => {
   }, '4.1');
 });
 
-test('with UFFD_FEATURE_SIGBUS nobody waits; without a reader a nonblocking read says EAGAIN', () => {
+test('UFFD_FEATURE_SIGBUS: nobody waits, and a nonblocking read says EAGAIN', () => {
   runProcess(function* (k, t) {
     yield* mapAt(k, t, DST, 1);
     const ctx = yield* open(k, t, UFFD_FEATURE_SIGBUS, O_NONBLOCK);

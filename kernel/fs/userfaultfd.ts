@@ -104,7 +104,8 @@ export class Userfaultfds {
 
   /**
    * handle_userfault: VM_FAULT_SIGBUS; or VM_FAULT_RETRY | VM_FAULT_UNLOCKED, and the lock of the
-   * fault has been given up; or VM_FAULT_AGAIN when asynchronous write protection has let the write through.
+   * fault has been given up; or VM_FAULT_AGAIN when asynchronous write protection has let the write
+   * through.
    */
   *handle_userfault(t: Task, f: VmFault, reason: number): Code<number> {
     const {k} = this;

@@ -13,7 +13,9 @@ export const COSTS_UFFD = {
   /** userfaultfd(2): context, anon inode, struct file; and close(2). Their sum is measured. */
   createTicks: ns(900),
   closeTicks: ns(286),
-  /** handle_userfault apart from queueing and sleeping: message, look at the page table. Assumption. */
+  /**
+   * handle_userfault apart from queueing and sleeping: message, look at the page table. Assumption.
+   */
   handleTicks: ns(100),
   /** read(2) of one message, or of none: 309 ns with the system call. */
   readTicks: ns(52),

@@ -1,7 +1,7 @@
-// fs/userfaultfd.c, 6.18: reading the descriptor, and events (4.11+): fork, mremap, what MADV_DONTNEED
-// and MADV_REMOVE take away, munmap. Who causes an event waits, with no mmap_lock held, until its
-// message has been read; from before the change on until then mmap_changing makes fills fail with
-// EAGAIN, since their range may not be there any more or not yet.
+// fs/userfaultfd.c, 6.18: reading the descriptor, and events (4.11+): fork, mremap, what
+// MADV_DONTNEED and MADV_REMOVE take away, munmap. Who causes an event waits, with no mmap_lock
+// held, until its message has been read; from before the change on until then mmap_changing makes
+// fills fail with EAGAIN, since their range may not be there any more or not yet.
 //
 // Fork: without the event the child's VMAs leave userfaultfd. With it they get a context of their
 // own, whose descriptor the reader of the message receives. What a task has prepared under
@@ -92,7 +92,9 @@ export class UffdEvents {
     vma.flagsHigh |= parent.flagsHigh & VM_HIGH_UFFD_MINOR;
   }
 
-  /** dup_userfaultfd_complete, or with `failed` dup_userfaultfd_fail: the forker holds no mmap_lock. */
+  /**
+   * dup_userfaultfd_complete, or with `failed` dup_userfaultfd_fail: the forker holds no mmap_lock.
+   */
   *dup_userfaultfd_complete(t: Task, failed: boolean): Code {
     const prepared = this.forks.get(t);
     if (prepared === undefined) return;
@@ -149,8 +151,8 @@ export class UffdEvents {
   }
 
   /**
-   * userfaultfd_remove: the pages of [start, end) are about to be taken. False: the event was read, and
-   * the lock (`locked`: the VMA's, else mmap_lock for reading) has been given up for that.
+   * userfaultfd_remove: the pages of [start, end) are about to be taken. False: the event was read,
+   * and the lock (`locked`: the VMA's, else mmap_lock for reading) has been given up for that.
    */
   *userfaultfd_remove(
     t: Task,

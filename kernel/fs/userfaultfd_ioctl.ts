@@ -1,6 +1,6 @@
-// fs/userfaultfd.c, 6.18: the system call and the ioctls of its descriptor. What an ioctl fills in of
-// its structure (features, ioctls of a range, bytes done) is `out`; a fill that got only a part done
-// says how much there and returns EAGAIN, and the caller goes on from that place.
+// fs/userfaultfd.c, 6.18: the system call and the ioctls of its descriptor. What an ioctl fills in
+// of its structure (features, ioctls of a range, bytes done) is `out`; a fill that got only a part
+// done says how much there and returns EAGAIN, and the caller goes on from that place.
 
 import type {Code} from '../../machine/engine.ts';
 import {EAGAIN, EBADF, EINVAL, ENOSYS, ESRCH} from '../errno.ts';

@@ -1,5 +1,5 @@
-// Demand paging by userfaultfd: however many threads fault and however many readers answer, every page
-// is resolved once and all find its content. As KVM's demand_paging_test has it for guests.
+// Demand paging by userfaultfd: however many threads fault and however many readers answer, every
+// page is resolved once and all find its content. As KVM's demand_paging_test has it for guests.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

@@ -1,7 +1,7 @@
-// fs/userfaultfd.c, 6.18: UFFDIO_REGISTER, UFFDIO_UNREGISTER and what closing the descriptor does. All
-// of them change flags and context of the VMAs of a range under mmap_lock for writing; VMAs split
-// and merge as with mprotect. A range is registered as a whole or not at all: everything is checked
-// first.
+// fs/userfaultfd.c, 6.18: UFFDIO_REGISTER, UFFDIO_UNREGISTER and what closing the descriptor does.
+// All of them change flags and context of the VMAs of a range under mmap_lock for writing; VMAs
+// split and merge as with mprotect. A range is registered as a whole or not at all: everything is
+// checked first.
 
 import type {Code} from '../../machine/engine.ts';
 import {EBUSY, EINVAL, EPERM} from '../errno.ts';
@@ -130,8 +130,8 @@ function* modify(
 }
 
 /**
- * UFFDIO_REGISTER of [start, end): the ioctls that the range then has (bit n: number n), or -EINVAL,
- * -EPERM (may not be written), -EBUSY (another context has it).
+ * UFFDIO_REGISTER of [start, end): the ioctls that the range then has (bit n: number n), or
+ * -EINVAL, -EPERM (may not be written), -EBUSY (another context has it).
  */
 export function* userfaultfd_register(
   k: Kernel,
@@ -186,7 +186,9 @@ function ioctlsOf(k: Kernel, basic: boolean, mode: number): number {
   return ioctls;
 }
 
-/** userfaultfd_clear_vma: what was write-protected is not any more, and the VMA leaves its context. */
+/**
+ * userfaultfd_clear_vma: what was write-protected is not any more, and the VMA leaves its context.
+ */
 function* clear_vma(
   k: Kernel,
   t: Task,

@@ -1,5 +1,6 @@
-// include/uapi/linux/userfaultfd.h: the numbers of userfaultfd, 6.18, and since when each feature is
-// there. What no kernel before had is refused by UFFDIO_API, so that a program learns what it may ask.
+// include/uapi/linux/userfaultfd.h: the numbers of userfaultfd, 6.18, and since when each feature
+// is there. What no kernel before had is refused by UFFDIO_API, so that a program learns what it
+// may ask.
 
 import type {SpinLock} from '../locking/spinlock.ts';
 import type {RwSemaphore} from '../locking/rwsem.ts';

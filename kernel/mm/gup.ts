@@ -84,7 +84,7 @@ function gup_must_unshare(
 /**
  * __get_user_pages for one page: pfn with a reference (or, with FOLL_PIN, a pin), 0 for a page
  * without struct page; -EFAULT or -ENOMEM. mmap_lock is held for read or write; with `unlockable`
- * (FOLL_UNLOCKABLE) for read, and it may be given up in between, to wait for a userfaultfd's reader.
+ * (FOLL_UNLOCKABLE) for read, and it may be given up in between, to wait for userfaultfd's reader.
  */
 export function* get_user_page(
   k: Kernel,

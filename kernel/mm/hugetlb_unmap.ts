@@ -51,7 +51,8 @@ import type {VmArea} from './vma.ts';
 
 /**
  * __unmap_hugepage_range with the locks held. `only`: this folio alone, which the VMA then misses
- * (unmap_ref_private). `keepsMarkers`: the mapping stays, and with it what userfaultfd has protected.
+ * (unmap_ref_private). `keepsMarkers`: the mapping stays, and with it what userfaultfd has
+ * protected.
  */
 export function* __unmap_hugepage_range(
   k: Kernel,

@@ -217,7 +217,10 @@ function __do_fault(k: Kernel, t: Task, f: VmFault): number {
   return fresh === 0 ? NO_MEMORY : fresh;
 }
 
-/** shmem_get_folio_gfp: the page is in the file, cached or swapped out, and userfaultfd wants to hear of that. */
+/**
+ * shmem_get_folio_gfp: the page is in the file, cached or swapped out, and userfaultfd wants to hear
+ * of that.
+ */
 function isMinorFault(
   mm: Mm,
   mapping: AddressSpace,

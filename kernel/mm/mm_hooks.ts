@@ -76,8 +76,8 @@ export interface MmHooks {
   /** HUGE (ksm.ts): a PTE of KSM's page of zeros (special and dirty) is unmapped or copied. */
   ksm_zap: ((user: UserMm) => void) | null;
   /**
-   * USERFAULTFD, installed with a kernel's first context: `reason` is VM_UFFD_MISSING, VM_UFFD_WP or
-   * UFFD_REASON_MINOR. VM_FAULT_RETRY: the lock of the fault has been given up.
+   * USERFAULTFD, installed with a kernel's first context: `reason` is VM_UFFD_MISSING, VM_UFFD_WP
+   * or UFFD_REASON_MINOR. VM_FAULT_UNLOCKED: the lock of the fault has been given up.
    */
   handle_userfault: ((t: Task, vmf: VmFault, reason: number) => Code<number>) | null;
   /** Fork: the child's copy of a registered VMA; after all locks are given up. */
@@ -86,7 +86,7 @@ export interface MmHooks {
   /** munmap of [start, end) of a registered VMA; after mmap_lock is given up. */
   userfaultfd_unmap_prep: ((t: Task, vma: VmArea, start: number, end: number) => void) | null;
   userfaultfd_unmap_complete: ((t: Task) => Code) | null;
-  /** mremap: the new place of a registered VMA; after mmap_lock is given up (`to` < 0: it failed). */
+  /** mremap: the new place of a registered VMA; after mmap_lock is given up (`to` < 0: failed). */
   mremap_userfaultfd_prep: ((t: Task, vma: VmArea) => void) | null;
   mremap_userfaultfd_complete: ((t: Task, from: number, to: number, pages: number) => Code) | null;
   /** The VMA's context wants to hear of mremap, and its write protection moves along. */

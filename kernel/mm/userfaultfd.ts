@@ -1,6 +1,6 @@
-// mm/userfaultfd.c: filling a registered range (mfill_atomic), 6.18: UFFDIO_COPY, _ZEROPAGE, _CONTINUE
-// (5.13+) and _POISON (6.6+), a page at a time. Only empty entries and markers are filled;
-// anything else is EEXIST. The destination is one VMA, locked by itself (6.8+) or by
+// mm/userfaultfd.c: filling a registered range (mfill_atomic), 6.18: UFFDIO_COPY, _ZEROPAGE,
+// _CONTINUE (5.13+) and _POISON (6.6+), a page at a time. Only empty entries and markers are
+// filled; anything else is EEXIST. The destination is one VMA, locked by itself (6.8+) or by
 // mmap_lock, both for reading. Nothing is told to notifiers: an empty entry has no shadow.
 
 import type {Code} from '../../machine/engine.ts';
@@ -252,7 +252,9 @@ function* installShmem(
   return result;
 }
 
-/** What goes into an entry: a page and how it is mapped, the page of zeros, or a marker of poison. */
+/**
+ * What goes into an entry: a page and how it is mapped, the page of zeros, or a marker of poison.
+ */
 interface Entry {
   readonly pfn: number;
   readonly cached: boolean;
@@ -302,7 +304,10 @@ function* install(
   return result;
 }
 
-/** Dirty always; writable if the VMA is, unless it is a file's page in a private mapping, or protected. */
+/**
+ * Dirty always; writable if the VMA is, unless it is a file's page in a private mapping, or
+ * protected.
+ */
 function filledPte(vma: VmArea, {cached, wp}: Entry): number {
   const dirty = mappedPte(vma) | PTE_DIRTY | PTE_SOFT_DIRTY;
   if (wp) return dirty | PTE_UFFD_WP;

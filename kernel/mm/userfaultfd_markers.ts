@@ -1,7 +1,7 @@
-// PTE markers of userfaultfd write protection (include/linux/mm_inline.h, 5.19+). A marker in an empty
-// entry says that the page which comes there is write-protected. It is a value of PTE_MARKER like
-// guards and poison. Memory of files needs them always: the page may be in the cache while the entry
-// is empty. Anonymous memory needs them only where pages that are not there yet are to be
+// PTE markers of userfaultfd write protection (include/linux/mm_inline.h, 5.19+). A marker in an
+// empty entry says that the page which comes there is write-protected. It is a value of PTE_MARKER
+// like guards and poison. Memory of files needs them always: the page may be in the cache while the
+// entry is empty. Anonymous memory needs them only where pages that are not there yet are to be
 // protected (UFFD_FEATURE_WP_UNPOPULATED): zapping it drops everything.
 
 import {type PageTables, pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
@@ -30,7 +30,10 @@ export function is_uffd_wp_marker(word: number, value: number): boolean {
   return (value & (MARKER_UFFD_WP | MARKER_GUARD | MARKER_POISONED)) === MARKER_UFFD_WP;
 }
 
-/** pte_none_mostly: nothing, or a marker. A page may replace any marker, a guard's too (seen on 6.18). */
+/**
+ * pte_none_mostly: nothing, or a marker. A page may replace any marker, a guard's too (seen on
+ * 6.18).
+ */
 export function pte_none_mostly(word: number): boolean {
   return word === 0 || (word & PTE_KIND) === PTE_MARKER;
 }

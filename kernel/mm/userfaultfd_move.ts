@@ -1,8 +1,9 @@
 // mm/userfaultfd.c: UFFDIO_MOVE (6.8+), 6.18. Pages of one private anonymous range become those of
 // another of the same mm, which is registered; only what is nobody else's may move (exclusive, not
-// pinned), since only then the entry alone says where the page is. Present pages move in runs within
-// one page table on each side since 6.18 (one flush for a run), before that one by one. The notifier
-// hears CLEAR of the source: of all that is left to move (6.18), of one page, or of a huge page.
+// pinned), since only then the entry alone says where the page is. Present pages move in runs
+// within one page table on each side since 6.18 (one flush for a run), before that one by one. The
+// notifier hears CLEAR of the source: of all that is left to move (6.18), of one page, or of a huge
+// page.
 //
 // Order at a run: S, both PTLs, clear, rmap and index, set, flush, PTLs, E.
 

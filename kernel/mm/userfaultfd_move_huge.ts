@@ -1,6 +1,6 @@
 // mm/huge_memory.c: move_pages_huge_pmd, UFFDIO_MOVE of a whole huge page (6.8+), 6.18: S, both PMD
-// locks, the entry and its deposited page table go to the new place, flush, E. The huge page of zeros
-// moves as well.
+// locks, the entry and its deposited page table go to the new place, flush, E. The huge page of
+// zeros moves as well.
 
 import type {Code} from '../../machine/engine.ts';
 import {LEAF} from '../arch/x86/mm/pgtable.ts';

@@ -1,7 +1,7 @@
 // What UFFDIO_COPY copies from: memory of the task that calls, which may be of another process than
-// the destination. Under the locks of the destination nothing may be faulted in; where the source is
-// not there the locks are given up, the source is touched as a kernel access to user memory, and the
-// copy is tried again.
+// the destination. Under the locks of the destination nothing may be faulted in; where the source
+// is not there the locks are given up, the source is touched as a kernel access to user memory, and
+// the copy is tried again.
 
 import type {Code} from '../../machine/engine.ts';
 import {hardwareWalk, pteValue} from '../arch/x86/mm/pgtable.ts';
@@ -46,7 +46,9 @@ export function* readSource(k: Kernel, t: Task, vpn: number, pages: number): Cod
   return contents;
 }
 
-/** The contents of [vpn, vpn + pages) as far as that needs no fault; null: go on with readSource. */
+/**
+ * The contents of [vpn, vpn + pages) as far as that needs no fault; null: go on with readSource.
+ */
 export function peekSource(k: Kernel, t: Task, vpn: number, pages: number): number[] | null {
   const contents: number[] = [];
   const {pages: frames} = k.mm;

@@ -20,8 +20,8 @@ import {type VmArea, vma_is_anonymous} from './vma.ts';
 import {VM_HUGETLB, VM_SHARED, VM_WRITE} from './vma_flags.ts';
 
 /**
- * uffd_wp_range: [start, end) of one VMA is protected or, without `enable`, released. `markEmpties`:
- * entries without a page are marked, too. mmap_lock is held. Pages changed.
+ * uffd_wp_range: [start, end) of one VMA is protected or, without `enable`, released.
+ * `markEmpties`: entries without a page are marked, too. mmap_lock is held. Pages changed.
  */
 export function* uffd_wp_range(
   k: Kernel,
@@ -114,8 +114,8 @@ function* unmark(k: Kernel, t: Task, user: UserMm, start: number, end: number): 
 }
 
 /**
- * Asynchronous write protection (6.7+): the fault itself takes the protection away and goes on. What a
- * hook of a fault returns.
+ * Asynchronous write protection (6.7+): the fault itself takes the protection away and goes on.
+ * What a hook of a fault returns.
  */
 export function* uffd_clear_wp_async(k: Kernel, t: Task, f: VmFault): Code<number> {
   const {mm} = k;

@@ -39,8 +39,8 @@ export const VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x40;
 export const VM_FAULT_UNLOCKED = 1 << 21;
 
 /**
- * Reason of handle_userfault beside VM_UFFD_MISSING and VM_UFFD_WP: VM_UFFD_MINOR, whose bit is in the
- * second word of a VMA's flags.
+ * Reason of handle_userfault beside VM_UFFD_MISSING and VM_UFFD_WP: VM_UFFD_MINOR, whose bit is in
+ * the second word of a VMA's flags.
  */
 export const UFFD_REASON_MINOR = 1 << 30;
 

@@ -1,6 +1,7 @@
-// Bindings of userfaultfd: contexts by descriptor, ioctls, reads, and a reader that answers faults by
-// itself. A descriptor's number stands for the same in all processes of one copy of a trace; which of
-// them has it open, the kernel says: who called, who inherited it by fork, who read a fork's message.
+// Bindings of userfaultfd: contexts by descriptor, ioctls, reads, and a reader that answers faults
+// by itself. A descriptor's number stands for the same in all processes of one copy of a trace;
+// which of them has it open, the kernel says: who called, who inherited it by fork, who read a
+// fork's message.
 //
 // A reader waits as the kernel's does; a trace whose reader waits for a fault that never comes does
 // not end there, and its last steps are missed among the expectations that were looked at.

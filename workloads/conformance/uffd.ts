@@ -1,6 +1,6 @@
-// tools/testing/selftests/mm/uffd-unit-tests.c: registration, faults on missing pages, minor faults,
-// poison, SIGBUS, and what is refused while a mapping changes; over all kinds of memory that each
-// applies to.
+// tools/testing/selftests/mm/uffd-unit-tests.c: registration, faults on missing pages, minor
+// faults, poison, SIGBUS, and what is refused while a mapping changes; over all kinds of memory
+// that each applies to.
 
 import {
   advise,

@@ -1,5 +1,6 @@
-// tools/testing/selftests/mm/uffd-unit-tests.c: events. Whoever forks, remaps, unmaps or takes pages
-// away goes on when the reader has read of it; the reader can follow the memory to where it is then.
+// tools/testing/selftests/mm/uffd-unit-tests.c: events. Whoever forks, remaps, unmaps or takes
+// pages away goes on when the reader has read of it; the reader can follow the memory to where it
+// is then.
 
 import {advise, fork, load, map, meet, reap, remap, sleepMs, state, store, unmap} from './moves.ts';
 import {differs, holds, type Move, type Selftest} from './selftest.ts';

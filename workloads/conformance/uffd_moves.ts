@@ -1,5 +1,5 @@
-// The vocabulary of the userfaultfd selftests: descriptors, ioctls, reads, and the kinds of memory that
-// uffd-unit-tests.c runs over. Places and lengths are in pages from BASE on.
+// The vocabulary of the userfaultfd selftests: descriptors, ioctls, reads, and the kinds of memory
+// that uffd-unit-tests.c runs over. Places and lengths are in pages from BASE on.
 
 import {KIND} from '../../formats/kinds.ts';
 import {CLONE} from '../stage.ts';
@@ -165,7 +165,10 @@ export const ALIAS = 0x80_000;
 export const UNITS = 4;
 const HUGE = 512;
 
-/** A kind of memory: `setup` maps `pages` pages at 0, and its file again at ALIAS where there is one. */
+/**
+ * A kind of memory: `setup` maps `pages` pages at 0, and its file again at ALIAS where there is
+ * one.
+ */
 export interface UffdMemory {
   readonly unit: number;
   readonly pages: number;

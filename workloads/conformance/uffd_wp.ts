@@ -1,5 +1,5 @@
-// tools/testing/selftests/mm/uffd-unit-tests.c: write protection, and what fork, pins, swap, mprotect
-// and empty entries make of it.
+// tools/testing/selftests/mm/uffd-unit-tests.c: write protection, and what fork, pins, swap,
+// mprotect and empty entries make of it.
 
 import {
   advise,
