@@ -67,3 +67,13 @@ test('exec opens the interpreter that the trace shows, none for a static program
   const deep = execWith('/usr/bin/a/b/c/d/e/f/g/h/i/j/ls', []);
   assert.ok(deep > unknown + 10 * 30, `${deep} and ${unknown} ns`);
 });
+
+test('a mapping in the upper half of the address space, as [vsyscall], is no error', () => {
+  const report = run((w) => {
+    w.append(KIND.exec, 0, 7, 0, w.intern('/usr/bin/ls'));
+    const name = w.intern('[vsyscall]');
+    w.append(KIND.map, 1, 7, 0, 0xffff_ffff_ff60_0000n, PAGE, 0, 4, MAP_PRIVATE, name);
+    w.append(KIND.exit, 40, 7, 0, 1);
+  });
+  assert.equal(report.ops.exec.count, 1);
+});

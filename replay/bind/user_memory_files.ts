@@ -15,14 +15,13 @@ import {
 } from '../../kernel/mm/mmap_prot.ts';
 import {mmapProps} from '../../kernel/mm/mmap_props.ts';
 import type {VmaProps} from '../../kernel/mm/vma.ts';
-import type {BindingContext} from './binding.ts';
+import {type BindingContext, vpnArg} from './binding.ts';
 
 const MAP_TYPE = 0xf;
 /** What the recorder calls the file behind MAP_ANONYMOUS | MAP_HUGETLB. */
 const ANON_HUGEPAGE = /^\/anon_hugepage/;
 /** Events after which the record of a mapping is not looked for any more. */
 const LOOK_AHEAD = 4096;
-const PAGE_BYTES = 4096;
 
 /** A mapping as a trace has it. */
 export interface RecordedMapping {
@@ -109,7 +108,7 @@ export function execMappings({events, strings}: BindingContext, i: number): stri
  */
 export function segmentPages({events}: BindingContext, i: number, pages: number): number {
   const tid = events.tid[i];
-  const start = argNumber(events, i, 0);
+  const start = vpnArg(events, i, 0);
   const file = argNumber(events, i, 5);
   const end = Math.min(i + LOOK_AHEAD, events.count);
   for (let at = i + 1; at < end; at++) {
@@ -117,7 +116,7 @@ export function segmentPages({events}: BindingContext, i: number, pages: number)
     const kind = events.kind[at];
     if (kind === KIND.sys_exit) break;
     if (kind === KIND.map) {
-      const inside = (argNumber(events, at, 0) - start) / PAGE_BYTES;
+      const inside = vpnArg(events, at, 0) - start;
       const follows = argNumber(events, at, 5) === file && inside > 0 && inside < pages;
       return follows ? inside : pages;
     }
