@@ -37,8 +37,8 @@ interface Outcome {
 }
 
 /**
- * A victim of 900 pages waits for its mmap_lock, which somebody else holds for 8 s, when another
- * process of its cgroup runs out of memory after 1 s.
+ * A victim of 900 pages waits for its mmap_lock, which somebody else holds for 0.85 s, when another
+ * process of its cgroup runs out of memory 0.1 s before the end of that.
  */
 function oomWhileWaiting(version: string, call: Call, held = true): Outcome {
   const k = testKernel('2s4c1t', version);
@@ -78,7 +78,7 @@ function oomWhileWaiting(version: string, call: Call, held = true): Outcome {
       yield* mmap_write_lock(t, user!, k.fn('test'));
       // 6.4+: or faults would not need mmap_lock.
       yield* vma_start_write(k, t, user!, user!.space.tree.first!);
-      yield* k.sched.sleep(t, 8 * SECOND);
+      yield* k.sched.sleep(t, 0.85 * SECOND);
       freeMs = engine.now / MS;
       yield* mmap_write_unlock(t, user!);
     },
@@ -150,7 +150,7 @@ const stuckReader = (queued: Call): Call =>
       throw new TaskKilled();
     };
     yield* sys_clone(k, t, {flags: THREAD, childTid: 300, childTgid: 200, program});
-    yield* k.sched.blockTimeout(t, {name: 'something'}, 4 * SECOND);
+    yield* k.sched.blockTimeout(t, {name: 'something'}, 1.6 * SECOND);
     yield* mmap_read_unlock(t, user);
   };
 

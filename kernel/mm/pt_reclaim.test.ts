@@ -137,9 +137,9 @@ test('law: threads that touch and give back: counters are true, all memory comes
       assert.deepEqual(k.checks.findings, []);
       freed += k.checks.counters.get('reclaimed_tables') ?? 0;
     }),
-    {numRuns: 70, seed: 618},
+    {numRuns: 40, seed: 618},
   );
-  assert.ok(freed > 40, `${freed} tables`);
+  assert.ok(freed > 25, `${freed} tables`);
 });
 
 /** Populations and resident counters are those of the entries. */
