@@ -10,7 +10,7 @@ export class CountArray {
   private readonly carries = new Map<number, number>();
 
   /** `length` counters at `byteOffset` of `buffer`, or in memory of their own. */
-  constructor(length: number, buffer?: ArrayBuffer, byteOffset = 0) {
+  constructor(length: number, buffer?: ArrayBufferLike, byteOffset = 0) {
     this.low = buffer ? new Uint16Array(buffer, byteOffset, length) : new Uint16Array(length);
   }
 

@@ -9,6 +9,7 @@
 // a free cluster or not at all, and the caller splits the folio.
 
 import {assert} from '../../machine/assert.ts';
+import {zeroed} from '../../machine/zeroed.ts';
 import {xa_is_value, xa_mk_value, xa_to_value} from './xarray.ts';
 
 const OFFSET_BITS = 26;
@@ -68,8 +69,8 @@ export class SwapArea {
     cpus: number,
   ) {
     assert(slots <= OFFSET_MASK, 'swap area of 256 GiB or more');
-    this.map = new Uint8Array(slots);
-    this.cache = new Int32Array(slots);
+    this.map = zeroed(Uint8Array, slots);
+    this.cache = zeroed(Int32Array, slots);
     this.usedIn = new Uint16Array(Math.ceil(slots / SWAP_CLUSTER));
     this.usedIn[0] = 1;
     this.listed = new Uint8Array(this.usedIn.length);
@@ -83,7 +84,7 @@ export class SwapArea {
 
   /** What the slots hold, by content class (KSM). */
   get content(): Int32Array {
-    this.contents ??= new Int32Array(this.slots);
+    this.contents ??= zeroed(Int32Array, this.slots);
     return this.contents;
   }
 

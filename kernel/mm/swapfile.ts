@@ -6,6 +6,7 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
+import {zeroed} from '../../machine/zeroed.ts';
 import {EINVAL, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -99,7 +100,7 @@ export function* sys_swapon(
   const lowest = swap.areas.byType.reduce((min, a) => Math.min(min, a?.priority ?? 0), 0);
   const area = swap.areas.add(pages, options.priority ?? lowest - 1);
   swap.devices[area.type] = new SwapDevice(k, options);
-  swap.cgroups[area.type] = new Uint16Array(pages);
+  swap.cgroups[area.type] = zeroed(Uint16Array, pages);
   return area.type;
 }
 
