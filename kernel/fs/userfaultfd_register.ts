@@ -11,7 +11,7 @@ import {hugetlb_split, hugetlb_unshare_pmds} from '../mm/hugetlb_share.ts';
 import {mergeRule} from '../mm/mmap.ts';
 import {mmap_write_lock, mmap_write_unlock} from '../mm/mmap_lock.ts';
 import {uffd_wp_range} from '../mm/userfaultfd_wp.ts';
-import type {VmArea, VmaProps} from '../mm/vma.ts';
+import type {VmArea} from '../mm/vma.ts';
 import {
   VM_HIGH_DROPPABLE,
   VM_HIGH_UFFD_MINOR,
@@ -122,9 +122,7 @@ function* modify(
     yield* hugetlb_split(k, t, vma, end);
   }
   yield* vma_start_write_near(k, t, user, vma);
-  // hugetlb has vm_ops->close: its VMAs never merge.
-  const rule = {...mergeRule(k), mayMerge: ({ops}: VmaProps) => ops !== 'hugetlb'};
-  const changed = vma_modify(vma, start, end, {flags, flagsHigh, uffd}, rule);
+  const changed = vma_modify(vma, start, end, {flags, flagsHigh, uffd}, mergeRule(k));
   yield* vma_start_write(k, t, user, changed);
   return changed;
 }

@@ -7,7 +7,7 @@
 
 import type {AnonVma} from './anon_vma.ts';
 import type {VmArea, VmaProps} from './vma.ts';
-import {VM_IGNORE_MERGE} from './vma_flags.ts';
+import {VM_IGNORE_MERGE, VM_SPECIAL} from './vma_flags.ts';
 import {adjustVma, detachVma, insertVma, split_vma, unlinkVma} from './vma_ops.ts';
 import {vm_stat_account, type VmaSpace} from './vma_space.ts';
 
@@ -26,8 +26,6 @@ export interface VmaRange {
 export interface MergeRule {
   /** Since 6.16. */
   readonly unfaultedTakesFaulted: boolean;
-  /** vm_ops->close: mappings of drivers that count their VMAs never merge. */
-  readonly mayMerge?: (props: VmaProps) => boolean;
 }
 
 const CURRENT: MergeRule = {unfaultedTakesFaulted: true};
@@ -59,11 +57,12 @@ function is_mergeable_anon_vma(range: VmaRange, target: VmArea, rule: MergeRule)
   return !vma_is_fork_child(target.anonVma === null ? range.source : target);
 }
 
+/** VM_SPECIAL mappings (hugetlb, devices, the vdso) never merge. */
 function mayMerge(range: VmaRange, target: VmArea, rule: MergeRule): boolean {
   return (
+    (range.props.flags & VM_SPECIAL) === 0 &&
     is_mergeable_vma(range.props, target) &&
-    is_mergeable_anon_vma(range, target, rule) &&
-    (rule.mayMerge?.(range.props) ?? true)
+    is_mergeable_anon_vma(range, target, rule)
   );
 }
 
