@@ -34,7 +34,16 @@ export interface RwsemFacts {
   readonly handoffStays: boolean;
 }
 
+const known = new Map<string, RwsemFacts>();
+
+/** Of a kernel version; worked out once, for locks are made by the thousand. */
 export function rwsemFacts(version: string): RwsemFacts {
+  const facts = known.get(version) ?? factsOf(version);
+  known.set(version, facts);
+  return facts;
+}
+
+function factsOf(version: string): RwsemFacts {
   const merged = !isBefore(version, '5.3');
   return {
     writersSpin: !isBefore(version, '3.16'),

@@ -19,7 +19,8 @@ export const TRYLOCK: Acquisition = Object.freeze({sleeping: true, trylock: true
 /** Base of the locks that one may sleep for. */
 export abstract class SleepingLock implements Waitable {
   protected readonly line: CacheLine;
-  protected readonly waitLock: SpinLock;
+  private readonly className: string;
+  private madeWaitLock: SpinLock | null = null;
   protected readonly osq: OsqLock;
   protected readonly classId: number;
   /** Spinners that look at the owner now. */
@@ -37,7 +38,7 @@ export abstract class SleepingLock implements Waitable {
     const className = opts.class ?? name;
     const node = opts.node ?? machine.topology.defaultHomeNode;
     this.line = opts.line ?? new CacheLine(name, machine.topology, node);
-    this.waitLock = locks.innerSpinlock(`${className}.wait_lock`, this.line);
+    this.className = className;
     this.osq = new OsqLock(kernel, `${name}.osq`, this.line);
     this.classId = locks.classId(className);
     this.spinFn = kernel.fn(`${kind}_spin_on_owner`);
@@ -45,6 +46,12 @@ export abstract class SleepingLock implements Waitable {
   }
 
   abstract holder(): Process | null;
+
+  /** wait_lock, made when somebody has to wait: most locks never see that. */
+  protected get waitLock(): SpinLock {
+    this.madeWaitLock ??= this.kernel.locks.innerSpinlock(`${this.className}.wait_lock`, this.line);
+    return this.madeWaitLock;
+  }
 
   protected get now(): number {
     return this.kernel.machine.engine.now;

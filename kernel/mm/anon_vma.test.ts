@@ -6,9 +6,9 @@ import {test} from 'node:test';
 import fc from 'fast-check';
 import {AddressSpaces} from './address_space.ts';
 import {type AnonVma, AnonVmas} from './anon_vma.ts';
-import {anonProps, vma_address, type VmArea} from './vma.ts';
+import {anonProps, type VmArea, vma_address} from './vma.ts';
 import {VM_READ, VM_WRITE} from './vma_flags.ts';
-import {copy_vma, mapRange, type MergeRule, vma_modify} from './vma_merge.ts';
+import {copy_vma, type MergeRule, mapRange, vma_modify} from './vma_merge.ts';
 import {detachRange, dupVma, unlinkVma} from './vma_ops.ts';
 import {type RmapTrees, VmaSpace} from './vma_space.ts';
 
@@ -128,7 +128,7 @@ test('a walk finds every mm that has the page, whatever was forked, split, merge
 
 /** The VMA's own anon_vma is one of its chain; all of the chain share a root. */
 function checkChain(trees: RmapTrees, vma: VmArea): void {
-  const chain = vma.anonVmaChain.map((node) => trees.anon.find(trees.anon.forest.ownerOf(node)));
+  const chain = trees.anon.chainOf(vma);
   assert.equal(vma.anonVma === null, chain.length === 0);
   if (vma.anonVma === null) return;
   assert.ok(chain.includes(vma.anonVma));
@@ -163,7 +163,7 @@ test('a chain of forks whose parents exit has a bounded number of anon_vmas', ()
       unmap(space, 0, 1e9);
       space = child;
     }
-    return space.tree.first?.anonVmaChain.length ?? 0;
+    return space.tree.first?.anonChainLength ?? 0;
   });
   assert.ok(lengths[0] <= 3, `chain of ${lengths[0]}`);
   assert.equal(lengths[1], 99);

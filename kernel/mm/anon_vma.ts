@@ -2,15 +2,15 @@
 // VMA that faulted the page in, what was split from it, and its copies in forked children. As in Linux 6.18 (rmap.c).
 //
 // Owners: a VMA is in the tree of its own anon_vma and of each ancestor it inherited by fork; one node per membership, listed
-// in vma.anonVmaChain. An anon_vma lives while its tree is not empty, or somebody holds a reference (KSM, migration, its
+// in vma.anonChain. An anon_vma lives while its tree is not empty, or somebody holds a reference (KSM, migration, its
 // descendants hold their root). Reuse of an ancestor's anon_vma that no VMA faults into any more keeps a chain of forks
 // whose parents exit at constant length (since 4.0, refined in 6.0; `reuse: false` models the kernels before).
 // Ids are reused like freed memory is: whoever goes from a page to its anon_vma must check that the page is mapped.
 
 import {assert} from '../../machine/assert.ts';
 import {IntervalForest} from './interval_tree.ts';
-import {VM_ACCESS, VM_SOFTDIRTY} from './vma_flags.ts';
 import type {VmArea} from './vma.ts';
+import {VM_ACCESS, VM_SOFTDIRTY} from './vma_flags.ts';
 
 /** An anon_vma. */
 export class AnonVma {
@@ -77,8 +77,9 @@ export class AnonVmas {
 
   /** anon_vma_clone: enters `dst` into all trees that `src` is in. `dst.anonVma` may come out set (see reuse). */
   clone(dst: VmArea, src: VmArea): void {
-    for (const node of src.anonVmaChain) {
-      const anon = this.byId[this.forest.ownerOf(node)];
+    const {forest} = this;
+    for (let node = src.anonChain; node !== 0; node = forest.nextInChain(node)) {
+      const anon = this.byId[forest.ownerOf(node)];
       assert(anon !== null, 'anon_vma freed while a VMA is in its tree');
       this.chainLink(dst, anon);
       const reusable = anon.numChildren < 2 && anon.numActiveVmas === 0;
@@ -106,38 +107,57 @@ export class AnonVmas {
 
   /** unlink_anon_vmas: takes the VMA out of all trees and frees the anon_vmas that nobody needs any more. */
   unlink(vma: VmArea): void {
-    if (vma.anonVmaChain.length === 0 && vma.anonVma === null) return;
+    if (vma.anonChain === 0 && vma.anonVma === null) return;
+    const {forest} = this;
     let empty: AnonVma[] | null = null;
-    for (const node of vma.anonVmaChain) {
-      const anon = this.byId[this.forest.ownerOf(node)];
+    for (let node = vma.anonChain; node !== 0; ) {
+      const next = forest.nextInChain(node);
+      const anon = this.byId[forest.ownerOf(node)];
       assert(anon !== null, 'anon_vma freed while a VMA is in its tree');
-      this.forest.remove(anon, node);
-      this.forest.release(node);
+      forest.remove(anon, node);
+      forest.release(node);
+      node = next;
       if (anon.root !== 0) continue;
       anon.parent.numChildren--;
       if (empty === null) empty = [anon];
       else empty.push(anon);
     }
-    vma.anonVmaChain.length = 0;
+    vma.anonChain = 0;
+    vma.anonChainTail = 0;
+    vma.anonChainLength = 0;
     if (vma.anonVma !== null) vma.anonVma.numActiveVmas--;
     vma.anonVma = null;
     if (empty !== null) for (const anon of empty) this.put(anon);
   }
 
+  /** The anon_vmas whose trees the VMA is in, oldest ancestor first. */
+  chainOf(vma: VmArea): AnonVma[] {
+    const chain: AnonVma[] = [];
+    const {forest} = this;
+    for (let node = vma.anonChain; node !== 0; node = forest.nextInChain(node)) {
+      const anon = this.byId[forest.ownerOf(node)];
+      assert(anon !== null, 'anon_vma freed while a VMA is in its tree');
+      chain.push(anon);
+    }
+    return chain;
+  }
+
   /** Takes the VMA out of its trees while its extent changes (anon_vma_interval_tree_pre_update_vma). */
   preUpdate(vma: VmArea): void {
-    for (const node of vma.anonVmaChain) {
-      const anon = this.byId[this.forest.ownerOf(node)];
-      if (anon !== null) this.forest.remove(anon, node);
+    const {forest} = this;
+    for (let node = vma.anonChain; node !== 0; node = forest.nextInChain(node)) {
+      const anon = this.byId[forest.ownerOf(node)];
+      if (anon !== null) forest.remove(anon, node);
     }
   }
 
   /** Puts it back, at its new extent. */
   postUpdate(vma: VmArea): void {
     const last = vma.pgoff + vma.pages - 1;
-    for (const node of vma.anonVmaChain) {
-      const anon = this.byId[this.forest.ownerOf(node)];
-      if (anon !== null) this.forest.insert(anon, node, vma.pgoff, last);
+    const {forest} = this;
+    for (let node = vma.anonChain; node !== 0; node = forest.nextInChain(node)) {
+      const anon = this.byId[forest.ownerOf(node)];
+      if (anon !== null) forest.insert(anon, node, vma.pgoff, last);
     }
   }
 
@@ -161,7 +181,10 @@ export class AnonVmas {
   /** anon_vma_chain_link. */
   private chainLink(vma: VmArea, anon: AnonVma): void {
     const node = this.forest.allocate(vma, anon.id);
-    vma.anonVmaChain.push(node);
+    if (vma.anonChain === 0) vma.anonChain = node;
+    else this.forest.chain(vma.anonChainTail, node);
+    vma.anonChainTail = node;
+    vma.anonChainLength++;
     this.forest.insert(anon, node, vma.pgoff, vma.pgoff + vma.pages - 1);
   }
 }
@@ -180,5 +203,5 @@ function anonVmaCompatible(a: VmArea, b: VmArea): boolean {
 
 /** reusable_anon_vma: only from a VMA that is in one tree, so that no forked pages get mixed in. */
 function reusableAnonVma(vma: VmArea): AnonVma | null {
-  return vma.anonVmaChain.length === 1 ? vma.anonVma : null;
+  return vma.anonChainLength === 1 ? vma.anonVma : null;
 }

@@ -88,7 +88,7 @@ function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
       const lock = mm.anonVmaLock(vma.anonVma);
       if (t.cpu.settle()) yield;
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-      t.cpu.charge((vma.anonVmaChain.length + 1) * mm.costs.anonVmaChainTicks, fn);
+      t.cpu.charge((vma.anonChainLength + 1) * mm.costs.anonVmaChainTicks, fn);
       copy = copyVma(vma, to.space, false);
       if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     }

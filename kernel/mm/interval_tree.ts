@@ -26,6 +26,7 @@ const PRIORITY = 3;
 const AFTER = 4;
 const BEFORE = 5;
 const OWNER = 6;
+const CHAIN = 7;
 /** `parent` of a node that is in a ring behind the treap's node. */
 const TWIN = -1;
 
@@ -35,7 +36,7 @@ export class IntervalForest<T> {
   readonly item: (T | null)[] = [null];
   /** Of each node: first and last offset, largest last offset of the subtree; one unused. */
   private ext = new Float64Array(FIRST_CAPACITY * EXTENT);
-  /** Of each node: its places in treap and ring, its owner; one unused. */
+  /** Of each node: its places in treap and ring, its owner, the next of the same item (chain). */
   private link = new Int32Array(FIRST_CAPACITY * LINKS);
   private readonly free: number[] = [];
   private made = 0;
@@ -51,12 +52,23 @@ export class IntervalForest<T> {
     if (node * LINKS >= this.link.length) this.grow();
     this.item[node] = item;
     this.link[node * LINKS + OWNER] = owner;
+    this.link[node * LINKS + CHAIN] = 0;
     return node;
   }
 
   /** The `owner` that the node was allocated with. */
   ownerOf(node: number): number {
     return this.link[node * LINKS + OWNER];
+  }
+
+  /** The node that `chain` put behind this one, 0 for none. */
+  nextInChain(node: number): number {
+    return this.link[node * LINKS + CHAIN];
+  }
+
+  /** Puts `next` behind `node` in a list that the caller keeps. */
+  chain(node: number, next: number): void {
+    this.link[node * LINKS + CHAIN] = next;
   }
 
   /** Gives back a node that is in no tree. */

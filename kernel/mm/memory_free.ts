@@ -51,7 +51,7 @@ function* unlinkVmas(k: Kernel, t: Task, vmas: readonly VmArea[], from: number, 
   const {mm} = k;
   const {costs, fns} = mm;
   const most = mm.batchesFileUnlink ? UNLINK_BATCH : 1;
-  const batch: VmArea[] = [];
+  let batch: VmArea[] = [];
   for (let i = from; i < to; i++) {
     const vma = vmas[i];
     if (vma.anonVma !== null) {
@@ -59,20 +59,23 @@ function* unlinkVmas(k: Kernel, t: Task, vmas: readonly VmArea[], from: number, 
       const fn = fns.unlink_anon_vmas;
       if (t.cpu.settle()) yield;
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-      t.cpu.charge(vma.anonVmaChain.length * costs.unlinkAnonNodeTicks, fn);
+      t.cpu.charge(vma.anonChainLength * costs.unlinkAnonNodeTicks, fn);
       mm.anon.unlink(vma);
       if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     } else mm.anon.unlink(vma);
     if (vma.iMmapNode === 0) continue;
     const full = batch.length === most;
-    if (full || (batch.length > 0 && batch[0].file !== vma.file)) yield* unlinkFiles(k, t, batch);
+    if (full || (batch.length > 0 && batch[0].file !== vma.file)) {
+      yield* unlinkFiles(k, t, batch);
+      batch = [];
+    }
     batch.push(vma);
   }
   if (batch.length > 0) yield* unlinkFiles(k, t, batch);
 }
 
-/** unlink_file_vma_batch_process: VMAs of one file, under its i_mmap lock. Empties the batch. */
-function* unlinkFiles(k: Kernel, t: Task, batch: VmArea[]): Code {
+/** unlink_file_vma_batch_process: VMAs of one file, under its i_mmap lock. */
+function* unlinkFiles(k: Kernel, t: Task, batch: readonly VmArea[]): Code {
   const {mm} = k;
   const fn = mm.fns.unlink_file_vma;
   const lock = mm.iMmapLock(batch[0].mapping!);
@@ -81,7 +84,6 @@ function* unlinkFiles(k: Kernel, t: Task, batch: VmArea[]): Code {
   t.cpu.charge(batch.length * mm.costs.unlinkVmaTicks, fn);
   for (const vma of batch) unlinkFile(vma);
   if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
-  batch.length = 0;
 }
 
 /** free_pgd_range: frees the (empty) tables of [start, end) that lie within [floor, ceiling). */

@@ -43,13 +43,7 @@ export function* mm_take_all_locks(k: Kernel, t: Task, mm: MmStruct): Code<RwSem
 
 /** Locks of the roots of all anon_vmas that the VMA is in. */
 function rootLocks(k: Kernel, vma: VmArea): RwSemaphore[] {
-  const {anon} = k.mm;
-  const locks: RwSemaphore[] = [];
-  for (const node of vma.anonVmaChain) {
-    const found = anon.find(anon.forest.ownerOf(node));
-    if (found !== null) locks.push(k.mm.anonVmaLock(found));
-  }
-  return locks;
+  return k.mm.anon.chainOf(vma).map((anon) => k.mm.anonVmaLock(anon));
 }
 
 /** mm_drop_all_locks. */

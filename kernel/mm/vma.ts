@@ -2,8 +2,8 @@
 
 import type {AddressSpace} from './address_space.ts';
 import type {AnonVma} from './anon_vma.ts';
-import type {VmaSpace} from './vma_space.ts';
 import {VM_GROWSDOWN, VM_HIGH_UFFD_MINOR, VM_UFFD_MISSING, VM_UFFD_WP} from './vma_flags.ts';
+import type {VmaSpace} from './vma_space.ts';
 
 /** What fills a page of the mapping: which vm_ops it has. */
 export type VmOps = 'anon' | 'file' | 'shmem' | 'hugetlb' | 'dax' | 'pfnmap' | 'special';
@@ -55,8 +55,13 @@ export class VmArea implements VmaProps {
   policy: number;
   privateData: object | null;
   anonVma: AnonVma | null = null;
-  /** anon_vma_chain: nodes of the anon_vma trees this VMA is in, oldest ancestor first. */
-  readonly anonVmaChain: number[] = [];
+  /**
+   * anon_vma_chain: first and last node of the anon_vma trees this VMA is in, oldest ancestor first,
+   * and how many there are (AnonVmas.chainOf).
+   */
+  anonChain = 0;
+  anonChainTail = 0;
+  anonChainLength = 0;
   /** Node in the file's i_mmap tree, 0 when it is in none. */
   iMmapNode = 0;
   /** Neighbours by address; null at the ends and when detached. */

@@ -46,14 +46,14 @@ export function is_mergeable_vma(a: VmaProps, b: VmaProps): boolean {
 
 /** vma_is_fork_child: it has anonymous pages of an ancestor. */
 export function vma_is_fork_child(vma: VmArea | null): boolean {
-  return vma !== null && vma.anonVma !== null && vma.anonVmaChain.length !== 1;
+  return vma !== null && vma.anonVma !== null && vma.anonChainLength !== 1;
 }
 
 /** is_mergeable_anon_vma for `range` going into `target`. */
 function is_mergeable_anon_vma(range: VmaRange, target: VmArea, rule: MergeRule): boolean {
   if (range.anonVma === target.anonVma) return true;
   if (range.anonVma !== null && target.anonVma !== null) return false;
-  if (!rule.unfaultedTakesFaulted) return target.anonVmaChain.length === 1;
+  if (!rule.unfaultedTakesFaulted) return target.anonChainLength === 1;
   return !vma_is_fork_child(target.anonVma === null ? range.source : target);
 }
 

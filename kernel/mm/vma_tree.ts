@@ -3,23 +3,24 @@
 // Lookup is two binary searches; insertion moves at most 64 entries. VMAs also are a linked list by address.
 
 import {assert} from '../../machine/assert.ts';
-import {vm_start_gap, type VmArea} from './vma.ts';
+import {type VmArea, vm_start_gap} from './vma.ts';
 
 const CHUNK = 64;
 const UNKNOWN = -1;
 
 class Chunk {
   readonly vmas: VmArea[] = [];
-  readonly ends = new Float64Array(CHUNK);
+  /** Their ends. */
+  readonly ends: number[] = [];
   /** Largest gap below one of its VMAs, UNKNOWN when something changed. */
   gap = UNKNOWN;
 }
 
 /** VMAs by address. They do not overlap. */
 export class VmaTree {
-  private readonly chunks: Chunk[] = [];
+  private chunks: Chunk[] = [];
   /** End of the last VMA of each chunk. */
-  private readonly lasts: number[] = [];
+  private lasts: number[] = [];
   private at = 0;
   /** map_count. */
   count = 0;
@@ -128,8 +129,8 @@ export class VmaTree {
     this.first = null;
     this.last = null;
     this.count = 0;
-    this.chunks.length = 0;
-    this.lasts.length = 0;
+    this.chunks = [];
+    this.lasts = [];
   }
 
   remove(vma: VmArea): void {
