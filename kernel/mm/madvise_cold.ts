@@ -5,12 +5,12 @@
 
 import type {Code} from '../../machine/engine.ts';
 import {PTE_HUGE, PTE_SPECIAL, PTE_YOUNG, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
-import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_get, folio_mapcount} from './folio_counts.ts';
 import {lru_add_drain} from './folio_lru.ts';
-import {pte_lock, pte_unlock} from './memory_pte.ts';
+import {next_settled, pte_lock, pte_unlock} from './memory_pte.ts';
 import {folio_isolate_lru} from './migrate_folio.ts';
 import {relist_folios} from './mlock_folio.ts';
 import {type MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
@@ -50,12 +50,7 @@ export function* madvise_cold_or_pageout(
   const {mm} = k;
   const cursor = new PgtableCursor();
   startRange(cursor, start, end);
-  while (nextRange(user.pgd, cursor)) {
-    if (t.cpu.settle()) {
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
+  while (yield* next_settled(t, user, cursor)) {
     const {slot} = cursor;
     while (!pte_lock(mm, t, slot, mm.fns.do_madvise)) {
       yield* mm.ptl.spin(t, slot >>> 9, mm.fns.do_madvise);

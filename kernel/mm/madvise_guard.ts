@@ -6,13 +6,13 @@
 import type {Code} from '../../machine/engine.ts';
 import {type PageTables, pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
 import {MARKER_GUARD, PTE_KIND, PTE_MARKER} from '../arch/x86/mm/pgtable_bits.ts';
-import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {anon_vma_prepare} from './memory_anon.ts';
-import {pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
+import {next_settled, pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
 import {zap_page_range_single} from './memory_zap.ts';
 import type {UserMm} from './user_mm.ts';
 import {type VmArea, vma_is_anonymous} from './vma.ts';
@@ -106,13 +106,8 @@ export function* madvise_guard_remove(
   const {pt, costs, fns} = mm;
   const cursor = new PgtableCursor();
   startRange(cursor, start, end);
-  while (nextRange(user.pgd, cursor)) {
+  while (yield* next_settled(t, user, cursor)) {
     if (cursor.level > 0) continue;
-    if (t.cpu.settle()) {
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
     const {slot, count} = cursor;
     while (!pte_lock(mm, t, slot, fns.madvise_guard_install))
       yield* mm.ptl.spin(t, slot >>> 9, fns.madvise_guard_install);

@@ -14,7 +14,7 @@ import {
   PTE_SWAP,
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
-import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -22,7 +22,7 @@ import {folio_mapcount} from './folio_counts.ts';
 import {lru_add_drain} from './folio_lru.ts';
 import {dontneedPages} from './hugetlb_file.ts';
 import {MADV_DONTNEED_LOCKED, MADV_FREE} from './madvise_numbers.ts';
-import {pte_lock, pte_unlock} from './memory_pte.ts';
+import {next_settled, pte_lock, pte_unlock} from './memory_pte.ts';
 import {zap_page_range_single, zap_page_range_single_batched} from './memory_zap.ts';
 import {relist_folios} from './mlock_folio.ts';
 import {mmap_read_lock} from './mmap_lock.ts';
@@ -33,7 +33,6 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
-import {reclaim_ptes, reclaimsTables} from './pt_reclaim.ts';
 import {
   PG_active,
   PG_dirty,
@@ -42,6 +41,7 @@ import {
   PG_swapcache,
   PG_unevictable,
 } from './page_flags.ts';
+import {reclaim_ptes, reclaimsTables} from './pt_reclaim.ts';
 import {MM_SWAPENTS} from './rss.ts';
 import {add_mm_counter} from './rss_stat.ts';
 import type {UserMm} from './user_mm.ts';
@@ -145,12 +145,7 @@ function* freeWalk(
   const {mm} = k;
   const cursor = new PgtableCursor();
   startRange(cursor, start, end);
-  while (nextRange(user.pgd, cursor)) {
-    if (t.cpu.settle()) {
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
+  while (yield* next_settled(t, user, cursor)) {
     const {slot, vpn, level} = cursor;
     if (level > 0) {
       // madvise_free_huge_pmd keeps a huge page that goes as a whole; here it is split all the same.

@@ -1,6 +1,7 @@
 // What faults, fork and unmap have in common at one PTE: page-table pages, page-table locks, the
 // flags of a new entry.
 
+import type {Code} from '../../machine/engine.ts';
 import {type PageTables, populateSlot, pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,
@@ -11,6 +12,7 @@ import {
   PTE_WRITE,
   PTE_YOUNG,
 } from '../arch/x86/mm/pgtable_bits.ts';
+import {nextRange, type PgtableCursor} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {Mm} from './mm_state.ts';
@@ -100,6 +102,20 @@ export function pte_unlock(mm: Mm, t: Task, slot: number): void {
 function tableNode(mm: Mm, pt: PageTables, table: number): number {
   const pfn = pt.pfn[table];
   return pfn === 0 ? 0 : mm.pages.nodeOf(pfn);
+}
+
+/**
+ * nextRange with the CPU settled: the next run of entries in the cursor's range as it is at the
+ * present, for what others may look at. False at the end.
+ */
+export function* next_settled(t: Task, user: UserMm, cursor: PgtableCursor): Code<boolean> {
+  while (nextRange(user.pgd, cursor)) {
+    if (!t.cpu.settle()) return true;
+    yield;
+    // The table may be gone after that.
+    cursor.next = cursor.vpn;
+  }
+  return false;
 }
 
 /**

@@ -5,11 +5,12 @@
 
 import type {Code} from '../../machine/engine.ts';
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
-import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
+import {PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import {EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain} from './folio_lru.ts';
+import {next_settled} from './memory_pte.ts';
 import {mlock_folios, munlock_folios} from './mlock_folio.ts';
 import {mergeRule, mm_populate} from './mmap.ts';
 import {enterSystemCall, mmap_write_lock_killable, mmap_write_unlock} from './mmap_lock.ts';
@@ -167,12 +168,7 @@ function* mlock_vma_pages_range(
   lru_add_drain(k, t);
   const cursor = new PgtableCursor();
   startRange(cursor, start, end);
-  while (nextRange(user.pgd, cursor)) {
-    if (t.cpu.settle()) {
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
+  while (yield* next_settled(t, user, cursor)) {
     const {slot} = cursor;
     while (mm.ptl.busy(slot >>> 9)) yield* mm.ptl.spin(t, slot >>> 9, mm.fns.mlock_pte_range);
     const heads = mlock_pte_range(k, cursor, vma);

@@ -16,18 +16,13 @@
 import type {Code} from '../../machine/engine.ts';
 import {LEVEL_PAGES, nextAt, pteValue} from '../arch/x86/mm/pgtable.ts';
 import {is_migration_entry, PTE_PRESENT, PTE_PROTNONE} from '../arch/x86/mm/pgtable_bits.ts';
-import {
-  firstPopulated,
-  nextRange,
-  PgtableCursor,
-  startRange,
-} from '../arch/x86/mm/pgtable_range.ts';
+import {firstPopulated, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {change_huge_pud, pudLeafSlot} from './huge_memory_pud.ts';
-import {pte_lock, pte_unlock} from './memory_pte.ts';
+import {next_settled, pte_lock, pte_unlock} from './memory_pte.ts';
 import {MmuGather, tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {
   mmu_notifier_invalidate_range_end,
@@ -173,13 +168,7 @@ function* changeRange(
   const cursor = new PgtableCursor();
   startRange(cursor, start, end);
   let pages = 0;
-  while (nextRange(user.pgd, cursor)) {
-    if (t.cpu.settle()) {
-      // The table may be gone after that.
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
+  while (yield* next_settled(t, user, cursor)) {
     if (cursor.level > 0) {
       pages += yield* changeHuge(k, t, user.mm, change, cursor, end);
       continue;

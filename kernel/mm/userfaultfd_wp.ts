@@ -9,12 +9,12 @@ import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {VM_FAULT_AGAIN} from './memory.ts';
-import {pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
+import {next_settled, pte_alloc, pte_lock, pte_unlock} from './memory_pte.ts';
 import {tlb_finish_mmu, tlb_gather_mmu} from './mmu_gather.ts';
 import {MM_CP_TRY_CHANGE_WRITABLE, MM_CP_UFFD_WP, MM_CP_UFFD_WP_RESOLVE} from './mprotect_ptes.ts';
 import {change_protection, mprotectGathers, vma_wants_writenotify} from './mprotect_walk.ts';
-import {markEmpty, unmarkRun} from './userfaultfd_markers.ts';
 import type {UserMm} from './user_mm.ts';
+import {markEmpty, unmarkRun} from './userfaultfd_markers.ts';
 import {VM_FAULT_FALLBACK, type VmFault} from './vm_fault.ts';
 import {type VmArea, vma_is_anonymous} from './vma.ts';
 import {VM_HUGETLB, VM_SHARED, VM_WRITE} from './vma_flags.ts';
@@ -98,13 +98,8 @@ function* unmark(k: Kernel, t: Task, user: UserMm, start: number, end: number): 
   const {mm} = k;
   const cursor = new PgtableCursor();
   startRange(cursor, start, end);
-  while (nextRange(user.pgd, cursor)) {
+  while (yield* next_settled(t, user, cursor)) {
     if (cursor.level > 0) continue;
-    if (t.cpu.settle()) {
-      yield;
-      cursor.next = cursor.vpn;
-      continue;
-    }
     const {slot, count} = cursor;
     while (!pte_lock(mm, t, slot, mm.fns.change_pte_range))
       yield* mm.ptl.spin(t, slot >>> 9, mm.fns.change_pte_range);
