@@ -82,12 +82,7 @@ export const COSTS = {
   fputLastTicks: ns(450),
 
   // --- mm
-  /** Slab allocation of an mm_struct and memcpy of its 1.2 KiB. */
-  allocateMmTicks: ns(350),
-  /** mm_init without percpu counters and PGD. */
-  mmInitTicks: ns(250),
   initNewContextTicks: ns(60),
-  freeMmTicks: ns(180),
   /** pcpu_alloc under pcpu_lock: slot lists and bitmap of a chunk. */
   pcpuAllocTicks: ns(180),
   pcpuFreeTicks: ns(150),
@@ -97,9 +92,6 @@ export const COSTS = {
   percpuCounterListTicks: ns(20),
   /** Summing one counter of one CPU at destruction (check_mm). */
   percpuCounterSumTicks: ns(2),
-  /** dup_mmap and exit_mmap without VMAs: the tree's root, uprobes, ksm, khugepaged, accounting. */
-  dupMmapTicks: ns(600),
-  exitMmapTicks: ns(400),
 
   // --- exec
   /** One string of argv or envp: pointer fetched, length taken twice. Measured: 189 ns. */

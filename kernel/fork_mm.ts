@@ -11,10 +11,15 @@ import {assert} from '../machine/assert.ts';
 import type {Code} from '../machine/engine.ts';
 import {dup_mm_exe_file, put_mm_exe_file} from './fs/program.ts';
 import type {Kernel} from './kernel.ts';
+import {chargeHooks} from './life_hooks.ts';
 import {dup_mmap} from './mm/dup_mmap.ts';
 import {exit_mmap} from './mm/exit_mmap.ts';
 import type {MmStruct} from './mm_types.ts';
+import {newObject} from './refcount.ts';
 import type {Task} from './task.ts';
+
+/** mm_struct with the CPU mask and contexts that follow it, x86-64, 6.18. */
+const MM_STRUCT_BYTES = 1_344;
 
 /** mm_alloc: a new mm with nothing in its user half, mm_users 1 and mm_count 1. */
 export function* mm_alloc(k: Kernel, t: Task): Code<MmStruct> {
@@ -38,13 +43,13 @@ function allocate_mm(k: Kernel, t: Task): MmStruct {
   const node = k.machine.topology.nodeOf[t.cpu.id];
   const mm = k.newMm(node);
   mm.line = k.machine.lines.allocate(node);
-  t.cpu.charge(k.costs.allocateMmTicks, k.fns.dup_mm);
+  newObject(k, t, MM_STRUCT_BYTES, k.costs.copyKibTicks, k.fns.dup_mm);
   t.cpu.stall(k.machine.lines.touch(mm.line, t.cpu), k.fns.dup_mm);
   return mm;
 }
 
 function* mm_init(k: Kernel, t: Task, mm: MmStruct): Code {
-  t.cpu.charge(k.costs.mmInitTicks, k.fns.mm_init);
+  chargeHooks(k, t, 'mm_init', k.fns.mm_init);
   yield* k.pgd.pgd_alloc(t, mm);
   if (mm.pgd !== null) mm.pgd.allocated = true;
   k.mmCounts.pgdAllocs++;
@@ -93,7 +98,8 @@ export function* mmdrop(k: Kernel, t: Task, mm: MmStruct): Code {
   yield* k.pgd.pgd_free(t, mm);
   k.mmCounts.pgdFrees++;
   if (mm.pcpuSlot >= 0 && k.mmCounters !== null) yield* k.mmCounters.destroy(t, mm);
-  t.cpu.charge(k.costs.freeMmTicks, k.fns.mmdrop);
+  chargeHooks(k, t, 'mm_free', k.fns.mmdrop);
+  t.cpu.charge(k.costs.slabFreeTicks, k.fns.mmdrop);
   k.taskList.forgetMm(mm);
   if (mm.user !== null) k.mm.forget(mm);
   k.machine.lines.release(mm.line);

@@ -20,7 +20,11 @@ export type Stage =
   | 'exit'
   | 'exit_group'
   | 'release'
-  | 'exec';
+  | 'exec'
+  | 'mm_init'
+  | 'mm_free'
+  | 'dup_mmap'
+  | 'exit_mmap';
 
 const HOOKS: Readonly<Record<Stage, readonly Hook[]>> = {
   fork: [
@@ -120,6 +124,47 @@ const HOOKS: Readonly<Record<Stage, readonly Hook[]>> = {
     'uprobe_clear_state',
     'membarrier_exec_mmap',
     'task_numa_free',
+  ],
+  mm_init: [
+    'mm_init_cpumask',
+    'mm_init_aio',
+    'mm_init_owner',
+    ['mm_pasid_init', '5.18'],
+    'mmu_notifier_subscriptions_init',
+    ['init_tlb_flush_pending', '3.13'],
+    ['mm_init_uprobes_state', '3.5'],
+    ['hugetlb_count_init', '4.4'],
+    ['lru_gen_init_mm', '6.1'],
+    ['futex_mm_init', '6.16'],
+  ],
+  mm_free: [
+    'destroy_context',
+    'mmu_notifier_subscriptions_destroy',
+    'put_user_ns',
+    ['mm_pasid_drop', '5.18'],
+  ],
+  dup_mmap: [
+    ['uprobe_start_dup_mmap', '3.7'],
+    'flush_cache_dup_mm',
+    ['uprobe_dup_mmap', '3.7'],
+    'arch_dup_mmap',
+    'ksm_fork',
+    ['khugepaged_fork', '2.6.38'],
+    'flush_tlb_mm',
+    ['dup_userfaultfd_complete', '4.11'],
+    ['uprobe_end_dup_mmap', '3.7'],
+  ],
+  exit_mmap: [
+    ['uprobe_clear_state', '3.5'],
+    'exit_aio',
+    'ksm_exit',
+    ['khugepaged_exit', '2.6.38'],
+    'mmu_notifier_release',
+    'arch_exit_mmap',
+    ['mm_put_huge_zero_folio', '3.8'],
+    'vm_unacct_memory',
+    ['lru_gen_del_mm', '6.1'],
+    'module_put',
   ],
 };
 

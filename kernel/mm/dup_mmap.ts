@@ -10,6 +10,7 @@
 import type {Code} from '../../machine/engine.ts';
 import {EINTR} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
+import {chargeHooks} from '../life_hooks.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
@@ -35,7 +36,7 @@ const MMF_INIT_MASK =
 /** Fills `mm`, fresh from mm_init, with a copy of `oldmm`. 0, -12 (ENOMEM) or -4 (EINTR). */
 export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Code<number> {
   const fn = k.fns.dup_mmap;
-  t.cpu.charge(k.costs.dupMmapTicks, fn);
+  chargeHooks(k, t, 'dup_mmap', fn);
   const from = oldmm.user;
   if (from === null) {
     yield* k.tlb.flush_tlb_mm(t, oldmm);

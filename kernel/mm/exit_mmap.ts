@@ -4,6 +4,7 @@
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
+import {chargeHooks} from '../life_hooks.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain} from './folio_lru.ts';
@@ -20,7 +21,7 @@ import {detachAll} from './vma_ops.ts';
 /** Unmaps and frees everything in the user half of `mm`. */
 export function* exit_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
   const fn = k.fns.exit_mmap;
-  t.cpu.charge(k.costs.exitMmapTicks, fn);
+  chargeHooks(k, t, 'exit_mmap', fn);
   const {user} = mm;
   if (user === null) {
     yield* k.tlb.flush_tlb_mm(t, mm);
