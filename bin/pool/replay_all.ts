@@ -36,6 +36,15 @@ export async function replayAll(
   }
 }
 
+/** As replayAll for jobs in groups: the reports in the same groups. */
+export async function replayGroups(
+  groups: readonly (readonly ReplayJob[])[],
+  options: ReplayAllOptions,
+): Promise<RunReport[][]> {
+  const reports = await replayAll(groups.flat(), options);
+  return groups.map((group) => reports.splice(0, group.length));
+}
+
 class Runs {
   private readonly reports: (RunReport | undefined)[];
   private count = 0;

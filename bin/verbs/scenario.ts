@@ -5,7 +5,7 @@ import type {Command} from 'commander';
 import {EXIT, UserError} from '../../formats/errors.ts';
 import {CATALOGUE, scenarioByName, type Scenario} from '../../workloads/catalogue.ts';
 import type {Invocation} from '../main.ts';
-import {replayAll} from '../pool/replay_all.ts';
+import {replayGroups} from '../pool/replay_all.ts';
 import {addJobsFlag, wholeNumber} from '../replay_flags.ts';
 import {judgeScenario, scenarioJobs, type ScenarioResult} from '../scenario_runs.ts';
 
@@ -67,13 +67,8 @@ async function run(
     ...(flags.seed === undefined ? {} : {seed: flags.seed}),
   };
   const jobs = scenarios.map((one) => scenarioJobs(one, filter));
-  const reports = await replayAll(jobs.flat(), {threads: flags.jobs, err: invocation.err});
-  let at = 0;
-  const results = scenarios.flatMap((one, n) => {
-    const first = at;
-    at += jobs[n].length;
-    return judgeScenario(one, filter, reports.slice(first, at));
-  });
+  const reports = await replayGroups(jobs, {threads: flags.jobs, err: invocation.err});
+  const results = scenarios.flatMap((one, n) => judgeScenario(one, filter, reports[n]));
   if (results.length === 0)
     throw new UserError('scenario run: no design has that label', EXIT.usage);
   if (results.some((result) => !result.ok)) invocation.exitCode = EXIT.failed;

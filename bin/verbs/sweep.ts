@@ -11,7 +11,7 @@ import {workloadByName} from '../../workloads/registry.ts';
 import {expandSweep} from '../../workloads/workload.ts';
 import type {Invocation} from '../main.ts';
 import type {ReplayJob} from '../pool/jobs.ts';
-import {replayAll} from '../pool/replay_all.ts';
+import {replayGroups} from '../pool/replay_all.ts';
 import {
   addJobsFlag,
   addReplayFlags,
@@ -92,17 +92,14 @@ async function runAll(
 ): Promise<SweepInput[]> {
   const designs = flags.compare.length > 0 ? flags.compare : [''];
   const points = rows.flatMap((row) => designs.map((label): Point => ({label, row})));
-  const jobs = points.flatMap(({label, row}) => jobsOf(name, row, rows[0], x, label, flags));
-  const runs = await replayAll(jobs, {threads: flags.jobs, tracesKept: flags.seeds, err});
+  const jobs = points.map(({label, row}) => jobsOf(name, row, rows[0], x, label, flags));
+  const runs = await replayGroups(jobs, {threads: flags.jobs, tracesKept: flags.seeds, err});
   const workload = workloadByName(name);
   return points.map(({label, row}, n): SweepInput => {
-    const first = n * flags.seeds;
     return {
       label: label === '' ? 'default' : label,
       x: Number(row[x]),
-      runs: runs
-        .slice(first, first + flags.seeds)
-        .map((run) => inIterations(run, workload.iterations(row))),
+      runs: runs[n].map((run) => inIterations(run, workload.iterations(row))),
     };
   });
 }

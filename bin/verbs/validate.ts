@@ -9,7 +9,7 @@ import {type Simulated, validate, type Validation, validationOf} from '../../res
 import {publishedRun} from '../../workloads/published.ts';
 import type {Invocation} from '../main.ts';
 import type {ReplayJob} from '../pool/jobs.ts';
-import {replayAll} from '../pool/replay_all.ts';
+import {replayGroups} from '../pool/replay_all.ts';
 import {addJobsFlag, collect, wholeNumber} from '../replay_flags.ts';
 
 interface Flags {
@@ -58,14 +58,9 @@ async function validated(
   {err}: Invocation,
 ): Promise<Validation> {
   const jobs = results.map((published) => jobsOf(published, flags));
-  const reports = await replayAll(jobs.flat(), {threads: flags.jobs, err});
-  let at = 0;
+  const reports = await replayGroups(jobs, {threads: flags.jobs, err});
   return validationOf(
-    results.map((published, n) => {
-      const first = at;
-      at += jobs[n].length;
-      return validate(published, simulated(published, flags, reports.slice(first, at)));
-    }),
+    results.map((published, n) => validate(published, simulated(published, flags, reports[n]))),
   );
 }
 
