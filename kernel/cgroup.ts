@@ -14,6 +14,7 @@
 import type {Code} from '../machine/engine.ts';
 import type {CacheLine} from '../machine/cache_line.ts';
 import type {Kernel} from './kernel.ts';
+import {sectionIrq} from './locking/section.ts';
 import type {SpinLock} from './locking/spinlock.ts';
 import {locked, lockedSlow} from './refcount.ts';
 import type {Task} from './task.ts';
@@ -84,11 +85,8 @@ export class Cgroups {
   }
 
   /** Linking or unlinking one task. */
-  private *underCssSetLock(t: Task, fn: number): Code {
-    const {css_set_lock: lock, kernel} = this;
-    if (!lock.acquireIrq(t, fn)) yield* lock.acquireSlow(t, fn);
-    t.cpu.charge(kernel.costs.cssSetLinkTicks, fn);
-    if (!lock.releaseIrq(t)) yield* lock.releaseIrqSlow(t);
+  private underCssSetLock(t: Task, fn: number): Code {
+    return sectionIrq(this.css_set_lock, t, this.kernel.costs.cssSetLinkTicks, fn);
   }
 
   private *count(t: Task, fn: number): Code {

@@ -6,14 +6,13 @@ import {countProcess} from './cred.ts';
 import {freeTask} from './fork_copy.ts';
 import type {Kernel} from './kernel.ts';
 import {chargeHooks} from './life_hooks.ts';
+import {pidLinks} from './pid.ts';
 import type {SignalStruct} from './signal_struct.ts';
 import type {Task} from './task.ts';
 import {removeChild, thread_group_empty} from './task_tree.ts';
 
 /** Counters of a task that its group keeps: times, faults, switches, blocks, I/O. */
-const SUMMED_COUNTERS = 15;
-/** Links of a leader to struct pids. */
-const LEADER_LINKS = 4;
+export const SUMMED_COUNTERS = 15;
 
 /** mm_release: a vfork parent may go on. */
 export function* mm_release(k: Kernel, t: Task): Code {
@@ -108,9 +107,8 @@ export function* release_task(k: Kernel, t: Task, p: Task): Code {
 /** __exit_signal adds the counters of the task to the group's; __unhash_process takes it from its struct pids. */
 function chargeExitSignal(k: Kernel, t: Task, p: Task): void {
   const {costs, fns} = k;
-  const links = p.leader === p ? LEADER_LINKS : 1;
   t.cpu.charge(SUMMED_COUNTERS * costs.counterTicks, fns.__exit_signal);
-  t.cpu.charge(links * costs.pidLinkTicks, fns.__exit_signal);
+  t.cpu.charge(pidLinks(p.leader === p) * costs.pidLinkTicks, fns.__exit_signal);
 }
 
 /** __exit_signal and __unhash_process. */

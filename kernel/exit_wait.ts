@@ -8,7 +8,7 @@ import type {Code} from '../machine/engine.ts';
 import {WNOHANG} from './clone_flags.ts';
 import {ECHILD, ERESTARTSYS} from './errno.ts';
 import {exit_to_user_mode} from './exit.ts';
-import {release_task} from './exit_task.ts';
+import {release_task, SUMMED_COUNTERS} from './exit_task.ts';
 import type {Kernel} from './kernel.ts';
 import type {Task} from './task.ts';
 import {childCount, thread_group_empty} from './task_tree.ts';
@@ -52,8 +52,7 @@ function* do_wait(k: Kernel, t: Task, upid: number, options: number): Code<numbe
   }
 }
 
-/** Counters summed over a group, words of status and struct rusage, and calls of wait_task_zombie. */
-const SUMMED_COUNTERS = 15;
+/** Words of status and struct rusage, and calls of wait_task_zombie. */
 const WAIT_WORDS = 1 + 18;
 const WAIT_CALLS = 5;
 

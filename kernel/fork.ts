@@ -151,7 +151,7 @@ function* makeVisible(k: Kernel, t: Task, p: Task, flags: number): Code<boolean>
   if (!siglock.acquire(t, fns.copy_process)) yield* siglock.acquireSlow(t, fns.copy_process);
   const alive = !t.sigkill;
   if (alive) {
-    t.cpu.charge(pidLinks(flags) * costs.pidLinkTicks, fns.copy_process);
+    t.cpu.charge(pidLinks((flags & CLONE_THREAD) === 0) * costs.pidLinkTicks, fns.copy_process);
     if (t.cpu.settle()) yield;
     link(k, t, p, flags);
   }

@@ -9,8 +9,8 @@
 
 import type {CacheLine} from '../machine/cache_line.ts';
 import type {Code} from '../machine/engine.ts';
-import {CLONE_THREAD} from './clone_flags.ts';
 import type {Kernel} from './kernel.ts';
+import {sectionIrq} from './locking/section.ts';
 import type {SpinLock} from './locking/spinlock.ts';
 import {locked, lockedSlow, newObject} from './refcount.ts';
 import type {Task} from './task.ts';
@@ -25,8 +25,8 @@ const UPID_BYTES = 16;
 const IDR_SHIFT = 6;
 
 /** Links of a task to struct pids: PID alone for a thread; TGID, PGID and SID too for a leader. */
-export function pidLinks(flags: number): number {
-  return (flags & CLONE_THREAD) === 0 ? 4 : 1;
+export function pidLinks(isLeader: boolean): number {
+  return isLeader ? 4 : 1;
 }
 
 /** Pids of one kernel. */
@@ -76,11 +76,8 @@ export class Pids {
     t.cpu.charge(costs.slabFreeTicks + costs.rcuFreeTicks, fns.free_pid);
   }
 
-  private *section(t: Task, ticks: number, fn: number): Code {
-    const {pidmap_lock: lock} = this;
-    if (!lock.acquireIrq(t, fn)) yield* lock.acquireSlow(t, fn);
-    t.cpu.charge(ticks, fn);
-    if (!lock.releaseIrq(t)) yield* lock.releaseIrqSlow(t);
+  private section(t: Task, ticks: number, fn: number): Code {
+    return sectionIrq(this.pidmap_lock, t, ticks, fn);
   }
 }
 

@@ -5,6 +5,7 @@
 
 import type {Code} from '../machine/engine.ts';
 import type {Kernel} from './kernel.ts';
+import {sectionIrq} from './locking/section.ts';
 import type {SpinLock} from './locking/spinlock.ts';
 import type {Task} from './task.ts';
 import {isBefore} from './version.ts';
@@ -23,11 +24,8 @@ export class InputPool {
   }
 
   /** add_device_randomness of a task's run time and a time stamp: 16 bytes. */
-  *add_device_randomness(t: Task): Code {
-    const {lock, kernel} = this;
-    const fn = kernel.fns.add_device_randomness;
-    if (!lock.acquireIrq(t, fn)) yield* lock.acquireSlow(t, fn);
-    t.cpu.charge(kernel.costs.mixRandomTicks, fn);
-    if (!lock.releaseIrq(t)) yield* lock.releaseIrqSlow(t);
+  add_device_randomness(t: Task): Code {
+    const {costs, fns} = this.kernel;
+    return sectionIrq(this.lock, t, costs.mixRandomTicks, fns.add_device_randomness);
   }
 }

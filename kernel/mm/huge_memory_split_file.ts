@@ -83,7 +83,7 @@ export function* split_file_folio(
   let splits = folio_mapcount(pages, head) === folio_ref_count(pages, head) - own;
   if (splits && folio_mapped(pages, head)) {
     const batch = newUnmapBatch(k);
-    yield* try_to_unmap_held(k, t, head, batch);
+    yield* try_to_unmap_held(k, t, head, batch, true);
     yield* try_to_unmap_flush(k, t, batch);
     // munlock_vma_folio, of every locked mapping that is gone.
     if ((pages.flags[head] & PG_mlocked) !== 0 && !folio_mapped(pages, head)) {

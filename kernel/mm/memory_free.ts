@@ -127,14 +127,27 @@ function freeBelow(
       freed += freeBelow(k, tlb, pgd, below, level - 1, from, to, floor, ceiling);
     }
     if (at < floor || at + span > ceiling || pt.population[below] > 0) continue;
-    pgd.tables[level - 1]--;
-    if (pt.pfn[below] !== 0) tlb.tables.push(pt.pfn[below]);
-    k.mm.ptl.forget(below);
-    pt.dropTable(below);
-    pteClear(pt, slot);
-    tlb.adjust(from, 1);
-    tlb.freedTables = true;
+    freeTable(k, tlb, pgd, slot, from);
     freed++;
   }
   return freed;
+}
+
+/** pte_free_tlb and its kind: the empty table at `slot` goes, its frame with the gather's flush. */
+export function freeTable(
+  k: Kernel,
+  tlb: MmuGather,
+  pgd: UserPgd,
+  slot: number,
+  vpn: number,
+): void {
+  const {pt} = pgd;
+  const table = pt.entries[slot];
+  pgd.tables[pt.level[table]]--;
+  if (pt.pfn[table] !== 0) tlb.tables.push(pt.pfn[table]);
+  k.mm.ptl.forget(table);
+  pt.dropTable(table);
+  pteClear(pt, slot);
+  tlb.adjust(vpn, 1);
+  tlb.freedTables = true;
 }

@@ -7,11 +7,12 @@
 // that was asleep meanwhile finds that its entry is no longer where it was, and is taken again.
 
 import type {Code} from '../../machine/engine.ts';
-import {LEVEL_PAGES, pteClear, slotAt} from '../arch/x86/mm/pgtable.ts';
+import {LEVEL_PAGES, slotAt} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_TABLE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
+import {freeTable} from './memory_free.ts';
 import type {MmuGather} from './mmu_gather.ts';
 
 /** CONFIG_PT_RECLAIM. */
@@ -32,7 +33,7 @@ export function* reclaim_ptes(
   for (let at = Math.ceil(start / span) * span; at + span <= end; ) {
     const slot = slotAt(pgd, at, 1);
     if (slot >= 0) {
-      if (isEmptyTable(k, slot)) yield* freeTable(k, t, tlb, at);
+      if (isEmptyTable(k, slot)) yield* free_pte(k, t, tlb, at);
       at += span;
     } else {
       // No table of PMD entries: none of PTEs in all that it would span.
@@ -48,7 +49,7 @@ function isEmptyTable(k: Kernel, slot: number): boolean {
 }
 
 /** free_pte: under both locks, if there is still nothing in the table. */
-function* freeTable(k: Kernel, t: Task, tlb: MmuGather, at: number): Code {
+function* free_pte(k: Kernel, t: Task, tlb: MmuGather, at: number): Code {
   const {mm} = k;
   const {pt} = mm;
   const {pgd} = tlb.mm.user!;
@@ -60,14 +61,7 @@ function* freeTable(k: Kernel, t: Task, tlb: MmuGather, at: number): Code {
     yield* mm.ptl.spin(t, pt.entries[slot], fn);
   }
   if (slotAt(pgd, at, 1) !== slot || !isEmptyTable(k, slot)) return;
-  const table = pt.entries[slot];
   t.cpu.charge(2 * k.machine.topology.atomicLocalTicks + mm.costs.freeTableTicks, fn);
-  pgd.tables[0]--;
-  if (pt.pfn[table] !== 0) tlb.tables.push(pt.pfn[table]);
-  mm.ptl.forget(table);
-  pt.dropTable(table);
-  pteClear(pt, slot);
-  tlb.adjust(at, 1);
-  tlb.freedTables = true;
+  freeTable(k, tlb, pgd, slot, at);
   k.checks.count('reclaimed_tables');
 }

@@ -128,25 +128,23 @@ export function* try_to_unmap(k: Kernel, t: Task, head: number, batch: UnmapBatc
   const {swap} = k.mm;
   if (!lock.readAcquire(t, swap.fns.try_to_unmap))
     yield* lock.readAcquireSlow(t, swap.fns.try_to_unmap);
-  for (const place of rmap_list(k, head)) {
-    const go = yield* try_to_unmap_one(k, t, head, place, batch);
-    if (!go || !folio_mapped(k.mm.pages, head)) break;
-  }
+  yield* try_to_unmap_held(k, t, head, batch, false);
   if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);
 }
 
 /**
- * try_to_unmap with TTU_RMAP_LOCKED and TTU_IGNORE_MLOCK: the caller holds the rmap lock, and locked
- * mappings are no reason to stay.
+ * try_to_unmap with TTU_RMAP_LOCKED: the caller holds the rmap lock. `ignoreMlock`
+ * (TTU_IGNORE_MLOCK): locked mappings are no reason to stay.
  */
 export function* try_to_unmap_held(
   k: Kernel,
   t: Task,
   head: number,
   batch: UnmapBatch | null,
+  ignoreMlock: boolean,
 ): Code {
   for (const place of rmap_list(k, head)) {
-    const go = yield* try_to_unmap_one(k, t, head, place, batch, true);
+    const go = yield* try_to_unmap_one(k, t, head, place, batch, ignoreMlock);
     if (!go || !folio_mapped(k.mm.pages, head)) break;
   }
 }
@@ -158,7 +156,7 @@ function* try_to_unmap_one(
   head: number,
   place: RmapPlace,
   batch: UnmapBatch | null,
-  ignoreMlock = false,
+  ignoreMlock: boolean,
 ): Code<boolean> {
   const {mm} = k;
   const {vma, user, vpn} = place;

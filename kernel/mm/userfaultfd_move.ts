@@ -24,20 +24,12 @@ import {
 } from '../arch/x86/mm/pgtable_bits.ts';
 import {EAGAIN, EBUSY, EEXIST, EFAULT, EINTR, EINVAL, ENOENT, ENOMEM} from '../errno.ts';
 import {uffdWork} from '../fs/userfaultfd_costs.ts';
-import type {UserfaultfdCtx} from '../fs/userfaultfd_types.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';
 import {folio_get, folio_maybe_dma_pinned} from './folio_counts.ts';
 import {anon_vma_prepare} from './memory_anon.ts';
-import {
-  mappedPte,
-  PTE_ZERO_PAGE,
-  pte_alloc,
-  pte_lock,
-  pte_unlock,
-  tables_alloc,
-} from './memory_pte.ts';
+import {mappedPte, PTE_ZERO_PAGE, pte_alloc, tables_alloc} from './memory_pte.ts';
 import {mmap_read_lock, mmap_read_unlock} from './mmap_lock.ts';
 import {
   mmu_notifier_invalidate_range_end,
@@ -57,7 +49,13 @@ import {PG_anon_exclusive, PG_locked} from './page_flags.ts';
 import {folio_lock, folio_unlock} from './page_io.ts';
 import {swap_cache_page} from './swap_state.ts';
 import {move_pages_huge_pmd} from './userfaultfd_move_huge.ts';
-import {VmFault} from './vm_fault.ts';
+import {
+  double_pt_lock,
+  double_pt_unlock,
+  type MoveCall,
+  type MoveStep,
+  waitForMigration,
+} from './userfaultfd_move_step.ts';
 import {linear_page_index, type VmArea, vma_is_anonymous} from './vma.ts';
 import {
   VM_ACCESS,
@@ -70,27 +68,6 @@ import {
   VM_SHARED,
   VM_WRITE,
 } from './vma_flags.ts';
-
-/** One call. */
-export interface MoveCall {
-  readonly ctx: UserfaultfdCtx;
-  readonly start: number;
-  readonly src: number;
-  readonly pages: number;
-  /** UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES. */
-  readonly holes: boolean;
-}
-
-/** Where a move stands. */
-export interface MoveStep {
-  readonly call: MoveCall;
-  readonly from: VmArea;
-  readonly to: VmArea;
-  readonly srcVpn: number;
-  readonly dstVpn: number;
-  /** Pages still to move, this one included. */
-  readonly left: number;
-}
 
 /** move_pages: pages moved, or the error before the first. */
 export function* move_pages(k: Kernel, t: Task, call: MoveCall): Code<number> {
@@ -212,27 +189,24 @@ type Mover = (k: Kernel, step: MoveStep, src: number, dst: number, at: number) =
 function* moveLocked(
   k: Kernel,
   t: Task,
-  {call, srcVpn, dstVpn}: MoveStep,
+  step: MoveStep,
   src: number,
   dst: number,
   mover: Mover,
   most: number,
 ): Code<number> {
   const {mm} = k;
-  const {user} = call.ctx;
+  const {srcVpn, dstVpn} = step;
+  const {user} = step.call.ctx;
   const {fns, costs} = uffdWork(k);
   const fn = fns.move_pages;
   if (t.cpu.settle()) yield;
-  const nested = src >>> 9 !== dst >>> 9;
-  const [low, high] = src < dst ? [src, dst] : [dst, src];
-  while (!pte_lock(mm, t, low, fn)) yield* mm.ptl.spin(t, low >>> 9, fn);
-  if (nested) while (!pte_lock(mm, t, high, fn)) yield* mm.ptl.spin(t, high >>> 9, fn);
+  yield* double_pt_lock(mm, t, src, dst, fn);
   // is_pte_pages_stable: the walk may have waited for a lock.
   const same = pteSlot(user.pgd, srcVpn) === src && pteSlot(user.pgd, dstVpn) === dst;
   let done = 0;
   let error = same ? 0 : -EAGAIN;
   const flushes = same && pte_present(mm.pt.flags[src]);
-  const step = {call, srcVpn, dstVpn} as MoveStep;
   while (error === 0 && done < most) {
     error = mover(k, step, src + done, dst + done, done);
     if (error === 0) done++;
@@ -243,8 +217,7 @@ function* moveLocked(
     yield* k.tlb.flush_tlb_mm_range(t, user.mm, srcVpn, srcVpn + done, false);
     mm.ptl.unhold(src >>> 9);
   }
-  if (nested) pte_unlock(mm, t, high);
-  pte_unlock(mm, t, low);
+  double_pt_unlock(mm, t, src, dst);
   return done > 0 ? done : error;
 }
 
@@ -309,12 +282,7 @@ function* moveNonpresent(
   const {mm} = k;
   const word = mm.pt.flags[src];
   if (is_migration_entry(word)) {
-    const {user} = step.call.ctx;
-    const f = new VmFault(user.mm, user, step.from, step.srcVpn, 0);
-    f.slot = src;
-    f.word = word;
-    f.value = mm.pt.entries[src];
-    yield* mm.hooks.migration_entry_wait!(t, f);
+    yield* waitForMigration(k, t, step, src);
     return -EAGAIN;
   }
   if ((word & PTE_KIND) !== PTE_SWAP) return -EFAULT;

@@ -19,7 +19,7 @@ import {uffdWork} from '../fs/userfaultfd_costs.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {folio_get, folio_maybe_dma_pinned} from './folio_counts.ts';
-import {mappedPte, pte_lock, pte_unlock} from './memory_pte.ts';
+import {mappedPte} from './memory_pte.ts';
 import {
   mmu_notifier_invalidate_range_end,
   mmu_notifier_invalidate_range_start,
@@ -29,8 +29,12 @@ import {HPAGE_PMD_NR, MAPPING_ANON, setMapping} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {PG_anon_exclusive} from './page_flags.ts';
 import {folio_lock, folio_unlock} from './page_io.ts';
-import type {MoveStep} from './userfaultfd_move.ts';
-import {VmFault} from './vm_fault.ts';
+import {
+  double_pt_lock,
+  double_pt_unlock,
+  type MoveStep,
+  waitForMigration,
+} from './userfaultfd_move_step.ts';
 import {linear_page_index} from './vma.ts';
 
 /** 512 (moved), -EAGAIN or -EBUSY. */
@@ -46,12 +50,7 @@ export function* move_pages_huge_pmd(
   const {user} = call.ctx;
   const word = mm.pt.flags[src];
   if (is_migration_entry(word)) {
-    const f = new VmFault(user.mm, user, from, srcVpn, 0);
-    f.slot = src;
-    f.pmdSlot = src;
-    f.word = word;
-    f.value = mm.pt.entries[src] & ~LEAF;
-    yield* mm.hooks.migration_entry_wait!(t, f);
+    yield* waitForMigration(k, t, step, src);
     return -EAGAIN;
   }
   const head = mm.pt.entries[src] & ~LEAF;
@@ -85,10 +84,7 @@ function* moveLocked(
   const {user} = call.ctx;
   const fn = uffdWork(k).fns.move_pages;
   if (t.cpu.settle()) yield;
-  const nested = src >>> 9 !== dst >>> 9;
-  const [low, high] = src < dst ? [src, dst] : [dst, src];
-  while (!pte_lock(mm, t, low, fn)) yield* mm.ptl.spin(t, low >>> 9, fn);
-  if (nested) while (!pte_lock(mm, t, high, fn)) yield* mm.ptl.spin(t, high >>> 9, fn);
+  yield* double_pt_lock(mm, t, src, dst, fn);
   const head = pt.entries[src] & ~LEAF;
   const zero = (word & PTE_SPECIAL) !== 0;
   const ours = zero || (pages.flags[head] & PG_anon_exclusive) !== 0;
@@ -108,7 +104,6 @@ function* moveLocked(
     yield* k.tlb.flush_tlb_mm_range(t, user.mm, srcVpn, srcVpn + HPAGE_PMD_NR, false);
     mm.ptl.unhold(src >>> 9);
   }
-  if (nested) pte_unlock(mm, t, high);
-  pte_unlock(mm, t, low);
+  double_pt_unlock(mm, t, src, dst);
   return result;
 }

@@ -8,7 +8,7 @@
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
-import {EBADF} from '../../kernel/errno.ts';
+import {EBADF, EEXIST} from '../../kernel/errno.ts';
 import {
   hasUserfaultfd,
   sys_userfaultfd,
@@ -164,7 +164,6 @@ function* expect_uffd_serve(context: BindingContext, t: Task, i: number): Code<O
   const same = text(wanted) === text(served) ? 0 : 1;
   return compare(context, i, 0, same, (which) => text(which === 0 ? wanted : served));
 }
-const EEXIST = 17;
 
 function* answerFault(
   {kernel}: BindingContext,
