@@ -174,7 +174,7 @@ export class ReplayRun {
     machine.profile.reset();
     locks.reset();
     checks.counters.clear();
-    this.kernel.mmIfMade?.notifierCounts.sites.clear();
+    this.kernel.mmIfMade?.notifierCounts.clear();
     this.timesAtStart = this.kernel.sched.times();
     this.background.start(this.kernel, this.options.scale);
     const {time} = this.options;

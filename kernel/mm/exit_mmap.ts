@@ -34,8 +34,7 @@ export function* exit_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
   const victim = (user.flags & MMF_OOM_VICTIM) !== 0;
   if (victim) yield* k.mm.hooks.oom_exit_mmap!(t, user, false);
   yield* mmap_read_lock(t, user, fn);
-  const vmas: VmArea[] = [];
-  for (let vma = user.space.tree.first; vma !== null; vma = vma.next) vmas.push(vma);
+  const vmas = user.space.tree.all();
   if (vmas.length === 0) yield* mmap_read_unlock(t, user);
   else yield unmapAll(k, t, user, vmas);
   if (victim) yield* k.mm.hooks.oom_exit_mmap!(t, user, true);

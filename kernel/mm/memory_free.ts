@@ -45,45 +45,41 @@ export function* free_pgtables(
 
 /**
  * unlink_anon_vmas and unlink_file_vma_batch for vmas[from, to): each under its tree's lock, in
- * sections that are given up ahead (rwsem_state.ts).
+ * sections that are given up ahead (rwsem_state.ts). A batch are the mapped ones of vmas[first, i),
+ * all of one file.
  */
 function* unlinkVmas(k: Kernel, t: Task, vmas: readonly VmArea[], from: number, to: number): Code {
   const {mm} = k;
   const {costs, fns} = mm;
   const most = mm.batchesFileUnlink ? UNLINK_BATCH : 1;
-  let batch: VmArea[] = [];
-  for (let i = from; i < to; i++) {
-    const vma = vmas[i];
-    if (vma.anonVma !== null) {
-      const lock = mm.anonVmaLock(vma.anonVma);
-      const fn = fns.unlink_anon_vmas;
+  let first = from;
+  let batched = 0;
+  for (let i = from; i <= to; i++) {
+    const vma = i < to ? vmas[i] : null;
+    if (vma !== null) {
+      if (vma.anonVma !== null) {
+        const lock = mm.anonVmaLock(vma.anonVma);
+        const fn = fns.unlink_anon_vmas;
+        if (t.cpu.settle()) yield;
+        if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
+        t.cpu.charge(vma.anonChainLength * costs.unlinkAnonNodeTicks, fn);
+        mm.anon.unlink(vma);
+        if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
+      } else mm.anon.unlink(vma);
+      if (vma.iMmapNode === 0) continue;
+    }
+    if (batched === most || (batched > 0 && (vma === null || vmas[first].file !== vma.file))) {
+      const fn = fns.unlink_file_vma;
+      const lock = mm.iMmapLock(vmas[first].mapping!);
       if (t.cpu.settle()) yield;
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-      t.cpu.charge(vma.anonChainLength * costs.unlinkAnonNodeTicks, fn);
-      mm.anon.unlink(vma);
+      t.cpu.charge(batched * costs.unlinkVmaTicks, fn);
+      for (let at = first; at < i; at++) unlinkFile(vmas[at]);
       if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
-    } else mm.anon.unlink(vma);
-    if (vma.iMmapNode === 0) continue;
-    const full = batch.length === most;
-    if (full || (batch.length > 0 && batch[0].file !== vma.file)) {
-      yield* unlinkFiles(k, t, batch);
-      batch = [];
+      batched = 0;
     }
-    batch.push(vma);
+    if (batched++ === 0) first = i;
   }
-  if (batch.length > 0) yield* unlinkFiles(k, t, batch);
-}
-
-/** unlink_file_vma_batch_process: VMAs of one file, under its i_mmap lock. */
-function* unlinkFiles(k: Kernel, t: Task, batch: readonly VmArea[]): Code {
-  const {mm} = k;
-  const fn = mm.fns.unlink_file_vma;
-  const lock = mm.iMmapLock(batch[0].mapping!);
-  if (t.cpu.settle()) yield;
-  if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-  t.cpu.charge(batch.length * mm.costs.unlinkVmaTicks, fn);
-  for (const vma of batch) unlinkFile(vma);
-  if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
 }
 
 /** free_pgd_range: frees the (empty) tables of [start, end) that lie within [floor, ceiling). */

@@ -65,12 +65,14 @@ export function* unmap_vmas(
   yield* mmu_notifier_invalidate_range_start(k, t, range);
   const walk = new ZapWalk(k, t, tlb);
   let locked: LockedFolios[] | null = null;
-  for (const vma of vmas) {
+  for (let i = 0; i < vmas.length; i++) {
+    const vma = vmas[i];
     if (vma.end <= start || vma.start >= end) continue;
     const from = Math.max(vma.start, start);
     if ((vma.flags & VM_LOCKED) !== 0)
       locked = noteLocked(k, vma, from, Math.min(vma.end, end), locked);
-    const why = walk.start(vma, from, Math.min(vma.end, end), UNMAP_DETAILS);
+    let why = walk.start(vma, from, Math.min(vma.end, end), UNMAP_DETAILS);
+    for (; why === WAITS_SETTLE; why = walk.step()) yield;
     if (why !== DONE) yield* walk.finish(why);
   }
   if (locked !== null) munlockUnmapped(k, t, locked);
@@ -179,8 +181,8 @@ class ZapWalk {
     return this.step();
   }
 
-  /** zap_p4d_range and below, a PTE table at a time. */
-  private step(): number {
+  /** zap_p4d_range and below, a PTE table at a time; goes on after WAITS_SETTLE. */
+  step(): number {
     const {k, t, tlb, cursor, zap} = this;
     const {mm} = k;
     const {pgd} = tlb.mm.user!;

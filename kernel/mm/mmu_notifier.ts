@@ -37,6 +37,9 @@ export class NotifierCounts {
   readonly sites = new Map<string, SiteCounts>();
   /** Callbacks run. */
   callbacks = 0;
+  /** The site that was asked for last: callers come in runs. */
+  private lastName = '';
+  private lastRow: SiteCounts | null = null;
 
   /** Invalidations begun, by site. */
   starts(): Record<string, number> {
@@ -46,13 +49,23 @@ export class NotifierCounts {
     return Object.fromEntries(rows.filter(([, n]) => n > 0));
   }
 
+  /** Forgets all that was counted. */
+  clear(): void {
+    this.sites.clear();
+    this.lastRow = null;
+    this.callbacks = 0;
+  }
+
   site(name: string): SiteCounts {
+    if (this.lastRow !== null && this.lastName === name) return this.lastRow;
     let row = this.sites.get(name);
     if (row === undefined) {
       const zeros = (): number[] => MMU_NOTIFY_NAMES.map(() => 0);
       row = {start: zeros(), end: zeros(), pages: 0};
       this.sites.set(name, row);
     }
+    this.lastName = name;
+    this.lastRow = row;
     return row;
   }
 }
@@ -128,8 +141,10 @@ export function* mmu_notifier_invalidate_range_only_end(
 function record(k: Kernel, name: 'start' | 'end', range: MmuNotifierRange): void {
   const {mm} = k;
   const counts = mm.notifierCounts.site(range.site);
-  counts[name][range.event]++;
-  if (name === 'start') counts.pages += range.end - range.start;
+  if (name === 'start') {
+    counts.start[range.event]++;
+    counts.pages += range.end - range.start;
+  } else counts.end[range.event]++;
   if (mm.probe !== null) {
     mm.probe.notifier(range.mm, name, range.event, range.site, range.start, range.end);
   }

@@ -117,14 +117,20 @@ export class VmaTree {
     this.lasts[at] = vma.end;
   }
 
+  /** All VMAs, ascending, in an array of the caller's own. */
+  all(): VmArea[] {
+    const none: VmArea[] = [];
+    return none.concat(...this.chunks.map((chunk) => chunk.vmas));
+  }
+
   /** Takes all VMAs out; they are no longer attached and no longer linked. */
   clear(): void {
-    for (let vma = this.first; vma !== null; ) {
-      const {next}: VmArea = vma;
-      vma.next = null;
-      vma.prev = null;
-      vma.attached = false;
-      vma = next;
+    for (const {vmas} of this.chunks) {
+      for (const vma of vmas) {
+        vma.next = null;
+        vma.prev = null;
+        vma.attached = false;
+      }
     }
     this.first = null;
     this.last = null;
