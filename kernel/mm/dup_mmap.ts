@@ -48,7 +48,7 @@ export function* dup_mmap(k: Kernel, t: Task, mm: MmStruct, oldmm: MmStruct): Co
   inherit(from, to);
   k.mm.hooks.ksm_fork?.(t, mm, oldmm);
   k.mm.hooks.khugepaged_fork?.(t, mm, oldmm);
-  const result = yield* dupVmas(k, t, from, to);
+  const result = (yield dupVmas(k, t, from, to)) as number;
   yield* mmap_write_unlock(t, to);
   yield* k.tlb.flush_tlb_mm(t, oldmm);
   yield* mmap_write_unlock(t, from);
