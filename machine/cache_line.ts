@@ -2,7 +2,8 @@
 // and who is in front.
 //
 // States: modified or exclusive in `owner` (one holder), shared by several, or only in memory (no
-// holder). A miss costs the transfer from the nearest holder that can supply it, a write the
+// holder). Most lines go from one owner to the next: then `owner` says all, and the sets of holders
+// are filled in when the line becomes shared. A miss costs the transfer from the nearest holder that can supply it, a write the
 // farthest holder that must be invalidated. Transfers of one line are served one after the other
 // (`busyUntil`): that queue is what makes a contended line slow. Costs come from core-to-core
 // matrices, so a miss includes the atomic operation that was measured with it. CPUs that spin on a
@@ -21,6 +22,8 @@ export class CacheLine {
   /** First tick at which the line can serve another transfer. */
   busyUntil = 0;
   transfers = 0;
+  /** `owner` is the only holder: `sharers` and `holdersBySocket` are empty then. */
+  private owned = false;
   private readonly sharers: CpuMask;
   private readonly holdersBySocket: Int32Array;
   private holders = 0;
@@ -42,7 +45,7 @@ export class CacheLine {
 
   /** Ticks until `cpu` has read the line, starting at `now`. */
   read(cpu: Cpu, now: number): number {
-    if (this.sharers.has(cpu.id)) return this.topology.l1HitTicks;
+    if (this.holds(cpu.id)) return this.topology.l1HitTicks;
     if (this.pollers !== null) this.letPollersFetch(cpu.id, now);
     return this.fetch(cpu, now);
   }
@@ -52,7 +55,8 @@ export class CacheLine {
    * other pollers.
    */
   fetch(cpu: Cpu, now: number): number {
-    if (this.sharers.has(cpu.id)) return this.topology.l1HitTicks;
+    if (this.holds(cpu.id)) return this.topology.l1HitTicks;
+    this.countHolders();
     const start = this.topology.serialReads ? Math.max(now, this.busyUntil) : now;
     const done = start + this.supplyTicks(cpu.id);
     if (this.topology.serialReads) this.busyUntil = done;
@@ -107,6 +111,7 @@ export class CacheLine {
     const start = Math.max(pollers.staleFrom, notBefore, this.busyUntil);
     pollers.staleFrom = -1;
     if (pollers.count === 0) return 0;
+    this.countHolders();
     const {sharers, holdersBySocket, owner, homeNode} = this;
     const ticks = pollers.stormTicks(sharers, holdersBySocket, owner, homeNode, serial);
     const before = this.holders;
@@ -130,11 +135,11 @@ export class CacheLine {
   }
 
   holds(cpu: number): boolean {
-    return this.sharers.has(cpu);
+    return this.owned ? this.owner === cpu : this.sharers.has(cpu);
   }
 
   isExclusiveTo(cpu: number): boolean {
-    return this.owner === cpu && this.holders === 1;
+    return this.owner === cpu && (this.owned || this.holders === 1);
   }
 
   /** Ticks until `cpu` owns the line: `hitTicks` when it does already. */
@@ -149,25 +154,27 @@ export class CacheLine {
     const done = start + this.invalidateTicks(cpu);
     this.busyUntil = done;
     this.transfers++;
-    this.dropHolders();
-    this.addHolder(cpu);
+    if (!this.owned) this.dropHolders();
+    this.owned = true;
     this.owner = cpu;
     if (this.pollers !== null) this.pollers.staleFrom = done;
     this.exclusive = unpolled ? cpu : -1;
     return done - now;
   }
 
-  /** Takes the copies of all. */
+  /** Takes the copies of all who share the line. */
   private dropHolders(): void {
-    const {owner, sharers} = this;
-    if (this.holders === 1 && owner >= 0 && sharers.has(owner)) {
-      sharers.delete(owner);
-      this.holdersBySocket[this.topology.socketOf[owner]] = 0;
-    } else if (this.holders > 0) {
-      sharers.clear();
-      this.holdersBySocket.fill(0);
-    }
+    if (this.holders === 0) return;
+    this.sharers.clear();
+    this.holdersBySocket.fill(0);
     this.holders = 0;
+  }
+
+  /** Fills in the sets of holders of a line that had only its owner. */
+  private countHolders(): void {
+    if (!this.owned) return;
+    this.owned = false;
+    this.addHolder(this.owner);
   }
 
   private addHolder(cpu: number): void {
@@ -201,6 +208,7 @@ export class CacheLine {
   /** Cost of being the only holder: the farthest copy decides. */
   private invalidateTicks(cpu: number): number {
     const {topology, holdersBySocket, owner} = this;
+    if (this.owned) return topology.transferTicks(owner, cpu, this.homeNode);
     if (this.holders === 0) return topology.memoryTicks(cpu, this.homeNode);
     if (this.holders === 1 && owner >= 0 && owner !== cpu && this.sharers.has(owner)) {
       return topology.transferTicks(owner, cpu, this.homeNode);

@@ -42,7 +42,7 @@ export class RwSemaphore extends RwsemSpin {
    */
   readAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
     this.kernel.sched.mightSleep(t, 'down_read');
-    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, how);
+    this.locks.lockdep?.acquire(t, this.classId, fn, how);
     if (t.cpu.settle()) return false;
     return this.tryRead(t);
   }
@@ -63,14 +63,14 @@ export class RwSemaphore extends RwsemSpin {
     const stole = yield* this.stealRead(t);
     const taken = stole || (yield* this.queueReader(t, killable && this.facts.killableRead));
     stats.waited(fn, this.now - since);
-    if (!taken) this.kernel.locks.lockdep?.release(t, this.classId);
+    if (!taken) this.locks.lockdep?.release(t, this.classId);
     return taken;
   }
 
   /** down_read_trylock(). The caller has settled. */
   tryReadAcquire(t: Task, fn: number): boolean {
     if (!this.tryRead(t)) return false;
-    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, TRYLOCK);
+    this.locks.lockdep?.acquire(t, this.classId, fn, TRYLOCK);
     return true;
   }
 
@@ -97,7 +97,7 @@ export class RwSemaphore extends RwsemSpin {
   /** down_write(). False: go on with writeAcquireSlow. */
   writeAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
     this.kernel.sched.mightSleep(t, 'down_write');
-    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, how);
+    this.locks.lockdep?.acquire(t, this.classId, fn, how);
     if (t.cpu.settle()) return false;
     return this.tryWrite(t);
   }
@@ -115,14 +115,14 @@ export class RwSemaphore extends RwsemSpin {
     const spun = yield* this.spin(t);
     const taken = spun || (yield* this.queueWriter(t, killable && this.facts.killableWrite));
     stats.waited(fn, this.now - since);
-    if (!taken) this.kernel.locks.lockdep?.release(t, this.classId);
+    if (!taken) this.locks.lockdep?.release(t, this.classId);
     return taken;
   }
 
   /** down_write_trylock(). The caller has settled. */
   tryWriteAcquire(t: Task, fn: number): boolean {
     if (!this.tryWrite(t)) return false;
-    this.kernel.locks.lockdep?.acquire(t, this.classId, fn, TRYLOCK);
+    this.locks.lockdep?.acquire(t, this.classId, fn, TRYLOCK);
     return true;
   }
 

@@ -108,7 +108,7 @@ export abstract class RwsemState extends SleepingLock {
   /** True when nothing is left to do. */
   protected dropRead(t: Task): boolean {
     assert(this.readers > 0, 'up_read without a reader');
-    this.kernel.locks.lockdep?.release(t, this.classId);
+    this.locks.lockdep?.release(t, this.classId);
     this.rmw(t.cpu, this.readFn);
     if (--this.readers > 0) return true;
     this.readHolders.stats.holdTicks += this.now - this.heldSince;
@@ -118,7 +118,7 @@ export abstract class RwsemState extends SleepingLock {
   }
 
   protected dropWrite(t: Task): boolean {
-    this.kernel.locks.lockdep?.release(t, this.classId);
+    this.locks.lockdep?.release(t, this.classId);
     this.writeHolders.stats.holdTicks += this.now - this.heldSince;
     this.writer = null;
     this.rmw(t.cpu, this.writeFn);
@@ -143,7 +143,7 @@ export abstract class RwsemState extends SleepingLock {
       return this.writeRelease(t);
     }
     const tick = this.now + cpu.pendingTicks;
-    this.kernel.locks.lockdep?.release(t, this.classId);
+    this.locks.lockdep?.release(t, this.classId);
     this.writeHolders.stats.holdTicks += tick - this.heldSince;
     cpu.stall(this.line.rmw(cpu, tick), this.writeFn);
     if (cpu.pendingTicks === 0 || tick === this.now) this.heldBy = null;
@@ -153,7 +153,7 @@ export abstract class RwsemState extends SleepingLock {
 
   /** Somebody looks at a lock that was given up ahead. */
   private arriveBefore(): void {
-    const {engine} = this.kernel.machine;
+    const {engine} = this;
     if (engine.now < this.releaseTick) {
       this.releaseTimer ??= new Timer(engine, () => this.releaseNow());
       engine.schedule(this.releaseTimer, this.releaseTick);

@@ -3,12 +3,12 @@
 
 import {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Process, Waitable} from '../../machine/engine.ts';
+import type {Engine, Process, Waitable} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {Acquisition} from './lockdep.ts';
 import {OsqLock, Spinner} from './osq_lock.ts';
-import type {LockOptions} from './registry.ts';
+import type {LockOptions, LockRegistry} from './registry.ts';
 import type {SpinLock} from './spinlock.ts';
 import type {LockStats} from './stats.ts';
 
@@ -19,6 +19,8 @@ export const TRYLOCK: Acquisition = Object.freeze({sleeping: true, trylock: true
 /** Base of the locks that one may sleep for. */
 export abstract class SleepingLock implements Waitable {
   protected readonly line: CacheLine;
+  protected readonly engine: Engine;
+  protected readonly locks: LockRegistry;
   private readonly className: string;
   private madeWaitLock: SpinLock | null = null;
   protected readonly osq: OsqLock;
@@ -38,6 +40,8 @@ export abstract class SleepingLock implements Waitable {
     const className = opts.class ?? name;
     const node = opts.node ?? machine.topology.defaultHomeNode;
     this.line = opts.line ?? new CacheLine(name, machine.topology, node);
+    this.engine = machine.engine;
+    this.locks = locks;
     this.className = className;
     this.osq = new OsqLock(kernel, `${name}.osq`, this.line);
     this.classId = locks.classId(className);
@@ -54,7 +58,7 @@ export abstract class SleepingLock implements Waitable {
   }
 
   protected get now(): number {
-    return this.kernel.machine.engine.now;
+    return this.engine.now;
   }
 
   /** A locked operation on the lock's word. */

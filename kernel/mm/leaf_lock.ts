@@ -11,7 +11,8 @@
 // `hold` is in force: takers must look at `busy` first, and spin.
 
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code, Engine} from '../../machine/engine.ts';
+import type {Topology} from '../../machine/topology.ts';
 import type {Kernel} from '../kernel.ts';
 import type {LockStats} from '../locking/stats.ts';
 import type {Task} from '../task.ts';
@@ -30,12 +31,14 @@ export class LeafLocks {
   private lastCpu: Int16Array;
   private readonly held = new Set<number>();
   private readonly stats: LockStats;
-  private readonly kernel: Kernel;
+  private readonly engine: Engine;
+  private readonly topology: Topology;
   private readonly fn: number;
   private takenTick = 0;
 
   constructor(kernel: Kernel, className: string, locks: number) {
-    this.kernel = kernel;
+    this.engine = kernel.machine.engine;
+    this.topology = kernel.machine.topology;
     this.freeTick = new Float64Array(locks);
     this.lastCpu = new Int16Array(locks).fill(-1);
     this.stats = kernel.locks.stats(className);
@@ -48,8 +51,7 @@ export class LeafLocks {
    */
   lock(cpu: Cpu, index: number, node: number, fn: number): void {
     if (index >= this.freeTick.length) this.grow(index);
-    const {stats} = this;
-    const {topology, engine} = this.kernel.machine;
+    const {stats, topology} = this;
     const last = this.lastCpu[index];
     let ticks = topology.atomicLocalTicks;
     if (last === cpu.id) {
@@ -61,7 +63,7 @@ export class LeafLocks {
       }
       this.lastCpu[index] = cpu.id;
     }
-    const now = engine.now + cpu.pendingTicks;
+    const now = this.engine.now + cpu.pendingTicks;
     const wait = this.freeTick[index] - now;
     if (wait > 0) {
       stats.contended++;
@@ -75,7 +77,7 @@ export class LeafLocks {
 
   /** spin_unlock. */
   unlock(cpu: Cpu, index: number): void {
-    const now = this.kernel.machine.engine.now + cpu.pendingTicks;
+    const now = this.engine.now + cpu.pendingTicks;
     const held = now - this.takenTick;
     if (held > 0) this.stats.holdTicks += held;
     this.freeTick[index] = now;
@@ -103,13 +105,13 @@ export class LeafLocks {
 
   /** Spins until the lock is no longer held across waiting. */
   *spin(t: Task, index: number, fn: number): Code {
-    const since = this.kernel.machine.engine.now;
+    const since = this.engine.now;
     this.stats.contended++;
     while (this.held.has(index)) {
       t.cpu.stall(SPIN_TICKS, this.fn);
       if (t.cpu.settle()) yield;
     }
-    this.stats.waited(fn, this.kernel.machine.engine.now - since);
+    this.stats.waited(fn, this.engine.now - since);
   }
 
   /** The object is freed: the next one in its place has a new lock. */

@@ -7,7 +7,7 @@
 // go up per PTE table, after its locks are dropped.
 
 import type {Code} from '../../machine/engine.ts';
-import {setPte} from '../arch/x86/mm/pgtable.ts';
+import {setPte, type UserPgd} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,
   MARKER_GUARD,
@@ -51,6 +51,7 @@ import {PG_anon_exclusive, PG_head, PG_swapbacked, PG_tail, PG_uptodate} from '.
 import {folio_add_new_anon_rmap} from './rmap.ts';
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from './rss.ts';
 import {add_mm_rss_vec} from './rss_stat.ts';
+import type {UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 import {
   is_cow_mapping,
@@ -84,6 +85,9 @@ const HUGETLB = 7;
 export class CopyWalk {
   private readonly cursor = new PgtableCursor();
   private readonly vec = new Int32Array(4);
+  private readonly mm: Mm;
+  private readonly to: UserMm;
+  private readonly pgd: UserPgd;
   private dstVma: VmArea = null!;
   private srcVma: VmArea = null!;
   /** Of a COW mapping; null for others. */
@@ -94,12 +98,15 @@ export class CopyWalk {
     readonly t: Task,
     readonly dst: MmStruct,
     readonly src: MmStruct,
-  ) {}
+  ) {
+    this.mm = k.mm;
+    this.to = dst.user!;
+    this.pgd = src.user!.pgd;
+  }
 
   /** copy_page_range as far as it gets without waiting. */
   start(dstVma: VmArea, srcVma: VmArea): number {
-    const {k, t, src} = this;
-    const {mm} = k;
+    const {k, t, src, mm} = this;
     this.dstVma = dstVma;
     this.srcVma = srcVma;
     this.range = null;
@@ -118,11 +125,8 @@ export class CopyWalk {
 
   /** copy_p4d_range and below, a PTE table at a time. */
   private step(): number {
-    const {k, t, dst, src, cursor} = this;
-    const {mm} = k;
-    const to = dst.user!;
-    const {pgd} = src.user!;
-    while (nextRange(pgd, cursor)) {
+    const {k, t, mm, to, cursor} = this;
+    while (nextRange(this.pgd, cursor)) {
       if (cursor.level > 0) {
         if (!this.copyHuge()) return WAITS_SPLIT;
         if (t.cpu.settle()) return WAITS_SETTLE;
@@ -137,7 +141,7 @@ export class CopyWalk {
       pte_lock(mm, t, cursor.slot, fn);
       copy_pte_range(k, t, cursor, target, this.dstVma, this.srcVma, this.vec);
       pte_unlock(mm, t, cursor.slot);
-      add_mm_rss_vec(k, t, dst, this.vec);
+      add_mm_rss_vec(k, t, this.dst, this.vec);
       pte_unlock(mm, t, target);
       if (k.sched.needsResched(t)) return WAITS_RESCHED;
     }

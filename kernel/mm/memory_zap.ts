@@ -6,7 +6,7 @@
 // never before the flush.
 
 import type {Code} from '../../machine/engine.ts';
-import {LEVEL_PAGES} from '../arch/x86/mm/pgtable.ts';
+import {LEVEL_PAGES, type UserPgd} from '../arch/x86/mm/pgtable.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -26,6 +26,7 @@ import {
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {type LockedFolios, munlockUnmapped, noteLocked} from './mlock_folio.ts';
+import type {Mm} from './mm_state.ts';
 import {compound_head, folio_test_anon} from './page.ts';
 import {add_mm_rss_vec} from './rss_stat.ts';
 import {zapKeepingUffdWp} from './userfaultfd_markers.ts';
@@ -156,6 +157,8 @@ const HUGETLB = 6;
 class ZapWalk {
   private readonly cursor = new PgtableCursor();
   private readonly zap = new ZapLoop();
+  private readonly mm: Mm;
+  private readonly pgd: UserPgd;
   private vma: VmArea = null!;
   private from = 0;
   private end = 0;
@@ -165,11 +168,14 @@ class ZapWalk {
     readonly k: Kernel,
     readonly t: Task,
     readonly tlb: MmuGather,
-  ) {}
+  ) {
+    this.mm = k.mm;
+    this.pgd = tlb.mm.user!.pgd;
+  }
 
   /** unmap_single_vma as far as it gets without waiting. */
   start(vma: VmArea, from: number, end: number, details: ZapDetails | null): number {
-    const {mm} = this.k;
+    const {mm} = this;
     this.t.cpu.charge(mm.costs.unmapVmaTicks, mm.fns.unmap_vmas);
     if (from >= end) return DONE;
     this.vma = vma;
@@ -183,10 +189,8 @@ class ZapWalk {
 
   /** zap_p4d_range and below, a PTE table at a time; goes on after WAITS_SETTLE. */
   step(): number {
-    const {k, t, tlb, cursor, zap} = this;
-    const {mm} = k;
-    const {pgd} = tlb.mm.user!;
-    while (nextRange(pgd, cursor)) {
+    const {k, t, mm, tlb, cursor, zap} = this;
+    while (nextRange(this.pgd, cursor)) {
       if (t.cpu.settleWithin(LEAF_AHEAD_TICKS)) return this.again(WAITS_SETTLE);
       if (cursor.level > 0) {
         if (!this.zapHuge()) return WAITS_SPLIT;
