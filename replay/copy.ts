@@ -19,7 +19,7 @@ import {startProcess} from '../kernel/init_task.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Code, Waitable} from '../machine/engine.ts';
 import {nsToTicks} from '../machine/time.ts';
-import {type BindingContext, NO_CHILD_YET, type Outcome} from './bind/binding.ts';
+import {type BindingContext, LATER, NO_CHILD_YET, type Outcome} from './bind/binding.ts';
 import {BINDINGS, QUICK_BINDINGS} from './bind/table.ts';
 import {Barriers} from './barriers.ts';
 import {blocksOnOthers} from './dependencies.ts';
@@ -162,7 +162,9 @@ export class TraceCopy {
     const {sched, machine} = this.run.kernel;
     const {engine} = machine;
     this.watchEnd(t, track);
-    for (const op of track.ops) {
+    const {ops} = track;
+    for (let n = 0; n < ops.length; n++) {
+      const op = ops[n];
       const thinkTicks = this.arriveAtOnce(t, op);
       if (thinkTicks < 0) yield* this.arrive(t, op);
       else if (thinkTicks > 0) {
@@ -189,7 +191,12 @@ export class TraceCopy {
       files.reached(op);
       observer?.began(t, op);
       const quick = QUICK_BINDINGS[kind];
-      let outcome = quick === undefined ? null : quick(this.context, t, i);
+      let outcome = quick === undefined ? null : quick(this.context, t, i, 0);
+      while (outcome === LATER) {
+        const from = this.context.resume;
+        yield;
+        outcome = quick!(this.context, t, i, from);
+      }
       outcome ??= (yield this.carryOut(t, op, kind, i)) as Outcome;
       if (contents !== null) contents.done(t, i);
       if (steering !== null) yield* steering.after(t, op);

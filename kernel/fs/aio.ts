@@ -25,17 +25,18 @@ class Aio {
   readonly queueLock: SpinLock;
   readonly io_submit: number;
   readonly queue_rq: number;
-  private readonly work: number;
+  readonly lookupTicks: number;
+  readonly requestTicks: number;
+  readonly queueTicks: number;
 
   constructor(k: Kernel) {
     this.queueLock = k.locks.spinlock('vq->lock');
     this.io_submit = k.fn('io_submit');
     this.queue_rq = k.fn('virtio_queue_rq');
-    this.work = k.machine.topology.kernelWork;
-  }
-
-  ticks(ns: number): number {
-    return nsToTicks(ns * this.work);
+    const {kernelWork} = k.machine.topology;
+    this.lookupTicks = nsToTicks(LOOKUP_NS * kernelWork);
+    this.requestTicks = nsToTicks(REQUEST_NS * kernelWork);
+    this.queueTicks = nsToTicks(QUEUE_NS * kernelWork);
   }
 }
 
@@ -50,18 +51,62 @@ function aioOf(k: Kernel): Aio {
   return aio;
 }
 
-/** io_submit of `requests` requests of direct I/O. Returns how many were submitted: all. */
-export function* sys_io_submit(k: Kernel, t: Task, requests: number): Code<number> {
+/** What a call waits for where it stops: the two low bits of the stop; the rest counts requests. */
+const STOP_MASK = 3;
+const SETTLED = 1;
+const LOCKED = 2;
+const UNLOCKED = 3;
+/** Stops per request. */
+const REQUEST = 4;
+
+/** The call is over, or has not begun. */
+export const NO_STOP = 0;
+
+/**
+ * io_submit of `requests` requests of direct I/O, as far as it goes without waiting: on from `stop`, where it stopped
+ * before. Returns where it stops now, NO_STOP at the end. Before it goes on, whatever `waitsForTime` says is to be done.
+ */
+export function io_submit(k: Kernel, t: Task, requests: number, stop = NO_STOP): number {
   const aio = aioOf(k);
-  t.cpu.charge(k.machine.topology.syscallEntryTicks, k.fns.syscall_entry);
-  t.cpu.charge(aio.ticks(LOOKUP_NS), aio.io_submit);
-  for (let n = 0; n < requests; n++) {
-    t.cpu.charge(aio.ticks(REQUEST_NS), aio.io_submit);
-    if (t.cpu.settle()) yield;
-    const lock = aio.queueLock;
-    if (!lock.acquire(t, aio.queue_rq)) yield* lock.acquireSlow(t, aio.queue_rq);
-    t.cpu.charge(aio.ticks(QUEUE_NS), aio.queue_rq);
-    if (!lock.release(t)) yield* lock.releaseSlow(t);
+  const {cpu} = t;
+  const lock = aio.queueLock;
+  let reached = stop & STOP_MASK;
+  if (stop === NO_STOP) {
+    cpu.charge(k.machine.topology.syscallEntryTicks, k.fns.syscall_entry);
+    cpu.charge(aio.lookupTicks, aio.io_submit);
+  }
+  const end = requests * REQUEST;
+  for (let request = stop - reached; request < end; request += REQUEST) {
+    if (reached === NO_STOP) {
+      cpu.charge(aio.requestTicks, aio.io_submit);
+      if (cpu.settle()) return request + SETTLED;
+      reached = SETTLED;
+    }
+    if (reached === SETTLED && !lock.acquire(t, aio.queue_rq)) return request + LOCKED;
+    if (reached !== UNLOCKED) {
+      cpu.charge(aio.queueTicks, aio.queue_rq);
+      if (!lock.release(t)) return request + UNLOCKED;
+    }
+    reached = NO_STOP;
+  }
+  return NO_STOP;
+}
+
+/** True when `io_submit` has stopped because the simulated clock must catch up: a yield, and it can go on. */
+export function waitsForTime(stop: number): boolean {
+  return (stop & STOP_MASK) === SETTLED;
+}
+
+/** io_submit with its waiting, on from `stop`. Returns how many requests were submitted: all. */
+export function* sys_io_submit(k: Kernel, t: Task, requests: number, stop = NO_STOP): Code<number> {
+  if (stop === NO_STOP) stop = io_submit(k, t, requests);
+  const {queueLock, queue_rq} = aioOf(k);
+  while (stop !== NO_STOP) {
+    const reached = stop & STOP_MASK;
+    if (reached === SETTLED) yield;
+    else if (reached === LOCKED) yield* queueLock.acquireSlow(t, queue_rq);
+    else yield* queueLock.releaseSlow(t);
+    stop = io_submit(k, t, requests, stop);
   }
   return requests;
 }

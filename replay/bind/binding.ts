@@ -25,7 +25,7 @@ export interface BindingContext {
   readonly files: RecordedFiles;
   /** What pages hold; null in a replay that does not need to know. */
   readonly contents: PageContents | null;
-  /** What a quick binding that returned null leaves to the other half; read before anything else runs. */
+  /** Where a quick binding stopped that returned null or LATER; read before anything else runs. */
   resume: number;
   /** Simulated pid of a recorded one. */
   pidOf(recordedTid: number): number;
@@ -42,8 +42,19 @@ export const NO_CHILD_YET = -1;
 /** Carries out operation `op`, which is event `i`, for `t`. */
 export type Binding = (context: BindingContext, t: Task, i: number, op: number) => Code<Outcome>;
 
-/** The plain half of a binding: never yields. null: go on with the other half, which finds `context.resume`. */
-export type QuickBinding = (context: BindingContext, t: Task, i: number) => Outcome | null;
+/** From a quick binding: the process's resumption is queued; yield, then call it again from `context.resume`. */
+export const LATER = 'later';
+
+/** null: go on with the other half, which finds `context.resume`. */
+export type QuickOutcome = Outcome | typeof LATER | null;
+
+/** The plain half of a binding: never yields. `from`: where it stopped before with LATER, 0 at first. */
+export type QuickBinding = (
+  context: BindingContext,
+  t: Task,
+  i: number,
+  from: number,
+) => QuickOutcome;
 
 /** Bindings by kind code. */
 export type BindingTable = readonly (readonly [kind: number, binding: Binding])[];

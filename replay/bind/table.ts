@@ -3,7 +3,7 @@
 import {KIND_LIMIT} from '../../formats/kinds.ts';
 import type {Binding, QuickBinding} from './binding.ts';
 import {CONFORMANCE_BINDINGS, QUICK_CONFORMANCE_BINDINGS} from './conformance.ts';
-import {IO_BINDINGS} from './io.ts';
+import {IO_BINDINGS, QUICK_IO_BINDINGS} from './io.ts';
 import {KERNEL_MEMORY_BINDINGS} from './kernel_memory.ts';
 import {KSM_BINDINGS} from './ksm.ts';
 import {MEMORY_PRESSURE_BINDINGS} from './memory_pressure.ts';
@@ -40,5 +40,6 @@ export const BINDINGS: readonly (Binding | undefined)[] = byKind(
 /** Plain bindings, looked at first. */
 export const QUICK_BINDINGS: readonly (QuickBinding | undefined)[] = byKind(
   QUICK_USER_MEMORY_BINDINGS,
+  QUICK_IO_BINDINGS,
   QUICK_CONFORMANCE_BINDINGS,
 );

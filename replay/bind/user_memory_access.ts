@@ -3,7 +3,12 @@
 
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
-import {userAccess, userAccessSlow} from '../../kernel/arch/x86/mm/user_fault.ts';
+import {
+  faultSlow,
+  mustYield,
+  userAccess,
+  userAccessSlow,
+} from '../../kernel/arch/x86/mm/user_fault.ts';
 import {
   FAULT_NUMA,
   FAULT_KILLED,
@@ -19,8 +24,10 @@ import {FIRST_INFERRED, type PageContents} from '../contents.ts';
 import {
   type BindingContext,
   type BindingTable,
+  LATER,
   type Outcome,
   type QuickBindingTable,
+  type QuickOutcome,
   vpnArg,
 } from './binding.ts';
 
@@ -52,14 +59,18 @@ function isUnknown(t: Task): boolean {
   return t.mm === null || t.mm.user === null;
 }
 
-function quickAccess(context: BindingContext, t: Task, i: number): Outcome | null {
-  if (isUnknown(t)) return unknownProcess(context, t);
+/** userAccess and, where the clock had to catch up first, once more: others may have mapped the page. */
+function quickAccess(context: BindingContext, t: Task, i: number, from: number): QuickOutcome {
+  if (from === 0 && isUnknown(t)) return unknownProcess(context, t);
   const {events, kernel} = context;
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
   const vpn = vpnArg(events, i, 0);
   const result = userAccess(kernel, t, vpn, errorCode);
-  context.resume = result;
-  if (result < 0) return null;
+  if (result < 0) {
+    const again = mustYield(t, result);
+    context.resume = again && from !== 0 ? from : result;
+    return again && from === 0 ? LATER : null;
+  }
   if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
   return outcomeOf(context, result);
 }
@@ -75,7 +86,7 @@ function* access(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {events, kernel, resume} = context;
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
   const vpn = vpnArg(events, i, 0);
-  const result = yield* userAccessSlow(kernel, t, vpn, errorCode, resume);
+  const result = yield* faultSlow(kernel, t, vpn, errorCode, resume);
   if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
   return outcomeOf(context, result);
 }

@@ -74,6 +74,11 @@ export function userAccess(k: Kernel, t: Task, vpn: number, errorCode: number): 
   return faultSettled(k, t, vpn, errorCode);
 }
 
+/** After userAccess returned the negative `code`: others come first, then the access can be made again. */
+export function mustYield(t: Task, code: number): boolean {
+  return code > RELEASE && t.process!.pendingKey !== 0;
+}
+
 /** After userAccess returned `code`. */
 export function* userAccessSlow(
   k: Kernel,
@@ -82,15 +87,11 @@ export function* userAccessSlow(
   errorCode: number,
   code: number,
 ): Code<number> {
-  if (code <= RELEASE) return yield* faultSlow(k, t, vpn, errorCode, code);
-  if (t.process!.pendingKey !== 0) {
+  if (mustYield(t, code)) {
     yield;
     const again = userAccess(k, t, vpn, errorCode);
     if (again >= 0) return again;
-    if (again <= RELEASE || t.process!.pendingKey === 0) {
-      return yield* faultSlow(k, t, vpn, errorCode, again);
-    }
-    yield;
+    if (!mustYield(t, again)) code = again;
   }
   return yield* faultSlow(k, t, vpn, errorCode, code);
 }
