@@ -83,7 +83,7 @@ export class PageContents {
     const word = pt.flags[slot];
     const present = (word & PTE_KIND) === PTE_PRESENT || (word & PTE_HUGE) !== 0;
     if (!present || (word & PTE_WRITE) === 0 || (word & PTE_SPECIAL) !== 0) return;
-    const pfn = pteValue(pt, slot) + (vpn % LEVEL_PAGES[pt.level[slot >>> 9]]);
+    const pfn = pteValue(pt, slot) + (vpn & (LEVEL_PAGES[pt.level[slot >>> 9]] - 1));
     this.content[pfn] = content;
   }
 }

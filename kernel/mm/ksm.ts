@@ -57,9 +57,14 @@ const COSTS_KSM = {
  */
 const JHASH2_TICKS = ns(1680);
 
-/** An mm on ksmd's list. */
+/** An mm on ksmd's list: ksm_mm_slot. */
 export class KsmSlot {
-  readonly items = new Map<number, RmapItem>();
+  /** The pages that ksmd knows (rmap_list), by address. */
+  first: RmapItem | null = null;
+  /** The one at which this scan is; null before the first. */
+  at: RmapItem | null = null;
+  /** This scan has come past pages that are gone. */
+  passed = false;
   exited = false;
 
   constructor(readonly user: UserMm) {}
@@ -255,8 +260,10 @@ export function remove_rmap_item_from_tree(ksm: Ksm, item: RmapItem): void {
 
 /** remove_trailing_rmap_items from the first one on: ksmd knows no page of this mm any more. */
 export function dropItems(ksm: Ksm, slot: KsmSlot): void {
-  for (const item of slot.items.values()) forget(ksm, item);
-  slot.items.clear();
+  for (let item = slot.first; item !== null; item = item.next) forget(ksm, item);
+  slot.first = null;
+  slot.at = null;
+  slot.passed = false;
 }
 
 /** free_rmap_item. */

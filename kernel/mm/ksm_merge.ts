@@ -48,10 +48,14 @@ export function find_mergeable_vma(user: UserMm, vpn: number): VmArea | null {
 /** pfn of the anonymous page at `vpn`, which may be part of a huge one; 0 for anything else. */
 export function mappedAnon(ksm: Ksm, user: UserMm, vpn: number): number {
   const {pt, pages} = ksm.k.mm;
-  const slot = walkSlot(user.pgd, vpn);
+  let slot = pteSlot(user.pgd, vpn);
+  let offset = 0;
+  if (slot < 0) {
+    slot = walkSlot(user.pgd, vpn);
+    offset = vpn & (LEVEL_PAGES[pt.level[slot >>> 9]] - 1);
+  }
   const word = pt.flags[slot];
   if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) return 0;
-  const offset = vpn % LEVEL_PAGES[pt.level[slot >>> 9]];
   const pfn = pteValue(pt, slot) + offset;
   return folio_test_anon(pages, compound_head(pages, pfn)) ? pfn : 0;
 }

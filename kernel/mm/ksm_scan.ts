@@ -103,7 +103,7 @@ function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
       t.cpu.charge(ksm.costs.scanPageTicks, ksm.fn);
       const pfn = mappedAnon(ksm, user, vpn);
       if (pfn === 0) continue;
-      const item = itemFor(ksm, slot, vpn);
+      const item = get_next_rmap_item(ksm, slot, vpn);
       if (should_skip_rmap_item(ksm, item, pfn)) continue;
       ksm.found = pfn;
       return item;
@@ -112,16 +112,25 @@ function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
   return null;
 }
 
-function itemFor(ksm: Ksm, slot: KsmSlot, vpn: number): RmapItem {
-  let item = slot.items.get(vpn);
-  if (item === undefined) {
-    item = new RmapItem(slot.user, vpn);
-    slot.items.set(vpn, item);
+/** get_next_rmap_item: that of page `vpn`, at or after which the scan is; made when there is none. */
+function get_next_rmap_item(ksm: Ksm, slot: KsmSlot, vpn: number): RmapItem {
+  let {at} = slot;
+  let next = at === null ? slot.first : at.next;
+  while (next !== null && next.vpn < vpn) {
+    slot.passed = true;
+    at = next;
+    next = at.next;
+  }
+  if (next === null || next.vpn !== vpn) {
+    next = new RmapItem(slot.user, vpn, next);
+    if (at === null) slot.first = next;
+    else at.next = next;
     slot.user.ksmRmapItems++;
     ksm.rmapItems++;
   }
-  item.seen = ksm.seqnr;
-  return item;
+  slot.at = next;
+  next.seen = ksm.seqnr;
+  return next;
 }
 
 /** Smart scan: pages that did not merge for long are looked at ever more rarely. */
@@ -143,11 +152,18 @@ function should_skip_rmap_item(ksm: Ksm, item: RmapItem, pfn: number): boolean {
 
 /** remove_trailing_rmap_items and what went missing on the way; the mm is done for this scan. */
 function endOfMm(ksm: Ksm, slot: KsmSlot): void {
-  for (const item of slot.items.values()) {
-    if (item.seen === ksm.seqnr) continue;
-    slot.items.delete(item.vpn);
+  let last = slot.passed ? null : slot.at;
+  for (let item = last === null ? slot.first : last.next; item !== null; item = item.next) {
+    if (item.seen === ksm.seqnr) {
+      last = item;
+      continue;
+    }
+    if (last === null) slot.first = item.next;
+    else last.next = item.next;
     forget(ksm, item);
   }
+  slot.at = null;
+  slot.passed = false;
   ksm.address = 0;
   if (hasMergeable(slot.user)) {
     ksm.cursor++;

@@ -32,6 +32,8 @@ export class RmapItem {
   constructor(
     readonly user: UserMm,
     readonly vpn: number,
+    /** The next one of the mm, by address. */
+    public next: RmapItem | null,
   ) {}
 }
 
