@@ -22,7 +22,6 @@ import {ksm_execve} from './ksm_merge_any.ts';
 import {ksm_do_scan} from './ksm_scan.ts';
 import {KsmTrees, type RmapItem} from './ksm_tree.ts';
 import type {Mm} from './mm_state.ts';
-import type {Pages} from './page.ts';
 import {MMF_VM_MERGEABLE, type UserMm} from './user_mm.ts';
 import type {VmArea} from './vma.ts';
 
@@ -115,6 +114,9 @@ export class Ksm {
   /** Slot that is scanned, slots.length at the start of a full scan; where it goes on. */
   cursor = 0;
   address = 0;
+  /** find_vma(address) as it was in the event `vmaEvent`: nobody else has run while it goes on. */
+  vma: VmArea | null = null;
+  vmaEvent = -1;
   /** The page at which the scan has just arrived. */
   found = 0;
   scanning = false;
@@ -122,9 +124,9 @@ export class Ksm {
 
   constructor(
     readonly k: Kernel,
-    pages: Pages,
+    readonly mm: Mm,
   ) {
-    this.trees = new KsmTrees(pages);
+    this.trees = new KsmTrees(mm.pages);
     const {version} = k.facts;
     if (isBefore(version, '6.7')) this.settings.smartScan = false;
     if (isBefore(version, '4.13')) this.settings.maxPageSharing = Infinity;
@@ -140,6 +142,12 @@ export class Ksm {
   get pagesVolatile(): number {
     const {pagesShared, pagesSharing, pagesUnshared} = this.trees;
     return Math.max(0, this.rmapItems - pagesShared - pagesSharing - pagesUnshared);
+  }
+
+  /** The scan goes on at the beginning of the mm at the cursor. */
+  rewind(): void {
+    this.address = 0;
+    this.vmaEvent = -1;
   }
 
   /** Wakes ksmd when it has nothing to wait for any more. */
@@ -173,7 +181,7 @@ function timeoutTicks(k: Kernel, ms: number): number {
 
 /** Makes KSM part of a kernel: installs its hooks. ksmd is started apart. */
 export function install_ksm(k: Kernel, mm: Mm): Ksm {
-  const ksm = new Ksm(k, mm.pages);
+  const ksm = new Ksm(k, mm);
   const {hooks} = mm;
   hooks.ksm_madvise = (t, vma, start, end, on) => ksm_madvise(ksm, t, vma, start, end, on);
   hooks.ksm_fork = (_t, child, parent) => {
@@ -247,7 +255,7 @@ export function removeSlot(ksm: Ksm, slot: KsmSlot): void {
   if (at < 0) return;
   ksm.slots.splice(at, 1);
   if (at < ksm.cursor) ksm.cursor--;
-  else if (at === ksm.cursor) ksm.address = 0;
+  else if (at === ksm.cursor) ksm.rewind();
 }
 
 /** remove_rmap_item_from_tree. */

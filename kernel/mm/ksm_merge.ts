@@ -19,6 +19,7 @@ import {folio_mapcount, folio_mapped, folio_ref_count} from './folio_counts.ts';
 import type {Ksm} from './ksm.ts';
 import {handle_mm_fault} from './memory.ts';
 import {mappedPte, pte_lock, pte_unlock} from './memory_pte.ts';
+import type {Mm} from './mm_state.ts';
 import {
   change_pte,
   invalidate_secondary_tlbs,
@@ -46,17 +47,22 @@ export function find_mergeable_vma(user: UserMm, vpn: number): VmArea | null {
 }
 
 /** pfn of the anonymous page at `vpn`, which may be part of a huge one; 0 for anything else. */
-export function mappedAnon(ksm: Ksm, user: UserMm, vpn: number): number {
-  const {pt, pages} = ksm.k.mm;
-  let slot = pteSlot(user.pgd, vpn);
-  let offset = 0;
-  if (slot < 0) {
-    slot = walkSlot(user.pgd, vpn);
-    offset = vpn & (LEVEL_PAGES[pt.level[slot >>> 9]] - 1);
-  }
+export function mappedAnon({mm}: Ksm, user: UserMm, vpn: number): number {
+  const {pt, pages} = mm;
+  const slot = pteSlot(user.pgd, vpn);
+  if (slot < 0) return hugeAnon(mm, user, vpn);
   const word = pt.flags[slot];
   if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) return 0;
-  const pfn = pteValue(pt, slot) + offset;
+  const pfn = pt.entries[slot];
+  return folio_test_anon(pages, compound_head(pages, pfn)) ? pfn : 0;
+}
+
+/** The same where no page table is. */
+function hugeAnon({pt, pages}: Mm, user: UserMm, vpn: number): number {
+  const slot = walkSlot(user.pgd, vpn);
+  const word = pt.flags[slot];
+  if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) return 0;
+  const pfn = pteValue(pt, slot) + (vpn & (LEVEL_PAGES[pt.level[slot >>> 9]] - 1));
   return folio_test_anon(pages, compound_head(pages, pfn)) ? pfn : 0;
 }
 

@@ -25,6 +25,7 @@ import {RmapItem, type StableNode} from './ksm_tree.ts';
 import {compound_head, folio_test_ksm, MAPPING_KSM, setMappingOwner} from './page.ts';
 import {folio_put} from './page_alloc.ts';
 import {MMF_VM_MERGEABLE, type UserMm} from './user_mm.ts';
+import type {VmArea} from './vma.ts';
 import {VM_MERGEABLE} from './vma_flags.ts';
 
 function notePeak({trees, peak, pagesVolatile}: Ksm): void {
@@ -42,7 +43,7 @@ function notePeak({trees, peak, pagesVolatile}: Ksm): void {
  */
 export function* ksm_do_scan(ksm: Ksm, t: Task, pages: number): Code {
   const {k} = ksm;
-  const {pages: frames} = k.mm;
+  const {pages: frames} = ksm.mm;
   for (let left = pages; left > 0; ) {
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
     if (!ksm.scanning && !beginScan(ksm, t)) return;
@@ -76,7 +77,7 @@ function beginScan(ksm: Ksm, t: Task): boolean {
   ksm.scanning = true;
   ksm.trace?.scan(true, ksm.seqnr, ksm.rmapItems);
   ksm.cursor = 0;
-  ksm.address = 0;
+  ksm.rewind();
   lru_add_drain_all(ksm.k, t);
   ksm.trees.prune();
   ksm.trees.clearUnstable();
@@ -94,17 +95,17 @@ function endScan(ksm: Ksm): void {
 /** The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`. */
 function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
   const {user} = slot;
-  let vma = user.space.tree.find(ksm.address);
+  let vma = find_vma(ksm, user);
   for (; vma !== null; vma = vma.next) {
+    ksm.vma = vma;
     if ((vma.flags & VM_MERGEABLE) === 0 || vma.anonVma === null) continue;
     if (ksm.address < vma.start) ksm.address = vma.start;
     while (ksm.address < vma.end) {
-      const vpn = ksm.address++;
       t.cpu.charge(ksm.costs.scanPageTicks, ksm.fn);
-      const pfn = mappedAnon(ksm, user, vpn);
-      if (pfn === 0) continue;
-      const item = get_next_rmap_item(ksm, slot, vpn);
-      if (should_skip_rmap_item(ksm, item, pfn)) continue;
+      const pfn = mappedAnon(ksm, user, ksm.address);
+      const item = pfn === 0 ? null : get_next_rmap_item(ksm, slot);
+      ksm.address++;
+      if (item === null || should_skip_rmap_item(ksm, item, pfn)) continue;
       ksm.found = pfn;
       return item;
     }
@@ -112,30 +113,45 @@ function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
   return null;
 }
 
-/** get_next_rmap_item: that of page `vpn`, at or after which the scan is; made when there is none. */
-function get_next_rmap_item(ksm: Ksm, slot: KsmSlot, vpn: number): RmapItem {
+function find_vma(ksm: Ksm, user: UserMm): VmArea | null {
+  const {events} = ksm.k.machine.engine;
+  if (ksm.vmaEvent !== events) {
+    ksm.vmaEvent = events;
+    ksm.vma = user.space.tree.find(ksm.address);
+  }
+  return ksm.vma;
+}
+
+/** get_next_rmap_item: that of the page at the address; made when there is none. */
+function get_next_rmap_item(ksm: Ksm, slot: KsmSlot): RmapItem {
+  const {at} = slot;
+  let item = at === null ? slot.first : at.next;
+  if (item === null || item.vpn !== ksm.address) item = findItem(ksm, slot, item);
+  slot.at = item;
+  item.seen = ksm.seqnr;
+  return item;
+}
+
+/** The same beyond `next`, the one after the last page: pages have gone or come. */
+function findItem(ksm: Ksm, slot: KsmSlot, next: RmapItem | null): RmapItem {
   let {at} = slot;
-  let next = at === null ? slot.first : at.next;
-  while (next !== null && next.vpn < vpn) {
+  while (next !== null && next.vpn < ksm.address) {
     slot.passed = true;
     at = next;
     next = at.next;
   }
-  if (next === null || next.vpn !== vpn) {
-    next = new RmapItem(slot.user, vpn, next);
-    if (at === null) slot.first = next;
-    else at.next = next;
-    slot.user.ksmRmapItems++;
-    ksm.rmapItems++;
-  }
-  slot.at = next;
-  next.seen = ksm.seqnr;
-  return next;
+  if (next !== null && next.vpn === ksm.address) return next;
+  const item = new RmapItem(slot.user, ksm.address, next);
+  if (at === null) slot.first = item;
+  else at.next = item;
+  slot.user.ksmRmapItems++;
+  ksm.rmapItems++;
+  return item;
 }
 
 /** Smart scan: pages that did not merge for long are looked at ever more rarely. */
 function should_skip_rmap_item(ksm: Ksm, item: RmapItem, pfn: number): boolean {
-  const {pages} = ksm.k.mm;
+  const {pages} = ksm.mm;
   if (!ksm.settings.smartScan || folio_test_ksm(pages, compound_head(pages, pfn))) return false;
   const {age} = item;
   if (item.age < 255) item.age++;
@@ -164,7 +180,7 @@ function endOfMm(ksm: Ksm, slot: KsmSlot): void {
   }
   slot.at = null;
   slot.passed = false;
-  ksm.address = 0;
+  ksm.rewind();
   if (hasMergeable(slot.user)) {
     ksm.cursor++;
     return;
@@ -185,17 +201,17 @@ function hasMergeable(user: UserMm): boolean {
 /** The first tests of cmp_and_merge_page: true when they are all that there is to it. */
 function staysAsItIs(ksm: Ksm, t: Task, item: RmapItem, pfn: number): boolean {
   const {trees} = ksm;
-  const own = trees.nodeOf(pfn);
-  if (own !== null) return item.node === own;
+  if (trees.isOf(pfn, item)) return true;
+  if (trees.nodeOf(pfn) !== null) return false;
   remove_rmap_item_from_tree(ksm, item);
-  return ksm.checksumFirst && checksumChanged(ksm, t, item, ksm.k.mm.pages.content[pfn]);
+  return ksm.checksumFirst && checksumChanged(ksm, t, item, ksm.mm.pages.content[pfn]);
 }
 
 /** cmp_and_merge_page from there on: zero page, stable tree, unstable tree. */
 function* cmp_and_merge_page(ksm: Ksm, t: Task, item: RmapItem, pfn: number): Code {
   const {trees, costs, settings} = ksm;
   const own = trees.nodeOf(pfn);
-  const key = ksm.k.mm.pages.content[pfn];
+  const key = ksm.mm.pages.content[pfn];
   if (own === null && (yield* try_zero_page(ksm, t, item, pfn, key))) return;
   t.cpu.charge(trees.stableHeight * costs.treeStepTicks, ksm.fn);
   // A forked child maps KSM pages already: it is appended over the limit.
@@ -240,7 +256,7 @@ function* mergeWith(ksm: Ksm, t: Task, item: RmapItem, pfn: number, target: numb
   if (good && target >= 0) {
     remove_rmap_item_from_tree(ksm, item);
     item.anonVma = vma.anonVma;
-    ksm.k.mm.anon.get(item.anonVma!);
+    ksm.mm.anon.get(item.anonVma!);
   }
   if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
   ksm.trace?.merge(target === 0, target < 0, item.user, item.vpn, good);

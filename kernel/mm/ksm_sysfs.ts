@@ -125,7 +125,7 @@ function* unmerge_and_remove_all_rmap_items(ksm: Ksm, t: Task): Code<number> {
   ksm.trees.prune();
   ksm.scanning = false;
   ksm.cursor = 0;
-  ksm.address = 0;
+  ksm.rewind();
   ksm.seqnr = 0;
   return 0;
 }

@@ -92,6 +92,14 @@ export class KsmTrees {
     return this.nodes.get(mappingId(this.pages, pfn)) ?? null;
   }
 
+  /** True when the page is a KSM page and the item is one of its node's. */
+  isOf(pfn: number, item: RmapItem): boolean {
+    const {pages} = this;
+    const {node} = item;
+    if (node === null || mappingKind(pages, pfn) !== MAPPING_KSM) return false;
+    return mappingId(pages, pfn) === node.id;
+  }
+
   /**
    * stable_tree_search: the fullest node of the chain that has room, null when there is none. Stale
    * nodes met on the way go (stable_node_dup).
