@@ -119,6 +119,7 @@ export class Ksm {
   vmaEvent = -1;
   /** The page at which the scan has just arrived. */
   found = 0;
+  merged = false;
   scanning = false;
   private idle = false;
 

@@ -54,20 +54,27 @@ export function* ksm_do_scan(ksm: Ksm, t: Task, pages: number): Code {
     const slot = ksm.slots[ksm.cursor];
     const {mmapLock} = slot.user;
     if (!mmapLock.readAcquire(t, ksm.fn)) yield* mmapLock.readAcquireSlow(t, ksm.fn);
-    const item = slot.exited ? null : nextInMm(ksm, t, slot);
-    const pfn = ksm.found;
-    const head = compound_head(frames, pfn);
-    if (item !== null) frames.refcount.increment(head);
-    else if (!slot.exited) endOfMm(ksm, slot);
-    if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
+    const item = slot.exited ? null : scan_get_next_rmap_item(ksm, t, slot);
+    const {found} = ksm;
+    let {merged} = ksm;
+    if (item === null) {
+      if (!slot.exited) endOfMm(ksm, slot);
+    } else if (!merged) frames.refcount.increment(compound_head(frames, found));
+    if (!mmapLock.readRelease(t)) {
+      // Time passes, in which a page without a reference may go.
+      if (item !== null && merged) frames.refcount.increment(found);
+      merged = false;
+      yield* mmapLock.readReleaseSlow(t);
+    }
     if (item === null) {
       if (t.cpu.settle()) yield;
       continue;
     }
     left--;
     ksm.pagesScanned++;
-    if (!staysAsItIs(ksm, t, item, pfn)) yield* cmp_and_merge_page(ksm, t, item, pfn);
-    folio_put(k, t, compound_head(frames, pfn));
+    if (merged) continue;
+    if (!staysAsItIs(ksm, t, item, found)) yield* cmp_and_merge_page(ksm, t, item, found);
+    folio_put(k, t, compound_head(frames, found));
   }
 }
 
@@ -92,8 +99,11 @@ function endScan(ksm: Ksm): void {
   notePeak(ksm);
 }
 
-/** The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`. */
-function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
+/**
+ * The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`. In
+ * `ksm.merged` whether it is a KSM page with this rmap_item, as most are: it needs no reference.
+ */
+function scan_get_next_rmap_item(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
   const {user} = slot;
   let vma = find_vma(ksm, user);
   for (; vma !== null; vma = vma.next) {
@@ -105,7 +115,9 @@ function nextInMm(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
       const pfn = mappedAnon(ksm, user, ksm.address);
       const item = pfn === 0 ? null : get_next_rmap_item(ksm, slot);
       ksm.address++;
-      if (item === null || should_skip_rmap_item(ksm, item, pfn)) continue;
+      if (item === null) continue;
+      ksm.merged = ksm.trees.isOf(pfn, item);
+      if (!ksm.merged && should_skip_rmap_item(ksm, item, pfn)) continue;
       ksm.found = pfn;
       return item;
     }
@@ -201,8 +213,8 @@ function hasMergeable(user: UserMm): boolean {
 /** The first tests of cmp_and_merge_page: true when they are all that there is to it. */
 function staysAsItIs(ksm: Ksm, t: Task, item: RmapItem, pfn: number): boolean {
   const {trees} = ksm;
-  if (trees.isOf(pfn, item)) return true;
-  if (trees.nodeOf(pfn) !== null) return false;
+  const own = trees.nodeOf(pfn);
+  if (own !== null) return item.node === own;
   remove_rmap_item_from_tree(ksm, item);
   return ksm.checksumFirst && checksumChanged(ksm, t, item, ksm.mm.pages.content[pfn]);
 }
