@@ -21,11 +21,14 @@ import {handle_mm_fault} from './memory.ts';
 import {mappedPte, pte_lock, pte_unlock} from './memory_pte.ts';
 import type {Mm} from './mm_state.ts';
 import {
+  callStart,
   change_pte,
+  invalidate_range_end,
+  invalidate_range_start,
   invalidate_secondary_tlbs,
+  mm_has_notifiers,
   mmu_notifier_invalidate_page,
   mmu_notifier_invalidate_range_end,
-  mmu_notifier_invalidate_range_start,
 } from './mmu_notifier.ts';
 import {MMU_NOTIFY_CLEAR, MmuNotifierRange} from './mmu_notifier_types.ts';
 import {compound_head, folio_test_anon, folio_test_ksm, folio_test_large} from './page.ts';
@@ -99,27 +102,29 @@ export function* try_to_merge_one_page(
   return yield* replace_page(ksm, t, vma, user, vpn, pfn, target, word);
 }
 
-function* lockPte(ksm: Ksm, t: Task, user: UserMm, vpn: number): Code<number> {
-  const {mm} = ksm.k;
+/** pte_offset_map_lock where somebody holds the lock across waiting: the slot, -1 without a table. */
+function* lockPteSlow(ksm: Ksm, t: Task, user: UserMm, vpn: number): Code<number> {
+  const {mm} = ksm;
   for (;;) {
-    if (t.cpu.settle()) yield;
     const slot = pteSlot(user.pgd, vpn);
     if (slot < 0 || pte_lock(mm, t, slot, ksm.fn)) return slot;
     yield* mm.ptl.spin(t, slot >>> 9, ksm.fn);
+    if (t.cpu.settle()) yield;
   }
 }
 
-/** ptep_clear_flush, the PTL held; the entry is put back by the caller. */
-function* clearFlush(ksm: Ksm, t: Task, user: UserMm, slot: number, vpn: number): Code {
-  const {mm, tlb} = ksm.k;
-  mm.ptl.hold(slot >>> 9);
-  yield* tlb.flush_tlb_mm_range(t, user.mm, vpn, vpn + 1, false);
-  const facts = mm.notifierFacts;
+function notifiesUnderPtl({notifierFacts}: Mm): boolean {
+  const {clearFlushNotifies, secondaryTlb, cowEndImpliesRange} = notifierFacts;
+  return clearFlushNotifies || (secondaryTlb === 'range' && cowEndImpliesRange);
+}
+
+/** What ptep_clear_flush_notify does after the flush, the PTL held. */
+function* notifyUnderPtl(ksm: Ksm, t: Task, user: UserMm, vpn: number): Code {
+  const facts = ksm.mm.notifierFacts;
   if (facts.clearFlushNotifies) yield* mmu_notifier_invalidate_page(ksm.k, t, user.mm, vpn);
   if (facts.secondaryTlb === 'range' && facts.cowEndImpliesRange) {
     invalidate_secondary_tlbs(ksm.k, t, user.mm, vpn, vpn + 1);
   }
-  mm.ptl.unhold(slot >>> 9);
 }
 
 /** write_protect_page: the flags word of the read-only entry, -1 when it may not be. */
@@ -134,9 +139,13 @@ export function* write_protect_page(
   const {k} = ksm;
   const {mm} = k;
   const {pt, pages} = mm;
+  const {cowRange: pairs, changePte} = mm.notifierFacts;
+  const notifies = notifiesUnderPtl(mm);
   const range = pair(vma, user, vpn, 'write_protect_page');
-  if (mm.notifierFacts.cowRange) yield* mmu_notifier_invalidate_range_start(k, t, range);
-  const slot = yield* lockPte(ksm, t, user, vpn);
+  if (pairs && !invalidate_range_start(k, t, range)) yield* callStart(k, t, range);
+  if (t.cpu.settle()) yield;
+  let slot = pteSlot(user.pgd, vpn);
+  if (slot >= 0 && !pte_lock(mm, t, slot, ksm.fn)) slot = yield* lockPteSlow(ksm, t, user, vpn);
   let result = -1;
   if (slot >= 0) {
     const word = pt.flags[slot];
@@ -148,21 +157,25 @@ export function* write_protect_page(
     } else if ((word & (PTE_WRITE | PTE_DIRTY)) === 0 && !exclusive && !pending) {
       result = word;
     } else {
-      yield* clearFlush(ksm, t, user, slot, vpn);
+      mm.ptl.hold(slot >>> 9);
+      yield* k.tlb.flush_tlb_mm_range(t, user.mm, vpn, vpn + 1, false);
+      if (notifies) yield* notifyUnderPtl(ksm, t, user, vpn);
+      mm.ptl.unhold(slot >>> 9);
       const cached = (pages.flags[pfn] & PG_swapcache) === 0 ? 0 : 1;
       if (folio_mapcount(pages, pfn) + 1 + cached === folio_ref_count(pages, pfn)) {
         pages.flags[pfn] &= ~PG_anon_exclusive;
         if ((word & PTE_DIRTY) !== 0) pages.flags[pfn] |= PG_dirty;
         result = word & ~(PTE_WRITE | PTE_DIRTY);
-        if (mm.notifierFacts.changePte === 'before') change_pte(k, t, user.mm, vpn, pfn);
+        if (changePte === 'before') change_pte(k, t, user.mm, vpn, pfn);
         pt.flags[slot] = result;
-        if (mm.notifierFacts.changePte === 'after') change_pte(k, t, user.mm, vpn, pfn);
+        if (changePte === 'after') change_pte(k, t, user.mm, vpn, pfn);
       }
     }
     t.cpu.charge(mm.costs.setPteTicks, ksm.fn);
     pte_unlock(mm, t, slot);
   }
-  if (mm.notifierFacts.cowRange) yield* mmu_notifier_invalidate_range_end(k, t, range);
+  if (pairs && mm_has_notifiers(user.mm)) yield* mmu_notifier_invalidate_range_end(k, t, range);
+  else if (pairs) invalidate_range_end(k, range);
   return result;
 }
 
@@ -184,9 +197,13 @@ function* replace_page(
   const {k} = ksm;
   const {mm} = k;
   const {pt, pages} = mm;
+  const {cowRange: pairs, changePte} = mm.notifierFacts;
+  const notifies = notifiesUnderPtl(mm);
   const range = pair(vma, user, vpn, 'replace_page');
-  if (mm.notifierFacts.cowRange) yield* mmu_notifier_invalidate_range_start(k, t, range);
-  const slot = yield* lockPte(ksm, t, user, vpn);
+  if (pairs && !invalidate_range_start(k, t, range)) yield* callStart(k, t, range);
+  if (t.cpu.settle()) yield;
+  let slot = pteSlot(user.pgd, vpn);
+  if (slot >= 0 && !pte_lock(mm, t, slot, ksm.fn)) slot = yield* lockPteSlow(ksm, t, user, vpn);
   let same = false;
   if (slot >= 0) {
     same = pt.flags[slot] === word && pt.entries[slot] === pfn;
@@ -201,14 +218,17 @@ function* replace_page(
         }
         add_mm_counter(k, t, user.mm, MM_ANONPAGES, -1);
       }
-      yield* clearFlush(ksm, t, user, slot, vpn);
-      if (mm.notifierFacts.changePte === 'before') change_pte(k, t, user.mm, vpn, target);
+      mm.ptl.hold(slot >>> 9);
+      yield* k.tlb.flush_tlb_mm_range(t, user.mm, vpn, vpn + 1, false);
+      if (notifies) yield* notifyUnderPtl(ksm, t, user, vpn);
+      mm.ptl.unhold(slot >>> 9);
+      if (changePte === 'before') change_pte(k, t, user.mm, vpn, target);
       // A zero page of ours is told from an ordinary one by its dirty bit, as in Linux.
       const plain = mappedPte(vma);
       const zeroWord = plain | PTE_SPECIAL | (ksm.tracksZeros ? PTE_DIRTY : 0);
       const soft = word & PTE_SOFT_DIRTY;
       setPte(pt, slot, target > 0 ? target : mm.zeroPfn, (target > 0 ? plain : zeroWord) | soft);
-      if (mm.notifierFacts.changePte === 'after') change_pte(k, t, user.mm, vpn, target);
+      if (changePte === 'after') change_pte(k, t, user.mm, vpn, target);
       folio_remove_rmap_pte(k, t, pfn, pfn);
       if (!folio_mapped(pages, pfn)) mm.hooks.free_swap_cache?.(t, pfn);
       folio_put(k, t, pfn);
@@ -216,7 +236,8 @@ function* replace_page(
     t.cpu.charge(mm.costs.setPteTicks, ksm.fn);
     pte_unlock(mm, t, slot);
   }
-  if (mm.notifierFacts.cowRange) yield* mmu_notifier_invalidate_range_end(k, t, range);
+  if (pairs && mm_has_notifiers(user.mm)) yield* mmu_notifier_invalidate_range_end(k, t, range);
+  else if (pairs) invalidate_range_end(k, range);
   return same;
 }
 

@@ -102,13 +102,13 @@ export class KsmTrees {
 
   /**
    * stable_tree_search: the fullest node of the chain that has room, null when there is none. Stale
-   * nodes met on the way go (stable_node_dup).
+   * nodes met on the way go (stable_node_dup): removeNode leaves this array as it is.
    */
   search(key: number, limit: number): StableNode | null {
     let best: StableNode | null = null;
     const chain = this.stable.get(key);
     if (chain === undefined) return null;
-    for (const node of [...chain]) {
+    for (const node of chain) {
       if (!this.isAlive(node)) this.removeNode(node);
       else if (node.items.size < limit && node.items.size > (best?.items.size ?? -1)) best = node;
     }
