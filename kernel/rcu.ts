@@ -121,7 +121,9 @@ export class Rcu {
 
   private isQuiet(cpu: number): boolean {
     const rq = this.kernel.sched.dispatcher.rqs[cpu];
-    if (rq.current === null || rq.current.se.inUser) return true;
+    if (rq.current === null) return true;
+    const {inUser, userStart} = rq.current.se;
+    if (inUser && userStart <= this.kernel.machine.engine.now) return true;
     return rq.quiescentAt > this.startedAt;
   }
 

@@ -169,7 +169,6 @@ export class TraceCopy {
       if (thinkTicks < 0) yield* this.arrive(t, op);
       else if (thinkTicks > 0) {
         // As sched.userRun, without a generator at each of the many resumptions.
-        if (t.cpu.settle()) yield;
         if (sched.mayEnterUser(t)) {
           if (sched.enterUser(t, thinkTicks)) yield;
           sched.leaveUser(t);

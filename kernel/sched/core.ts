@@ -178,21 +178,26 @@ export class Scheduler {
     if (taskWork?.due(t)) yield* taskWork.run(t);
   }
 
-  /** True when a settled task can go to user mode as it is: nothing waits to be done first. */
+  /** True when a task can go to user mode as it is: nothing waits to be done first. */
   mayEnterUser(t: Task): boolean {
     return !this.needsResched(t) && this.taskWork?.due(t) !== true;
   }
 
-  /** User code runs for `ticks` from now on. True: yield. `leaveUser` when it is over. */
+  /**
+   * User code runs for `ticks`, from when the CPU's unsettled time has passed: one event for both.
+   * True: yield. `leaveUser` when it is over.
+   */
   enterUser(t: Task, ticks: number): boolean {
-    const {se} = t;
+    const {se, cpu} = t;
     const {engine, profile} = this.kernel.machine;
     profile.add(this.userFn, ticks);
+    const rest = cpu.pendingTicks;
+    cpu.pendingTicks = 0;
     se.userLeftTicks = ticks;
-    se.userStart = engine.now;
-    se.userRate = this.dispatcher.userRate(t.cpu);
+    se.userStart = engine.now + rest;
+    se.userRate = this.dispatcher.userRate(cpu);
     se.inUser = true;
-    return engine.advance(Math.round(ticks * se.userRate));
+    return engine.advance(rest + Math.round(ticks * se.userRate));
   }
 
   /** The end of what `enterUser` began. Throws TaskKilled. */
