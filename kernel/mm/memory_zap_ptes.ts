@@ -20,7 +20,7 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {ZapDetails} from './memory_zap.ts';
 import type {MmuGather} from './mmu_gather.ts';
-import {compound_head, folio_nr_pages, folio_test_anon} from './page.ts';
+import {compound_head, folio_nr_pages, folio_test_anon, type Pages} from './page.ts';
 import {PG_dirty, PG_head, PG_referenced, PG_swapbacked, PG_tail} from './page_flags.ts';
 import {folio_remove_rmap_pte} from './rmap.ts';
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from './rss.ts';
@@ -32,8 +32,7 @@ export class ZapLoop {
   readonly vec = new Int32Array(4);
   /** Flush before the lock is dropped, then free. */
   forceFlush = false;
-  /** PTEs of this run that were cleared; PTEs of the page at hand. */
-  private cleared = 0;
+  /** PTEs of the page at hand. */
   private refs = 1;
 
   /** Zaps a run under its lock. Returns how many entries it got through. */
@@ -45,14 +44,15 @@ export class ZapLoop {
     details: ZapDetails | null,
   ): number {
     const {mm} = k;
-    const {pt, costs} = mm;
+    const {pt, pages, costs} = mm;
     const {slot, count, vpn} = cursor;
     const {entries, flags} = pt;
+    const takesAny = details === null || (details.evenCows && details.singleFolio === 0);
     let others = 0;
+    let cleared = 0;
     let lowest = -1;
     let highest = -1;
     this.forceFlush = false;
-    this.cleared = 0;
     let i = 0;
     while (i < count) {
       const word = flags[slot + i];
@@ -62,48 +62,56 @@ export class ZapLoop {
       }
       if ((word & PTE_KIND) > PTE_PROTNONE) {
         others++;
-        if (this.zapNonpresent(k, slot + i, details)) this.cleared++;
+        if (this.zapNonpresent(k, slot + i, details)) cleared++;
         i++;
         continue;
       }
-      this.refs = 1;
+      let refs = 1;
       let full = false;
+      const pfn = entries[slot + i];
       if ((word & PTE_SPECIAL) === 0) {
-        const head = this.zapPage(k, t, tlb, slot + i, count - i, details);
-        if (head < 0) {
-          i++;
-          continue;
+        if (takesAny && (pages.flags[pfn] & LARGE) === 0) {
+          this.notePage(tlb, pages, pfn, word);
+          pages.mapcount.decrement(pfn);
+          full = tlb.addPage(pfn);
+        } else {
+          const head = this.zapPage(k, t, tlb, slot + i, count - i, details);
+          if (head < 0) {
+            i++;
+            continue;
+          }
+          ({refs} = this);
+          full = tlb.addFolio(head, refs);
         }
-        full = tlb.addFolio(head, this.refs);
-      } else if ((word & PTE_DIRTY) !== 0 && entries[slot + i] === mm.zeroPfn) {
+      } else if ((word & PTE_DIRTY) !== 0 && pfn === mm.zeroPfn) {
         // ksm_might_unmap_zero_page.
         mm.hooks.ksm_zap?.(tlb.mm.user!);
       }
       flags[slot + i] = 0;
       entries[slot + i] = 0;
-      this.cleared += this.refs;
+      cleared += refs;
       if (lowest < 0) lowest = i;
-      i += this.refs;
+      i += refs;
       highest = i;
       if (full) {
         this.forceFlush = true;
         break;
       }
     }
-    pt.population[slot >>> 9] -= this.cleared;
+    pt.population[slot >>> 9] -= cleared;
     if (lowest >= 0) {
       tlb.adjust(vpn + lowest, highest - lowest);
       tlb.clearedPtes = true;
     }
-    const ticks = this.cleared * costs.zapPteTicks + others * costs.zapOtherPteTicks;
+    const ticks = cleared * costs.zapPteTicks + others * costs.zapOtherPteTicks;
     const scan = Math.round(count * costs.scanPteTicks);
     t.cpu.charge(ticks + scan + costs.zapTableTicks, mm.fns.zap_pte_range);
     return i;
   }
 
   /**
-   * zap_present_ptes for a page with a struct page: head of its folio, -1 when it stays. `refs`
-   * PTEs are of one large folio.
+   * zap_present_ptes where there is more to look at than one small page: head of the folio, -1 when
+   * it stays. `refs` PTEs are of one large folio.
    */
   private zapPage(
     k: Kernel,
@@ -114,9 +122,8 @@ export class ZapLoop {
     details: ZapDetails | null,
   ): number {
     const {pt, pages} = k.mm;
-    const {flags} = pages;
     const pfn = pt.entries[slot];
-    const small = (flags[pfn] & LARGE) === 0;
+    const small = (pages.flags[pfn] & LARGE) === 0;
     const head = small ? pfn : compound_head(pages, pfn);
     const anon = folio_test_anon(pages, head);
     if (details !== null) {
@@ -124,8 +131,8 @@ export class ZapLoop {
       if (details.singleFolio !== 0 && head !== details.singleFolio) return -1;
     }
     const word = pt.flags[slot];
-    if (anon) this.vec[MM_ANONPAGES]--;
-    else this.noteFile(tlb, flags, head, word);
+    this.notePage(tlb, pages, head, word);
+    this.refs = 1;
     if (small) {
       pages.mapcount.decrement(pfn);
       return head;
@@ -166,8 +173,16 @@ export class ZapLoop {
     return n;
   }
 
-  /** A page of a file or of shared memory: its dirty and accessed bits go to the folio. */
-  private noteFile(tlb: MmuGather, pageFlags: Int32Array, head: number, word: number): void {
+  /**
+   * Counts a page that goes. A file's or shared memory's: its dirty and accessed bits go to the
+   * folio.
+   */
+  private notePage(tlb: MmuGather, pages: Pages, head: number, word: number): void {
+    if (folio_test_anon(pages, head)) {
+      this.vec[MM_ANONPAGES]--;
+      return;
+    }
+    const pageFlags = pages.flags;
     const shmem = (pageFlags[head] & PG_swapbacked) !== 0;
     this.vec[shmem ? MM_SHMEMPAGES : MM_FILEPAGES]--;
     if ((word & PTE_DIRTY) !== 0) {

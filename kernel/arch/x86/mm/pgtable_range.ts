@@ -9,6 +9,7 @@ import {
   nextAt,
   type PageTables,
   pteClear,
+  pteSlot,
   type UserPgd,
   vpnOfSlot,
 } from './pgtable.ts';
@@ -40,6 +41,10 @@ export function nextRange(pgd: UserPgd, cursor: PgtableCursor): boolean {
   const {end} = cursor;
   let vpn = cursor.next;
   while (vpn < end) {
+    const pte = pteSlot(pgd, vpn);
+    if (pte >= 0 && population[pte >>> 9] !== 0) {
+      return foundRun(cursor, vpn, pte, Math.min(512 - (pte & 511), end - vpn));
+    }
     let table = pgd.top;
     let level = pgd.levels - 1;
     let slot = (table << 9) | indexAt(vpn, level);
@@ -50,8 +55,6 @@ export function nextRange(pgd: UserPgd, cursor: PgtableCursor): boolean {
     }
     if (population[table] === 0) {
       vpn = nextAt(vpn, level + 1);
-    } else if (level === 0) {
-      return foundRun(cursor, vpn, slot, Math.min(512 - (slot & 511), end - vpn));
     } else if (entries[slot] === 0) {
       vpn = skipHoles(pgd.pt, slot, vpn);
     } else {
