@@ -79,13 +79,16 @@ export class LatencyRecorder {
     if (this.#folded) return this.#folded;
     const histogram = build({
       bitBucketSize: 64,
-      autoResize: true,
+      autoResize: false,
+      highestTrackableValue: Math.max(2, this.#maxTicks),
       numberOfSignificantValueDigits: SIGNIFICANT_DIGITS,
       useWebAssembly: false,
     });
-    this.#counts.forEach((count, cell) => {
+    const last = cellOf(this.#maxTicks);
+    for (let cell = cellOf(this.#minTicks); cell <= last; cell++) {
+      const count = this.#counts[cell];
       if (count > 0) histogram.recordValueWithCount(lowestOf(cell), count);
-    });
+    }
     this.#folded = histogram;
     return histogram;
   }
