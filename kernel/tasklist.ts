@@ -11,7 +11,7 @@
 // a grace period. Writers hold tasklist_lock for write, and the tails are theirs: plain variables.
 // Cells live in chunks that never move, because a waiting store remembers its array.
 
-import {assert} from '../machine/assert.ts';
+import {assert, bug} from '../machine/assert.ts';
 import type {Cpu} from '../machine/cpu.ts';
 import type {Code} from '../machine/engine.ts';
 import {KernelBug} from './checks.ts';
@@ -151,7 +151,7 @@ export class TaskList {
     const id = this.mmCells.load(cpu, p.listSlot);
     if (id === 0) return null;
     const mm = this.mms.get(id);
-    assert(mm !== undefined, `${p.comm}/${p.tid} still shows a freed mm`);
+    if (mm === undefined) bug(`${p.comm}/${p.tid} still shows a freed mm`);
     return mm;
   }
 

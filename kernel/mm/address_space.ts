@@ -4,7 +4,7 @@
 // needs no order), or to a value entry: the swap entry of a swapped-out shmem page, elsewhere the shadow that a reclaimed
 // page leaves. i_mmap is the interval tree of the VMAs that map the file.
 
-import {assert} from '../../machine/assert.ts';
+import {assert, bug} from '../../machine/assert.ts';
 import type {DaxMemory} from './dax.ts';
 import type {HugetlbInode} from './hugetlb_inode.ts';
 import {IntervalForest} from './interval_tree.ts';
@@ -85,7 +85,7 @@ export class AddressSpaces {
   /** __filemap_add_folio for one page; returns the value entry it replaced, -1 for none. */
   addPage(mapping: AddressSpace, index: number, pfn: number): number {
     const old = this.arrays.store(mapping.pages, index, pfn);
-    assert(old <= 0, `page cache of file ${mapping.id} already has index ${index}`);
+    if (old > 0) bug(`page cache of file ${mapping.id} already has index ${index}`);
     mapping.nrpages++;
     if (old === 0) return -1;
     mapping.nrValues--;
@@ -95,7 +95,7 @@ export class AddressSpaces {
   /** Takes one page out; `value` (-1 for none) stays in its place. Returns the pfn. */
   removePage(mapping: AddressSpace, index: number, value: number): number {
     const old = this.arrays.store(mapping.pages, index, value < 0 ? 0 : xa_mk_value(value));
-    assert(old > 0, `page cache of file ${mapping.id} has no page at ${index}`);
+    if (old <= 0) bug(`page cache of file ${mapping.id} has no page at ${index}`);
     mapping.nrpages--;
     if (value >= 0) mapping.nrValues++;
     return old;
@@ -104,7 +104,7 @@ export class AddressSpaces {
   /** Puts another page in a page's place (migration, collapse, splitting); returns the old pfn. */
   replacePage(mapping: AddressSpace, index: number, pfn: number): number {
     const old = this.arrays.store(mapping.pages, index, pfn);
-    assert(old > 0, `page cache of file ${mapping.id} has no page at ${index}`);
+    if (old <= 0) bug(`page cache of file ${mapping.id} has no page at ${index}`);
     return old;
   }
 

@@ -6,7 +6,7 @@
 // so memory that a run does not reach costs the host nothing. A real kernel at boot has it all on the order-10 list, in
 // ascending order; the order in which blocks are handed out is the same.
 
-import {assert} from '../../machine/assert.ts';
+import {bug} from '../../machine/assert.ts';
 import {FLAG_BITS, ORDER_SHIFT, PAGE_FLAGS_CHECK_AT_FREE, PG_buddy} from './page_flags.ts';
 import {MAX_ORDER, type NodeSpan, type Pages} from './page.ts';
 import type {PageLists} from './page_list.ts';
@@ -76,7 +76,7 @@ export class Buddy {
   /** __free_one_page: gives back 2^order pages, joining buddies. Returns the order of the block that results. */
   free(pfn: number, order: number): number {
     const {flags} = this;
-    assert((flags[pfn] & (PG_buddy | PAGE_FLAGS_CHECK_AT_FREE)) === 0, `bad page ${pfn} freed`);
+    if ((flags[pfn] & (PG_buddy | PAGE_FLAGS_CHECK_AT_FREE)) !== 0) bug(`bad page ${pfn} freed`);
     this.freePages += 1 << order;
     let block = pfn;
     let at = order;

@@ -1,7 +1,7 @@
 // Reference, map and pin counts of folios, where Linux keeps them: a small folio in its own words, a large one in its head
 // and in the otherwise unused words of its first two tails.
 
-import {assert} from '../../machine/assert.ts';
+import {bug} from '../../machine/assert.ts';
 import {folio_order, folio_test_large, type Pages} from './page.ts';
 
 /** FOLL_PIN references of a folio that has no pin count of its own (order 0 and 1). */
@@ -85,7 +85,7 @@ export function addEntireMapping(pages: Pages, head: number): boolean {
 
 /** Counts one PMD (PUD) less. True when none is left. */
 export function removeEntireMapping(pages: Pages, head: number): boolean {
-  assert(pages.mapping[head + 1] > 0, `folio ${head} is not mapped entirely`);
+  if (pages.mapping[head + 1] <= 0) bug(`folio ${head} is not mapped entirely`);
   pages.prev[head + 1]--;
   return --pages.mapping[head + 1] === 0;
 }

@@ -1,7 +1,7 @@
 // LRU lists: five per node and memory cgroup, through the pages' own list words. The classic two-list LRU (6.18 with
 // lru_gen disabled); MGLRU is not modelled. Folios wait in per-CPU batches before they get here: FolioBatch.
 
-import {assert} from '../../machine/assert.ts';
+import {bug} from '../../machine/assert.ts';
 import {folio_nr_pages, type Pages} from './page.ts';
 import {PG_active, PG_lru, PG_swapbacked, PG_unevictable} from './page_flags.ts';
 import type {PageLists} from './page_list.ts';
@@ -69,7 +69,7 @@ export class Lruvec {
   /** lruvec_del_folio and clearing PG_lru. Its flags must still be those it was added under. */
   delFolio(head: number): void {
     const {pages} = this.lists;
-    assert((pages.flags[head] & PG_lru) !== 0, `folio ${head} is not on an LRU list`);
+    if ((pages.flags[head] & PG_lru) === 0) bug(`folio ${head} is not on an LRU list`);
     const lru = folio_lru_list(pages, head);
     this.lists.remove(this.first + lru, head);
     this.size[lru] -= folio_nr_pages(pages, head);
@@ -94,7 +94,7 @@ export class Lruvec {
 
   private enter(head: number): number {
     const {pages} = this.lists;
-    assert((pages.flags[head] & PG_lru) === 0, `folio ${head} is on an LRU list already`);
+    if ((pages.flags[head] & PG_lru) !== 0) bug(`folio ${head} is on an LRU list already`);
     const lru = folio_lru_list(pages, head);
     this.size[lru] += folio_nr_pages(pages, head);
     pages.flags[head] |= PG_lru;

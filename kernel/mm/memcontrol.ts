@@ -4,7 +4,7 @@
 // are not batched per CPU (Linux's stock of 64 pages makes a limit bite up to 63 pages per CPU
 // earlier). Cgroup 0 is the root and never charged.
 
-import {assert} from '../../machine/assert.ts';
+import {assert, bug} from '../../machine/assert.ts';
 
 /** One cgroup; sizes in pages. */
 export class Memcg {
@@ -40,7 +40,7 @@ export class Memcgs {
 
   of(id: number): Memcg {
     const memcg = this.byId[id];
-    assert(memcg !== undefined, `no memory cgroup ${id}`);
+    if (memcg === undefined) bug(`no memory cgroup ${id}`);
     return memcg;
   }
 
@@ -59,6 +59,6 @@ export class Memcgs {
   uncharge(id: number, n: number): void {
     const memcg = this.of(id);
     memcg.usage -= n;
-    assert(memcg.usage >= 0, `memory cgroup ${id} uncharged below zero`);
+    if (memcg.usage < 0) bug(`memory cgroup ${id} uncharged below zero`);
   }
 }

@@ -6,7 +6,7 @@
 // again, looking at the page table anew each time. Locks: the caller holds mmap_lock for read or
 // the VMA's lock; PTEs change under the page-table lock (leaf_lock.ts).
 
-import {assert} from '../../machine/assert.ts';
+import {assert, bug} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
 import {LEAF, pteSlot, pteValue, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
@@ -147,7 +147,7 @@ export function* wait_for_fault(k: Kernel, t: Task, f: VmFault, need: number): C
       return VM_FAULT_AGAIN;
     }
     default:
-      assert(need === NEED_HOOK, `fault waits for ${need}`);
+      if (need !== NEED_HOOK) bug(`fault waits for ${need}`);
       return yield* callHook(k, t, f);
   }
 }
@@ -266,7 +266,7 @@ function faultNotPresent(k: Kernel, t: Task, f: VmFault, kind: number): number {
   if (kind === PTE_HWPOISON) return VM_FAULT_HWPOISON;
   if (kind >= PTE_DEVICE_READ && kind <= PTE_DEVICE_EXCLUSIVE)
     return byHook(f, hooks.do_device_fault);
-  assert(kind === PTE_MARKER, `fault on a PTE of kind ${kind}`);
+  if (kind !== PTE_MARKER) bug(`fault on a PTE of kind ${kind}`);
   if ((f.value & MARKER_GUARD) !== 0) return VM_FAULT_SIGSEGV;
   if ((f.value & MARKER_POISONED) !== 0) return VM_FAULT_HWPOISON;
   // pte_marker_handle_uffd_wp: handled as an empty entry; the page that comes is protected.

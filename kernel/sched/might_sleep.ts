@@ -20,14 +20,17 @@ export class SleepChecker {
 
   /** A point at which `t` may sleep; `what` is the function. True when it must not. */
   check(t: Task, what: string): boolean {
-    const irqsOff = t.cpu.irqDisabledDepth;
-    if (this.atomicDepth(t) + irqsOff === 0) return false;
+    if (this.atomicDepth(t) + t.cpu.irqDisabledDepth === 0) return false;
+    this.complain(t, what);
+    return true;
+  }
+
+  private complain(t: Task, what: string): void {
     this.report(
       `BUG: sleeping function called from invalid context at ${what} ` +
-        `(in_atomic(): ${t.preemptCount}, irqs_disabled(): ${irqsOff}, ` +
+        `(in_atomic(): ${t.preemptCount}, irqs_disabled(): ${t.cpu.irqDisabledDepth}, ` +
         `non_block: ${t.nonBlockCount}, rcu: ${t.rcuDepth}, ${t.comm}/${t.tid})`,
     );
-    return true;
   }
 
   /** schedule() itself: here interrupts do not count, as schedule() turns them off anyway. */

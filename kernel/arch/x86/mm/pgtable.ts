@@ -10,7 +10,7 @@
 // ones, which V8 compiles to single instructions. Hot functions are plain functions over the arrays.
 // Nothing here locks or takes time. Growth moves the arrays: never keep `entries` or `flags` across a call that allocates.
 
-import {assert} from '../../../../machine/assert.ts';
+import {assert, bug} from '../../../../machine/assert.ts';
 import {zeroed} from '../../../../machine/zeroed.ts';
 import {
   PTE_DIRTY,
@@ -132,8 +132,8 @@ export class PageTables {
 
   /** Gives a table back; it must be empty. The entry that names it is the caller's business. */
   dropTable(table: number): void {
-    assert(this.population[table] === 0, `page table ${table} freed with entries`);
-    assert(this.deposits[table] === 0, `page table ${table} freed with deposited tables`);
+    if (this.population[table] !== 0) bug(`page table ${table} freed with entries`);
+    if (this.deposits[table] !== 0) bug(`page table ${table} freed with deposited tables`);
     this.parent[table] = -1;
     this.pfn[table] = 0;
     this.freeTables.push(table);
@@ -279,7 +279,7 @@ export function installTable(pgd: UserPgd, slot: number): number {
 export function removeTable(pgd: UserPgd, slot: number): void {
   const {pt} = pgd;
   const table = pt.entries[slot];
-  assert((pt.flags[slot] & PTE_KIND) === PTE_TABLE, `entry ${slot} names no page table`);
+  if ((pt.flags[slot] & PTE_KIND) !== PTE_TABLE) bug(`entry ${slot} names no page table`);
   pgd.tables[pt.level[table]]--;
   pt.dropTable(table);
   pteClear(pt, slot);
