@@ -19,7 +19,14 @@ import {startProcess} from '../kernel/init_task.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Code, Waitable} from '../machine/engine.ts';
 import {nsToTicks} from '../machine/time.ts';
-import {type BindingContext, LATER, NO_CHILD_YET, type Outcome} from './bind/binding.ts';
+import {
+  type BindingContext,
+  BLOCKS,
+  LATER,
+  NO_CHILD_YET,
+  type Outcome,
+  type QuickOutcome,
+} from './bind/binding.ts';
 import {BINDINGS, QUICK_BINDINGS} from './bind/table.ts';
 import {Barriers} from './barriers.ts';
 import {blocksOnOthers} from './dependencies.ts';
@@ -190,13 +197,13 @@ export class TraceCopy {
       files.reached(op);
       observer?.began(t, op);
       const quick = QUICK_BINDINGS[kind];
-      let outcome = quick === undefined ? null : quick(this.context, t, i, 0);
-      while (outcome === LATER) {
+      let did: QuickOutcome = quick === undefined ? BLOCKS : quick(this.context, t, i, 0);
+      while (did === LATER) {
         const from = this.context.resume;
         yield;
-        outcome = quick!(this.context, t, i, from);
+        did = quick!(this.context, t, i, from);
       }
-      outcome ??= (yield this.carryOut(t, op, kind, i)) as Outcome;
+      const outcome = did === BLOCKS ? ((yield this.carryOut(t, op, kind, i)) as Outcome) : did;
       if (contents !== null) contents.done(t, i);
       if (steering !== null) yield* steering.after(t, op);
       const ticks = engine.now + t.cpu.pendingTicks - began;

@@ -6,6 +6,10 @@ import type {Task} from '../kernel/task.ts';
 import type {Dependencies} from './dependencies.ts';
 import {park} from './parked.ts';
 
+/** What `over` says of an operation: 0 while it is to come, and these. */
+const AWAITED = 1;
+const OVER = 2;
+
 /** Order of the operations of one copy. */
 export class OperationGate implements Waitable {
   readonly name = 'an earlier operation of the trace';
@@ -26,12 +30,13 @@ export class OperationGate implements Waitable {
   }
 
   isOver(op: number): boolean {
-    return this.over[op] !== 0;
+    return this.over[op] === OVER;
   }
 
   /** Sleeps until every operation that `op` depends on is over. */
   *wait(t: Task, op: number): Code {
     for (let missing = this.firstMissing(op); missing >= 0; missing = this.firstMissing(op)) {
+      this.over[missing] = AWAITED;
       const queue = this.waiters.get(missing);
       if (queue === undefined) this.waiters.set(missing, [t]);
       else queue.push(t);
@@ -41,17 +46,18 @@ export class OperationGate implements Waitable {
 
   /** `op` is over, or never will be: whoever waits for it goes on. */
   finish(op: number): void {
-    if (this.over[op] !== 0) return;
-    this.over[op] = 1;
-    const queue = this.waiters.get(op);
-    if (queue === undefined) return;
+    const before = this.over[op];
+    this.over[op] = OVER;
+    if (before !== AWAITED) return;
+    const queue = this.waiters.get(op)!;
     this.waiters.delete(op);
     for (const task of queue) this.kernel.sched.wake(task);
   }
 
   private firstMissing(op: number): number {
     const {start, from} = this.dependencies;
-    for (let i = start[op]; i < start[op + 1]; i++) if (this.over[from[i]] === 0) return from[i];
+    const end = start[op + 1];
+    for (let i = start[op]; i < end; i++) if (this.over[from[i]] !== OVER) return from[i];
     return -1;
   }
 }

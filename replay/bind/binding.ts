@@ -25,7 +25,7 @@ export interface BindingContext {
   readonly files: RecordedFiles;
   /** What pages hold; null in a replay that does not need to know. */
   readonly contents: PageContents | null;
-  /** Where a quick binding stopped that returned null or LATER; read before anything else runs. */
+  /** Where a quick binding stopped that returned LATER or BLOCKS; read before anything else runs. */
   resume: number;
   /** Simulated pid of a recorded one. */
   pidOf(recordedTid: number): number;
@@ -44,9 +44,11 @@ export type Binding = (context: BindingContext, t: Task, i: number, op: number) 
 
 /** From a quick binding: the process's resumption is queued; yield, then call it again from `context.resume`. */
 export const LATER = 'later';
+/** From a quick binding: go on with the other half, which finds `context.resume`. */
+export const BLOCKS = 'blocks';
 
-/** null: go on with the other half, which finds `context.resume`. */
-export type QuickOutcome = Outcome | typeof LATER | null;
+/** What a quick binding says: all of them names, so that comparing two is comparing their addresses. */
+export type QuickOutcome = Outcome | typeof LATER | typeof BLOCKS;
 
 /** The plain half of a binding: never yields. `from`: where it stopped before with LATER, 0 at first. */
 export type QuickBinding = (

@@ -8,6 +8,7 @@ import type {Code} from '../../machine/engine.ts';
 import {
   type BindingContext,
   type BindingTable,
+  BLOCKS,
   LATER,
   type Outcome,
   type QuickBindingTable,
@@ -26,7 +27,7 @@ function quickSubmit(context: BindingContext, t: Task, i: number, from: number):
   const stop = io_submit(context.kernel, t, requestsOf(context, i), from);
   if (stop === NO_STOP) return 'done';
   context.resume = stop;
-  return waitsForTime(stop) ? LATER : null;
+  return waitsForTime(stop) ? LATER : BLOCKS;
 }
 
 function* submit(context: BindingContext, t: Task, i: number): Code<Outcome> {

@@ -19,6 +19,7 @@ export class RecordedFiles {
   /** Marks that end, by operation. */
   private readonly ends: {readonly op: number; readonly file: string; readonly page: number}[] = [];
   private nextEnd = 0;
+  private readonly hasLocked: boolean;
   /** What the operation under way passes over. */
   private passed: LockedPages | null = null;
 
@@ -31,6 +32,7 @@ export class RecordedFiles {
       for (const [page, op] of pages)
         if (op < Number.POSITIVE_INFINITY) this.ends.push({op, file, page});
     }
+    this.hasLocked = marks.locked.size > 0;
     this.ends.sort((a, b) => a.op - b.op);
   }
 
@@ -76,6 +78,7 @@ export class RecordedFiles {
       const {file, page} = ends[this.nextEnd++];
       this.wasRead(file, page);
     }
+    if (!this.hasLocked) return;
     const locked = this.marks.locked.get(op);
     if (locked !== undefined) this.passOver(locked);
   }

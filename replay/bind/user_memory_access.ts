@@ -24,6 +24,7 @@ import {FIRST_INFERRED, type PageContents} from '../contents.ts';
 import {
   type BindingContext,
   type BindingTable,
+  BLOCKS,
   LATER,
   type Outcome,
   type QuickBindingTable,
@@ -69,7 +70,7 @@ function quickAccess(context: BindingContext, t: Task, i: number, from: number):
   if (result < 0) {
     const again = mustYield(t, result);
     context.resume = again && from !== 0 ? from : result;
-    return again && from === 0 ? LATER : null;
+    return again && from === 0 ? LATER : BLOCKS;
   }
   if (context.contents !== null) noteWrite(context.contents, t, vpn, errorCode);
   return outcomeOf(context, result);
