@@ -142,11 +142,12 @@ export abstract class RwsemState extends SleepingLock {
     if (this.waiters.length > 0 || this.lookers.length > 0 || !this.osq.isEmpty) {
       return this.writeRelease(t);
     }
-    const tick = this.now + cpu.pendingTicks;
+    const {now} = this.engine;
+    const tick = now + cpu.pendingTicks;
     this.locks.lockdep?.release(t, this.classId);
     this.writeHolders.stats.holdTicks += tick - this.heldSince;
     cpu.stall(this.line.rmw(cpu, tick), this.writeFn);
-    if (cpu.pendingTicks === 0 || tick === this.now) this.heldBy = null;
+    if (cpu.pendingTicks === 0 || tick === now) this.heldBy = null;
     else this.releaseTick = tick;
     return true;
   }

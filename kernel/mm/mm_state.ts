@@ -258,16 +258,20 @@ export class Mm implements RmapTrees {
 
   /** i_mmap_rwsem of a file, made when first needed. */
   iMmapLock(mapping: AddressSpace): RwSemaphore {
-    const {iMmapLocks, kernel} = this;
-    iMmapLocks[mapping.id] ??= new RwSemaphore(kernel, 'i_mmap_rwsem', {class: 'i_mmap_rwsem'});
-    return iMmapLocks[mapping.id];
+    return (
+      this.iMmapLocks[mapping.id] ?? this.makeLock(this.iMmapLocks, mapping.id, 'i_mmap_rwsem')
+    );
   }
 
   /** rwsem of an anon_vma's root. */
   anonVmaLock(anon: AnonVma): RwSemaphore {
-    const {anonVmaLocks, kernel} = this;
     const {id} = anon.rootVma;
-    anonVmaLocks[id] ??= new RwSemaphore(kernel, 'anon_vma->rwsem', {class: 'anon_vma->rwsem'});
-    return anonVmaLocks[id];
+    return this.anonVmaLocks[id] ?? this.makeLock(this.anonVmaLocks, id, 'anon_vma->rwsem');
+  }
+
+  private makeLock(locks: RwSemaphore[], id: number, name: string): RwSemaphore {
+    const lock = new RwSemaphore(this.kernel, name, {class: name});
+    locks[id] = lock;
+    return lock;
   }
 }
