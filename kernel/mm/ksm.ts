@@ -117,9 +117,13 @@ export class Ksm {
   /** find_vma(address) as it was in the event `vmaEvent`: nobody else has run while it goes on. */
   vma: VmArea | null = null;
   vmaEvent = -1;
+  /** The PTE before the address; -1 when that is not known to be in the same page table. */
+  pte = -1;
   /** The page at which the scan has just arrived. */
   found = 0;
-  merged = false;
+  item: RmapItem | null = null;
+  /** Pages that ksmd still looks at before it sleeps. */
+  left = 0;
   scanning = false;
   private idle = false;
 

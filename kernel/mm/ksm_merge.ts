@@ -51,9 +51,12 @@ export function find_mergeable_vma(user: UserMm, vpn: number): VmArea | null {
 
 /** pfn of the anonymous page at `vpn`, which may be part of a huge one; 0 for anything else. */
 export function mappedAnon({mm}: Ksm, user: UserMm, vpn: number): number {
-  const {pt, pages} = mm;
   const slot = pteSlot(user.pgd, vpn);
-  if (slot < 0) return hugeAnon(mm, user, vpn);
+  return slot < 0 ? hugeAnon(mm, user, vpn) : anonOfPte(mm, slot);
+}
+
+/** The same for the page that the PTE `slot` maps. */
+export function anonOfPte({pt, pages}: Mm, slot: number): number {
   const word = pt.flags[slot];
   if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) return 0;
   const pfn = pt.entries[slot];
@@ -61,7 +64,7 @@ export function mappedAnon({mm}: Ksm, user: UserMm, vpn: number): number {
 }
 
 /** The same where no page table is. */
-function hugeAnon({pt, pages}: Mm, user: UserMm, vpn: number): number {
+export function hugeAnon({pt, pages}: Mm, user: UserMm, vpn: number): number {
   const slot = walkSlot(user.pgd, vpn);
   const word = pt.flags[slot];
   if (!pte_present(word) || (word & PTE_SPECIAL) !== 0) return 0;

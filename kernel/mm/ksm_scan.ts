@@ -7,6 +7,7 @@
 // page is plain code as far as it need not wait.
 
 import type {Code} from '../../machine/engine.ts';
+import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
 import {
@@ -18,7 +19,7 @@ import {
   removeSlot,
 } from './ksm.ts';
 import {findEqual, merge, staysAsItIs} from './ksm_cmp.ts';
-import {mappedAnon} from './ksm_merge.ts';
+import {anonOfPte, hugeAnon} from './ksm_merge.ts';
 import {RmapItem} from './ksm_tree.ts';
 import {compound_head, folio_test_ksm} from './page.ts';
 import {folio_put} from './page_alloc.ts';
@@ -34,11 +35,18 @@ function notePeak({trees, peak, pagesVolatile}: Ksm): void {
   peak.volatile = pagesVolatile;
 }
 
+/** Where scan_pages stops: before a page; before the lock of one is taken or given back; at a page. */
+const BEFORE = 0;
+const LOCKING = 1;
+const UNLOCKING = 2;
+const AT_PAGE = 3;
+
 /** ksm_do_scan: at most `pages` pages; ends at the end of a full scan. */
 export function* ksm_do_scan(ksm: Ksm, t: Task, pages: number): Code {
   const {k} = ksm;
   const {pages: frames} = ksm.mm;
-  for (let left = pages; left > 0; ) {
+  ksm.left = pages;
+  while (ksm.left > 0) {
     if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
     if (!ksm.scanning && !beginScan(ksm, t)) return;
     if (ksm.cursor >= ksm.slots.length) {
@@ -47,31 +55,46 @@ export function* ksm_do_scan(ksm: Ksm, t: Task, pages: number): Code {
     }
     const slot = ksm.slots[ksm.cursor];
     const {mmapLock} = slot.user;
-    if (!mmapLock.readAcquire(t, ksm.fn)) yield* mmapLock.readAcquireSlow(t, ksm.fn);
-    const item = slot.exited ? null : scan_get_next_rmap_item(ksm, t, slot);
-    const {found} = ksm;
-    let {merged} = ksm;
-    if (item === null) {
-      if (!slot.exited) endOfMm(ksm, slot);
-    } else if (!merged) frames.refcount.increment(compound_head(frames, found));
-    if (!mmapLock.readRelease(t)) {
-      // Time passes, in which a page without a reference may go.
-      if (item !== null && merged) frames.refcount.increment(found);
-      merged = false;
-      yield* mmapLock.readReleaseSlow(t);
+    let stop = scan_pages(ksm, t, slot, false);
+    if (stop === LOCKING) {
+      yield* mmapLock.readAcquireSlow(t, ksm.fn);
+      stop = scan_pages(ksm, t, slot, true);
     }
+    if (stop === BEFORE) continue;
+    const {item, found} = ksm;
+    if (item !== null) frames.refcount.increment(compound_head(frames, found));
+    else if (!slot.exited) endOfMm(ksm, slot);
+    if (stop === UNLOCKING || !mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
     if (item === null) {
       if (t.cpu.settle()) yield;
       continue;
     }
-    left--;
+    ksm.left--;
     ksm.pagesScanned++;
-    if (merged) continue;
     if (!staysAsItIs(ksm, t, item, found)) {
       const equal = findEqual(ksm, t, item, found);
       if (equal !== null) yield* merge(ksm, t, item, found, equal);
     }
     folio_put(k, t, compound_head(frames, found));
+  }
+}
+
+/**
+ * Goes along the pages of an mm as long as they are KSM pages that their rmap_items are about, as
+ * most are: they need no reference, and nothing follows for them. `locked`: mmap_lock is taken.
+ */
+function scan_pages(ksm: Ksm, t: Task, slot: KsmSlot, locked: boolean): number {
+  const {fn, trees} = ksm;
+  const {sched} = ksm.k;
+  const {mmapLock} = slot.user;
+  for (let held = locked; ; held = false) {
+    if (!held && !mmapLock.readAcquire(t, fn)) return LOCKING;
+    const item = slot.exited ? null : scan_get_next_rmap_item(ksm, t, slot);
+    ksm.item = item;
+    if (item === null || !trees.isOf(ksm.found, item)) return AT_PAGE;
+    if (!mmapLock.readRelease(t)) return UNLOCKING;
+    ksm.pagesScanned++;
+    if (--ksm.left === 0 || sched.needsResched(t)) return BEFORE;
   }
 }
 
@@ -96,25 +119,21 @@ function endScan(ksm: Ksm): void {
   notePeak(ksm);
 }
 
-/**
- * The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`. In
- * `ksm.merged` whether it is a KSM page with this rmap_item, as most are: it needs no reference.
- */
+/** The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`. */
 function scan_get_next_rmap_item(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
-  const {user} = slot;
-  let vma = find_vma(ksm, user);
-  for (; vma !== null; vma = vma.next) {
-    ksm.vma = vma;
+  const {mm, settings} = ksm;
+  const {pages} = mm;
+  for (let vma = find_vma(ksm, slot); vma !== null; vma = vma.next) {
     if ((vma.flags & VM_MERGEABLE) === 0 || vma.anonVma === null) continue;
-    if (ksm.address < vma.start) ksm.address = vma.start;
+    if (ksm.vma !== vma || ksm.address < vma.start) enterVma(ksm, vma);
     while (ksm.address < vma.end) {
       t.cpu.charge(ksm.costs.scanPageTicks, ksm.fn);
-      const pfn = mappedAnon(ksm, user, ksm.address);
+      const pte = nextPte(ksm, slot.user);
+      const pfn = pte < 0 ? hugeAnon(mm, slot.user, ksm.address) : anonOfPte(mm, pte);
       const item = pfn === 0 ? null : get_next_rmap_item(ksm, slot);
       ksm.address++;
       if (item === null) continue;
-      ksm.merged = ksm.trees.isOf(pfn, item);
-      if (!ksm.merged && should_skip_rmap_item(ksm, item, pfn)) continue;
+      if (settings.smartScan && !folio_test_ksm(pages, pfn) && skips(ksm, item)) continue;
       ksm.found = pfn;
       return item;
     }
@@ -122,13 +141,27 @@ function scan_get_next_rmap_item(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | n
   return null;
 }
 
-function find_vma(ksm: Ksm, user: UserMm): VmArea | null {
+/** What the scan knows of its place holds as long as nobody else runs: in one event. */
+function find_vma(ksm: Ksm, slot: KsmSlot): VmArea | null {
   const {events} = ksm.k.machine.engine;
-  if (ksm.vmaEvent !== events) {
-    ksm.vmaEvent = events;
-    ksm.vma = user.space.tree.find(ksm.address);
-  }
+  if (ksm.vmaEvent === events) return ksm.vma;
+  ksm.vmaEvent = events;
+  ksm.vma = slot.user.space.tree.find(ksm.address);
+  ksm.pte = -1;
   return ksm.vma;
+}
+
+function enterVma(ksm: Ksm, vma: VmArea): void {
+  ksm.vma = vma;
+  if (ksm.address < vma.start) ksm.address = vma.start;
+  ksm.pte = -1;
+}
+
+/** Slot of the PTE at the address, -1 without a page table: in most cases the one after the last. */
+function nextPte(ksm: Ksm, user: UserMm): number {
+  const {pte, address} = ksm;
+  ksm.pte = pte < 0 || (pte & 511) === 511 ? pteSlot(user.pgd, address) : pte + 1;
+  return ksm.pte;
 }
 
 /** get_next_rmap_item: that of the page at the address; made when there is none. */
@@ -158,13 +191,14 @@ function findItem(ksm: Ksm, slot: KsmSlot, next: RmapItem | null): RmapItem {
   return item;
 }
 
-/** Smart scan: pages that did not merge for long are looked at ever more rarely. */
-function should_skip_rmap_item(ksm: Ksm, item: RmapItem, pfn: number): boolean {
-  const {pages} = ksm.mm;
-  if (!ksm.settings.smartScan || folio_test_ksm(pages, compound_head(pages, pfn))) return false;
+/** should_skip_rmap_item: smart scan looks ever more rarely at pages that did not merge for long. */
+function skips(ksm: Ksm, item: RmapItem): boolean {
   const {age} = item;
-  if (item.age < 255) item.age++;
-  if (age < 3) return false;
+  if (age < 255) item.age++;
+  return age >= 3 && skipsOld(ksm, item, age);
+}
+
+function skipsOld(ksm: Ksm, item: RmapItem, age: number): boolean {
   if (item.remainingSkips === 0) {
     item.remainingSkips = age <= 3 ? 1 : age <= 5 ? 2 : age <= 8 ? 4 : 8;
     return false;
