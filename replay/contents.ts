@@ -7,7 +7,7 @@
 
 import {argNumber, type EventColumns} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
-import {LEVEL_PAGES, pteValue, walkSlot} from '../kernel/arch/x86/mm/pgtable.ts';
+import {LEVEL_PAGES, pteSlot, pteValue, walkSlot} from '../kernel/arch/x86/mm/pgtable.ts';
 import {
   PTE_HUGE,
   PTE_KIND,
@@ -79,7 +79,8 @@ export class PageContents {
     const user = t.mm?.user ?? null;
     if (user === null) return;
     const {pt} = this.kernel.mm;
-    const slot = walkSlot(user.pgd, vpn);
+    let slot = pteSlot(user.pgd, vpn);
+    if (slot < 0) slot = walkSlot(user.pgd, vpn);
     const word = pt.flags[slot];
     const present = (word & PTE_KIND) === PTE_PRESENT || (word & PTE_HUGE) !== 0;
     if (!present || (word & PTE_WRITE) === 0 || (word & PTE_SPECIAL) !== 0) return;

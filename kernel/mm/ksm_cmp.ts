@@ -53,7 +53,7 @@ function searchTrees(
   if (node !== null) return node;
   if (!ksm.checksumFirst && checksumChanged(ksm, t, item, content)) return null;
   t.cpu.charge(trees.unstableHeight * costs.treeStepTicks, ksm.fn);
-  return trees.searchUnstable(key, item, ksm.seqnr);
+  return trees.searchUnstable(key, item);
 }
 
 /** The merge that cmp_and_merge_page ends with. */
@@ -113,7 +113,7 @@ function* mergeTwo(
   if (otherPfn === 0 || otherPfn === pfn || pages.content[otherPfn] !== key) {
     // It changed since it was put there: the search goes past it.
     trees.removeUnstable(other);
-    trees.searchUnstable(trees.keyOf(pfn), item, ksm.seqnr);
+    trees.searchUnstable(trees.keyOf(pfn), item);
     return;
   }
   pages.refcount.increment(compound_head(pages, otherPfn));

@@ -25,8 +25,8 @@ export class RmapItem {
   seen = 0;
   node: StableNode | null = null;
   anonVma: AnonVma | null = null;
-  /** Full scan in whose unstable tree it is, -1 for none. */
-  unstableSeq = -1;
+  /** The unstable tree in which it is or was, -1 for none. */
+  tree = -1;
   unstableKey = 0;
 
   constructor(
@@ -59,7 +59,11 @@ export class KsmTrees {
   byNode = false;
   readonly nodes = new Map<number, StableNode>();
   private readonly stable = new Map<number, StableNode[]>();
+  /** Items by what they hold. Those of earlier trees stay until others take their places. */
   private readonly unstable = new Map<number, RmapItem>();
+  /** Number of the unstable tree, and how many items are in it. */
+  private tree = 0;
+  private unstableSize = 0;
   private nextId = 1;
 
   constructor(readonly pages: Pages) {}
@@ -76,7 +80,7 @@ export class KsmTrees {
   }
 
   get unstableHeight(): number {
-    return 32 - Math.clz32(this.unstable.size);
+    return 32 - Math.clz32(this.unstableSize);
   }
 
   /** ksm_get_folio: true while the node's page is still its. */
@@ -127,7 +131,7 @@ export class KsmTrees {
 
   /** stable_tree_append. */
   append(item: RmapItem, node: StableNode): void {
-    assert(item.node === null && item.unstableSeq < 0, 'rmap_item in two trees');
+    assert(item.node === null && item.tree < 0, 'rmap_item in two trees');
     if (node.items.size === 0) this.pagesShared++;
     else this.pagesSharing++;
     node.items.add(item);
@@ -168,27 +172,31 @@ export class KsmTrees {
   }
 
   /** unstable_tree_search_insert: the item with equal content, or null, and `item` is in. */
-  searchUnstable(key: number, item: RmapItem, seq: number): RmapItem | null {
+  searchUnstable(key: number, item: RmapItem): RmapItem | null {
     const found = this.unstable.get(key);
-    if (found !== undefined) return found;
+    if (found !== undefined && found.tree === this.tree && found.unstableKey === key) return found;
     this.unstable.set(key, item);
-    item.unstableSeq = seq;
+    item.tree = this.tree;
     item.unstableKey = key;
+    this.unstableSize++;
     this.pagesUnshared++;
     return null;
   }
 
   /** Takes an item out of the unstable tree. */
   removeUnstable(item: RmapItem): void {
-    if (item.unstableSeq < 0) return;
-    if (this.unstable.get(item.unstableKey) === item) this.unstable.delete(item.unstableKey);
-    item.unstableSeq = -1;
+    if (item.tree < 0) return;
+    if (item.tree === this.tree) this.unstableSize--;
+    item.tree = -1;
     this.pagesUnshared--;
   }
 
   /** A full scan begins: root_unstable_tree = RB_ROOT. Items leave as they are visited. */
   clearUnstable(): void {
-    this.unstable.clear();
+    const {unstable} = this;
+    if (unstable.size > this.unstableSize * 4) unstable.clear();
+    this.unstableSize = 0;
+    this.tree++;
   }
 
   /** Nodes beyond the first of one content, and how many contents have several. */
