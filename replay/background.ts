@@ -7,7 +7,7 @@ import {KHUGEPAGED_TID} from '../kernel/mm/huge_memory_sysfs.ts';
 import {start_khugepaged} from '../kernel/mm/khugepaged.ts';
 import {KSMD_TID, start_ksmd} from '../kernel/mm/ksm.ts';
 import {nsToTicks} from '../machine/time.ts';
-import {needsContents, PageContents} from './contents.ts';
+import {needsContents, PageContents, WrittenPages} from './contents.ts';
 import {inferContents, type KsmContents} from './ksm_contents.ts';
 import {inferPace, type KsmPace} from './ksm_pace.ts';
 import {type CompiledTrace, timeOrder} from './tracks.ts';
@@ -43,10 +43,11 @@ function makeBackground(compiled: CompiledTrace): Background {
   const pace = inferred === null ? null : inferPace(inferred.recording);
   const khugepagedNs = khugepagedTimes(compiled);
   const ksm = pace === null || inferred === null ? null : {pace, inferred};
+  const written = inferred === null ? null : new WrittenPages(inferred.written, events.count);
   return {
     ksm,
     khugepagedNs,
-    contents: (kernel) => (needed ? new PageContents(kernel, ksm?.inferred.written) : null),
+    contents: (kernel) => (needed ? new PageContents(kernel, written) : null),
     start: (kernel, scale) => {
       if (ksm !== null) startKsmd(kernel, ksm.pace);
       if (khugepagedNs.length > 0) startKhugepaged(kernel, khugepagedNs, scale);

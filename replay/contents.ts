@@ -24,6 +24,31 @@ export const FIRST_INFERRED = 2 ** 30;
 /** Contents that writes leave behind, by event of the access or call, and page. */
 export type WrittenContents = ReadonlyMap<number, ReadonlyMap<number, number>>;
 
+/** The same in the form that the replay looks it up: the pages of event i are those from first[i] to before first[i + 1]. */
+export class WrittenPages {
+  readonly first: Int32Array;
+  readonly vpns: Float64Array;
+  readonly contents: Int32Array;
+
+  /** `events`: how many events the trace has. */
+  constructor(written: WrittenContents, events: number) {
+    let pages = 0;
+    for (const ofEvent of written.values()) pages += ofEvent.size;
+    this.first = new Int32Array(events + 1);
+    this.vpns = new Float64Array(pages);
+    this.contents = new Int32Array(pages);
+    let at = 0;
+    for (let i = 0; i < events; i++) {
+      this.first[i] = at;
+      for (const [vpn, content] of written.get(i) ?? []) {
+        this.vpns[at] = vpn;
+        this.contents[at++] = content;
+      }
+    }
+    this.first[events] = at;
+  }
+}
+
 /** Kinds by which a trace shows that it needs contents. */
 const NEEDS_CONTENTS: ReadonlySet<number> = new Set([
   KIND.ksm_run,
@@ -52,7 +77,7 @@ export class PageContents {
 
   constructor(
     private readonly kernel: Kernel,
-    private readonly written: WrittenContents = new Map(),
+    private readonly written: WrittenPages | null = null,
   ) {
     this.content = kernel.mm.pages.content;
   }
@@ -62,16 +87,18 @@ export class PageContents {
     this.set(t, vpn, this.nextUnique--);
   }
 
-  /** Pages that the call of event `i` brings in, and what they hold; undefined when nothing is known. */
-  pagesOf(i: number): ReadonlyMap<number, number> | undefined {
-    return this.written.get(i);
+  /** Pages that the call of event `i` brings in; undefined when nothing is known. */
+  pagesOf(i: number): Float64Array | undefined {
+    if (this.written === null) return undefined;
+    const {first, vpns} = this.written;
+    return first[i] === first[i + 1] ? undefined : vpns.subarray(first[i], first[i + 1]);
   }
 
   /** The access or call of event `i` is over: pages that it wrote or brought in hold what is known of them. */
   done(t: Task, i: number): void {
-    const pages = this.written.get(i);
-    if (pages === undefined) return;
-    for (const [vpn, content] of pages) this.set(t, vpn, content);
+    if (this.written === null) return;
+    const {first, vpns, contents} = this.written;
+    for (let at = first[i]; at < first[i + 1]; at++) this.set(t, vpns[at], contents[at]);
   }
 
   /** Page `vpn`, if t can write to it, holds `content` from now on. */

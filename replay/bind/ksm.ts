@@ -41,8 +41,7 @@ function* ksm_enter(context: BindingContext, t: Task, i: number): Code<Outcome> 
   if (ksm === null || t.mm === null) return 'skipped';
   const unseen = contents?.pagesOf(i);
   if (unseen !== undefined) {
-    const vpns = [...unseen.keys()];
-    return yield* mapUnseen(context, t, Math.min(...vpns), Math.max(...vpns) + 1);
+    return yield* mapUnseen(context, t, Math.min(...unseen), Math.max(...unseen) + 1);
   }
   return outcomeOf(yield* ksm_enable_merge_any(ksm, t));
 }
