@@ -233,7 +233,7 @@ function* ksm_madvise(
   on: boolean,
 ): Code<number> {
   if (on) {
-    ksm_enter(ksm, ksm.k.mm.byId(vma.space.mmId)!);
+    ksm_enter(ksm, ksm.mm.byId(vma.space.mmId)!);
     return 0;
   }
   return vma.anonVma === null ? 0 : yield* unmerge_ksm_pages(ksm, t, vma, start, end);
@@ -267,7 +267,7 @@ export function removeSlot(ksm: Ksm, slot: KsmSlot): void {
 export function remove_rmap_item_from_tree(ksm: Ksm, item: RmapItem): void {
   ksm.trees.removeItem(item);
   ksm.trees.removeUnstable(item);
-  if (item.anonVma !== null) ksm.k.mm.anon.put(item.anonVma);
+  if (item.anonVma !== null) ksm.mm.anon.put(item.anonVma);
   item.anonVma = null;
 }
 

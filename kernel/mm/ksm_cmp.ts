@@ -79,17 +79,18 @@ function checksumChanged(ksm: Ksm, t: Task, item: RmapItem, key: number): boolea
 
 /** try_to_merge_with_ksm_page: under mmap_lock for read. */
 function* mergeWith(ksm: Ksm, t: Task, item: RmapItem, pfn: number, target: number): Code<boolean> {
-  const {mmapLock} = item.user;
+  const {user, vpn} = item;
+  const {mmapLock} = user;
   if (!mmapLock.readAcquire(t, ksm.fn)) yield* mmapLock.readAcquireSlow(t, ksm.fn);
-  const vma = find_mergeable_vma(item.user, item.vpn);
-  const good = vma !== null && (yield* try_to_merge_one_page(ksm, t, vma, item.vpn, pfn, target));
+  const vma = find_mergeable_vma(user, vpn);
+  const good = vma !== null && (yield* try_to_merge_one_page(ksm, t, vma, user, vpn, pfn, target));
   if (good && target >= 0) {
     remove_rmap_item_from_tree(ksm, item);
     item.anonVma = vma.anonVma;
     ksm.mm.anon.get(item.anonVma!);
   }
   if (!mmapLock.readRelease(t)) yield* mmapLock.readReleaseSlow(t);
-  ksm.trace?.merge(target === 0, target < 0, item.user, item.vpn, good);
+  ksm.trace?.merge(target === 0, target < 0, user, vpn, good);
   return good;
 }
 
@@ -108,7 +109,7 @@ function* mergeTwo(
   key: number,
 ): Code {
   const {trees, k} = ksm;
-  const {pages} = k.mm;
+  const {pages, hooks} = ksm.mm;
   const otherPfn = mappedAnon(ksm, other.user, other.vpn);
   if (otherPfn === 0 || otherPfn === pfn || pages.content[otherPfn] !== key) {
     // It changed since it was put there: the search goes past it.
@@ -129,7 +130,7 @@ function* mergeTwo(
   }
   folio_put(k, t, compound_head(pages, otherPfn));
   // Both pages are of one folio, which our own references have kept from being split.
-  const {split_folio} = k.mm.hooks;
+  const {split_folio} = hooks;
   if (!merged && oneFolio && split_folio !== null) {
     yield* split_folio(t, compound_head(pages, pfn), pfn);
   }

@@ -81,19 +81,18 @@ export function* try_to_merge_one_page(
   ksm: Ksm,
   t: Task,
   vma: VmArea,
+  user: UserMm,
   vpn: number,
   pfn: number,
   target: number,
 ): Code<boolean> {
-  const {k} = ksm;
-  const {pages, hooks} = k.mm;
+  const {pages, hooks} = ksm.mm;
   if (pfn === target) return true;
   const large = compound_head(pages, pfn);
   if (!folio_test_anon(pages, large) || (pages.flags[large] & PG_locked) !== 0) return false;
   if (folio_test_large(pages, large)) {
     if (hooks.split_folio === null || !(yield* hooks.split_folio(t, large, pfn))) return false;
   }
-  const user = k.mm.byId(vma.space.mmId)!;
   const word = yield* write_protect_page(ksm, t, vma, user, vpn, pfn);
   if (word < 0) return false;
   if (target === 0) {
@@ -139,8 +138,7 @@ export function* write_protect_page(
   vpn: number,
   pfn: number,
 ): Code<number> {
-  const {k} = ksm;
-  const {mm} = k;
+  const {k, mm} = ksm;
   const {pt, pages} = mm;
   const {cowRange: pairs, changePte} = mm.notifierFacts;
   const notifies = notifiesUnderPtl(mm);
@@ -197,8 +195,7 @@ function* replace_page(
   target: number,
   word: number,
 ): Code<boolean> {
-  const {k} = ksm;
-  const {mm} = k;
+  const {k, mm} = ksm;
   const {pt, pages} = mm;
   const {cowRange: pairs, changePte} = mm.notifierFacts;
   const notifies = notifiesUnderPtl(mm);
@@ -252,9 +249,9 @@ export function* unmerge_ksm_pages(
   start: number,
   end: number,
 ): Code<number> {
-  const {k} = ksm;
-  const {pt, pages} = k.mm;
-  const user = k.mm.byId(vma.space.mmId)!;
+  const {k, mm} = ksm;
+  const {pt, pages} = mm;
+  const user = mm.byId(vma.space.mmId)!;
   const how = isBefore(k.facts.version, '6.2') ? FAULT_FLAG_WRITE : FAULT_FLAG_UNSHARE;
   for (let vpn = start; vpn < end; vpn++) {
     if (t.sigkill) return -4;
@@ -273,7 +270,7 @@ export function* unmerge_ksm_pages(
 
 /** is_ksm_zero_pte. */
 export function isKsmZero(ksm: Ksm, slot: number): boolean {
-  const {pt, zeroPfn} = ksm.k.mm;
+  const {pt, zeroPfn} = ksm.mm;
   const bits = PTE_SPECIAL | PTE_DIRTY;
   return (pt.flags[slot] & bits) === bits && pt.entries[slot] === zeroPfn;
 }
