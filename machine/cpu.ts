@@ -49,12 +49,15 @@ export class Cpu implements Gate {
 
   /** Lets private work pass; `fn` is a Profile id. A busy SMT sibling makes work slower. */
   charge(ticks: number, fn: number): void {
-    const sibling = this.sibling;
-    if (sibling !== null && sibling.process !== null) {
-      ticks = Math.round(ticks * this.machine.topology.smtSlowdown);
-    }
+    if (this.sibling !== null) ticks = this.besideSibling(ticks, this.sibling);
     this.pendingTicks += ticks;
     this.profile.add(fn, ticks);
+  }
+
+  /** What work takes while the other hardware thread is busy, or is not. */
+  private besideSibling(ticks: number, sibling: Cpu): number {
+    if (sibling.process === null) return ticks;
+    return Math.round(ticks * this.machine.topology.smtSlowdown);
   }
 
   /** Lets a memory access of exactly `ticks` pass: latency, not work, so SMT does not stretch it. */

@@ -95,12 +95,14 @@ export class HolderStats {
   ) {}
 
   taken(cpu: Cpu): void {
-    const {stats} = this;
-    stats.acquired++;
-    if (this.lastCpu < 0) stats.first++;
-    else if (this.lastCpu !== cpu.id) {
-      stats.handoff[this.kernel.machine.topology.distance(this.lastCpu, cpu.id)]++;
-    }
-    this.lastCpu = cpu.id;
+    this.stats.acquired++;
+    if (this.lastCpu !== cpu.id) this.handedOver(cpu.id);
+  }
+
+  private handedOver(cpu: number): void {
+    const {stats, lastCpu} = this;
+    this.lastCpu = cpu;
+    if (lastCpu < 0) stats.first++;
+    else stats.handoff[this.kernel.machine.topology.distance(lastCpu, cpu)]++;
   }
 }

@@ -51,28 +51,31 @@ export class LeafLocks {
    */
   lock(cpu: Cpu, index: number, node: number, fn: number): void {
     if (index >= this.freeTick.length) this.grow(index);
-    const {stats, topology} = this;
-    const last = this.lastCpu[index];
-    let ticks = topology.atomicLocalTicks;
-    if (last === cpu.id) {
-      stats.handoff[0]++;
-    } else {
-      if (last >= 0) {
-        ticks = topology.transferTicks(last, cpu.id, node);
-        stats.handoff[topology.distance(last, cpu.id)]++;
-      }
-      this.lastCpu[index] = cpu.id;
-    }
+    const {stats} = this;
+    let ticks = this.topology.atomicLocalTicks;
+    if (this.lastCpu[index] === cpu.id) stats.handoff[0]++;
+    else ticks = this.handedOver(index, cpu.id, node);
     const now = this.engine.now + cpu.pendingTicks;
-    const wait = this.freeTick[index] - now;
-    if (wait > 0) {
-      stats.contended++;
-      stats.waited(fn, wait);
-      ticks += wait;
-    }
+    if (this.freeTick[index] > now) ticks += this.waited(this.freeTick[index] - now, fn);
     cpu.stall(ticks, this.fn);
     stats.acquired++;
     this.takenTick = now + ticks;
+  }
+
+  /** The lock's line comes from the CPU that had the lock last, if any had. Returns the ticks. */
+  private handedOver(index: number, cpu: number, node: number): number {
+    const {topology} = this;
+    const last = this.lastCpu[index];
+    this.lastCpu[index] = cpu;
+    if (last < 0) return topology.atomicLocalTicks;
+    this.stats.handoff[topology.distance(last, cpu)]++;
+    return topology.transferTicks(last, cpu, node);
+  }
+
+  private waited(ticks: number, fn: number): number {
+    this.stats.contended++;
+    this.stats.waited(fn, ticks);
+    return ticks;
   }
 
   /** spin_unlock. */
