@@ -1,5 +1,6 @@
 // What a run found out about itself: kernel bugs that happened in the model (findings), counters, and everything that was
-// not modelled (warnings: "check before trusting this"). Bounded: a storm of one finding is kept as a count.
+// not modelled (warnings: "check before trusting this"; notes, when it is no part of what the run measures). Bounded: a storm of
+// one finding is kept as a count.
 
 const MAX_FINDINGS = 100;
 
@@ -11,12 +12,18 @@ export class Checks {
   lockdep = 0;
   sleepInAtomic = 0;
   readonly warnings = new Map<string, number>();
+  readonly notes = new Map<string, number>();
   readonly findings: string[] = [];
   readonly counters = new Map<string, number>();
 
   /** Something that is not modelled, or modelled with an assumption that matters here. */
   warn(text: string, count = 1): void {
     this.warnings.set(text, (this.warnings.get(text) ?? 0) + count);
+  }
+
+  /** Something that was left out and does not touch the result. */
+  note(text: string): void {
+    this.notes.set(text, (this.notes.get(text) ?? 0) + 1);
   }
 
   /** A kernel bug as the kernel would show it (BUG, oops, a missed entry), one line. */

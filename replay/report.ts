@@ -151,6 +151,7 @@ function checksPart(run: ReplayRun): RunReport['checks'] {
     lockdep: checks.lockdep,
     sleep_in_atomic: checks.sleepInAtomic,
     warnings: Object.fromEntries(checks.warnings),
+    notes: Object.fromEntries(checks.notes),
     findings: checks.findings,
   };
 }

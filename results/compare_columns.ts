@@ -42,7 +42,8 @@ function columnOf(input: Input, baseline: Input): Column {
     digests: input.runs.map((run) => run.digest),
     ...(reason === undefined ? {} : {incomparable: reason}),
     failures: failuresOf(input.runs),
-    warnings: warningsOf(input.runs),
+    warnings: textsOf(input.runs.map((run) => run.checks.warnings)),
+    notes: textsOf(input.runs.map((run) => run.checks.notes ?? {})),
   };
 }
 
@@ -101,12 +102,11 @@ function failuresOf(runs: readonly RunReport[]): Record<string, number> {
   return failures;
 }
 
-function warningsOf(runs: readonly RunReport[]): Record<string, number> {
-  const warnings: Record<string, number> = {};
+/** Texts of all runs, with how often each came. */
+function textsOf(runs: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const texts: Record<string, number> = {};
   for (const run of runs) {
-    for (const [text, count] of Object.entries(run.checks.warnings)) {
-      warnings[text] = (warnings[text] ?? 0) + count;
-    }
+    for (const [text, count] of Object.entries(run)) texts[text] = (texts[text] ?? 0) + count;
   }
-  return warnings;
+  return texts;
 }

@@ -111,6 +111,8 @@ export interface Column {
   readonly failures: Readonly<Record<string, number>>;
   /** Warnings of all runs together: "check before trusting this". */
   readonly warnings: Readonly<Record<string, number>>;
+  /** Notes of all runs together: left out, without effect on the result. Absent in older files. */
+  readonly notes?: Readonly<Record<string, number>>;
 }
 
 export interface Comparison {

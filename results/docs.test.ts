@@ -14,7 +14,7 @@ const text = readFileSync(join(resultsFolder(), '..', 'docs', 'json-schemas.md')
 /** Objects whose keys are names of things (locks, operations, series), not fields. */
 const OPEN = new Set([
   ...['design', 'edges', 'ops', 'functions', 'locks', 'handoff', 'wait_ns_by_caller', 'calls'],
-  ...['tlb', 'faults', 'counters', 'warnings', 'failures', 'params'],
+  ...['tlb', 'faults', 'counters', 'warnings', 'notes', 'failures', 'params'],
 ]);
 
 function fieldsOf(value: unknown, into: Set<string>, isOpen = false): void {

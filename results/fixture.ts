@@ -83,6 +83,7 @@ export function fixtureRun(fixture: Fixture = {}): RunReport {
       lockdep: 0,
       sleep_in_atomic: 0,
       warnings: fixture.warnings ?? {},
+      notes: {'access: by the recorder': 4},
       findings: fixture.missed ? ['pgd: mm 17 misses entry 402 after sync_global_pgds'] : [],
     },
   };

@@ -106,6 +106,8 @@ export interface RunReport {
     readonly sleep_in_atomic: number;
     /** Each warning once, with how often it came: "check before trusting this". */
     readonly warnings: Readonly<Record<string, number>>;
+    /** As warnings, for what was left out and does not touch the result; absent in older files. */
+    readonly notes?: Readonly<Record<string, number>>;
     /** Kernel BUG, oops or missed-entry findings, one line each. */
     readonly findings: readonly string[];
   };

@@ -121,5 +121,6 @@ function checkChecks(checks: Place): void {
   ];
   for (const name of counts) checks.at(name).integer();
   checks.at('warnings').numbers();
+  if (checks.has('notes')) checks.at('notes').numbers();
   for (const finding of checks.at('findings').items()) finding.string();
 }

@@ -21,6 +21,7 @@ import {
 import type {Task} from '../../kernel/task.ts';
 import type {Code} from '../../machine/engine.ts';
 import {FIRST_INFERRED, type PageContents} from '../contents.ts';
+import {isBeforeProgram} from './before_program.ts';
 import {
   type BindingContext,
   type BindingTable,
@@ -34,6 +35,10 @@ import {
 
 const OUTSIDE =
   'access: outside every mapping that the trace has; no page is mapped (SIGSEGV is not delivered)';
+const UNKNOWN =
+  'accesses of a process that is older than the recording, which does not say what it maps: none is modelled; record the program from its start';
+const BEFORE_PROGRAM =
+  'accesses of the recorder before it started the program were left out: what it maps is in no recording';
 
 /** What became of a fault. */
 function outcomeOf({kernel}: BindingContext, faultClass: number): Outcome {
@@ -50,10 +55,13 @@ function outcomeOf({kernel}: BindingContext, faultClass: number): Outcome {
 }
 
 /** A process of which no mapping is known: what it mapped before the trace began was never written down. */
-function unknownProcess(context: BindingContext, t: Task): Outcome {
-  const {topology} = context.kernel.machine;
-  t.cpu.charge(topology.pageFaultEntryTicks, context.kernel.fns.do_user_addr_fault);
-  return outcomeOf(context, FAULT_SIGSEGV);
+function unknownProcess({kernel, events}: BindingContext, t: Task, i: number): Outcome {
+  const {checks, fns, machine} = kernel;
+  t.cpu.charge(machine.topology.pageFaultEntryTicks, fns.do_user_addr_fault);
+  checks.count('outside_vma');
+  if (isBeforeProgram(events, i)) checks.note(BEFORE_PROGRAM);
+  else checks.warn(UNKNOWN);
+  return 'failed';
 }
 
 function isUnknown(t: Task): boolean {
@@ -62,7 +70,7 @@ function isUnknown(t: Task): boolean {
 
 /** userAccess and, where the clock had to catch up first, once more: others may have mapped the page. */
 function quickAccess(context: BindingContext, t: Task, i: number, from: number): QuickOutcome {
-  if (from === 0 && isUnknown(t)) return unknownProcess(context, t);
+  if (from === 0 && isUnknown(t)) return unknownProcess(context, t, i);
   const {events, kernel} = context;
   const errorCode = argNumber(events, i, 1) & ~PROTECTION;
   const vpn = vpnArg(events, i, 0);
@@ -96,7 +104,7 @@ function* access(context: BindingContext, t: Task, i: number): Code<Outcome> {
 const LOOK_MASK = 63;
 
 function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
-  if (isUnknown(t)) return unknownProcess(context, t);
+  if (isUnknown(t)) return unknownProcess(context, t, i);
   const {events, kernel, contents} = context;
   const start = vpnArg(events, i, 0);
   const pages = argNumber(events, i, 1);
@@ -124,7 +132,7 @@ function* touch(context: BindingContext, t: Task, i: number): Code<Outcome> {
 
 /** As touch for writing, with what the pages hold afterwards. */
 function* write_content(context: BindingContext, t: Task, i: number): Code<Outcome> {
-  if (isUnknown(t)) return unknownProcess(context, t);
+  if (isUnknown(t)) return unknownProcess(context, t, i);
   const {events, kernel, contents} = context;
   const start = vpnArg(events, i, 0);
   const pages = argNumber(events, i, 1);

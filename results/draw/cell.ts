@@ -78,6 +78,8 @@ export function footnotes(comparison: Comparison): string[] {
   }
   if (has((c) => c.verdict === 'equal')) notes.push('= equal under every seed');
   notes.push(...sampleNotes(comparison), ...columnNotes(comparison.columns));
+  const leftOut = counted(comparison.columns, (column) => column.notes ?? {});
+  notes.push(...leftOut.map((line) => `note: ${line}`));
   return notes;
 }
 
@@ -118,11 +120,26 @@ export function alarms(columns: readonly Column[]): string[] {
     for (const [name, runs] of Object.entries(column.failures)) {
       lines.push(`FAILED ${column.label}: ${name} in ${runs} of ${column.seeds.length} runs`);
     }
-    for (const [text, count] of Object.entries(column.warnings)) {
-      lines.push(`WARNING ${column.label}: ${text} (${count} times); check before trusting this`);
-    }
   }
-  return lines;
+  const warnings = counted(columns, (column) => column.warnings);
+  return [...lines, ...warnings.map((line) => `WARNING ${line}; check before trusting this`)];
+}
+
+/** Texts with their counts, once when they came as often in every column, else by column. */
+function counted(
+  columns: readonly Column[],
+  textsOf: (column: Column) => Readonly<Record<string, number>>,
+): string[] {
+  const texts = new Set(columns.flatMap((column) => Object.keys(textsOf(column))));
+  return [...texts].flatMap((text) => {
+    const counts = columns.map((column) => textsOf(column)[text] ?? 0);
+    if (columns.length > 1 && counts.every((count) => count === counts[0])) {
+      return `${text} (${formatCount(counts[0])} times in each column)`;
+    }
+    return columns.flatMap(({label}, i) =>
+      counts[i] === 0 ? [] : `${label}: ${text} (${formatCount(counts[i])} times)`,
+    );
+  });
 }
 
 /** Configuration that all columns share, once; and per column what is its own. */

@@ -25,7 +25,7 @@ export function drawRun(run: RunReport, options: DrawOptions = {}): string {
     notifierTable(run),
     countsTable('faults', run.faults),
     countsTable('counters', run.counters),
-    checksLine(run, colors),
+    [checksLine(run, colors), ...noteLines(run)].join('\n'),
   ];
   return `${blocks.filter((block) => block !== '').join('\n\n')}\n`;
 }
@@ -169,6 +169,12 @@ function notifierTable(run: RunReport): string {
   if (Object.keys(calls).length === 0) return '';
   const counts = `${formatCount(retries)} retries, ${formatCount(eagain)} -EAGAIN`;
   return `${countsTable('notifier calls', calls)}\nlatency ${latencyText(ns)}; ${counts}`;
+}
+
+function noteLines(run: RunReport): string[] {
+  return Object.entries(run.checks.notes ?? {}).map(
+    ([text, count]) => `note       ${text} (${formatCount(count)} times)`,
+  );
 }
 
 function checksLine(run: RunReport, colors: Colors): string {
