@@ -47,7 +47,11 @@ export function compareVerb(program: Command, invocation: Invocation): void {
       'table',
     )
     .option('--all', 'also rows that are equal everywhere', false)
-    .option('--only <text>', 'only mechanism rows whose name contains this', '')
+    .option(
+      '--only <text>',
+      'only mechanism rows whose name contains this (or one of these, comma separated)',
+      '',
+    )
     .option('--save <file>', 'keep every run as JSON lines')
     .option('--json', 'same as --format json', false)
     .action(async (path: string, flags: CompareFlags) => {
@@ -114,12 +118,13 @@ async function runAndSave(
   }
 }
 
-/** The comparison with only those mechanism rows whose name contains `text`. */
-function mechanismRows(comparison: Comparison, text: string): Comparison {
+/** The comparison with only those mechanism rows whose name contains one of `texts`, comma separated. */
+function mechanismRows(comparison: Comparison, texts: string): Comparison {
+  const wanted = texts.split(',');
   const tables = comparison.tables.map((table) =>
     table.name === 'headline'
       ? table
-      : {...table, rows: table.rows.filter((row) => row.metric.includes(text))},
+      : {...table, rows: table.rows.filter((r) => wanted.some((text) => r.metric.includes(text)))},
   );
   return {...comparison, tables};
 }
