@@ -41,6 +41,36 @@ test('an unknown verb, machine, kernel or design is a usage or input error in on
   });
 });
 
+test('wrong usage says what to do instead', async () => {
+  await inScratch(async (folder) => {
+    const trace = join(folder, 'a.mmt');
+    const stored = join(folder, 'a.json');
+    await run('generate', 'fork-storm', 'workers=1', 'children=1', '-o', trace);
+    writeFileSync(stored, (await run('replay', trace, '--json')).out);
+    const two = ['compare', trace, '--a', 'pgd=pgd-list', '--b', 'pgd=lockless-2015-09'];
+    const nowhere = join(folder, 'none', 'a.jsonl');
+    const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
+      [['compare', trace, '--a', 'pgd=pgd-list'], EXIT.usage, /--b pgd=/],
+      [[...two, '--b', 'pgd=pgd-list'], EXIT.usage, /pgd=pgd-list is given twice/],
+      [[...two, '--seeds', '1', '--only', 'nosuch'], EXIT.usage, /it has locks\./],
+      [[...two, '--save', nowhere], EXIT.badInput, /cannot write: no such file or folder; check/],
+      [['validate', '--only', 'nosuch'], EXIT.usage, /there are aim7/],
+      [['scenario', 'run'], EXIT.usage, /scenario list/],
+      [['scenario', 'run', '--all', '--design', 'nosuch'], EXIT.usage, /choose one of lockless/],
+      [['verify', trace], EXIT.badInput, /give a recording/],
+      [['report', trace], EXIT.badInput, /binary data, expected JSON; name a file/],
+      [['report', stored, '--format', 'csv'], EXIT.usage, /take table or json/],
+      [['report', nowhere], EXIT.badInput, /cannot read: no such file or folder; check/],
+    ];
+    for (const [argv, expected, remedy] of cases) {
+      const {code, out, err} = await run(...argv);
+      assert.deepEqual([code, out], [expected, ''], argv.join(' '));
+      assert.match(err, remedy);
+      assert.equal(err.trim().split('\n').length, 1, err);
+    }
+  });
+});
+
 test('a missing, empty or garbage trace is bad input in one line', async () => {
   await inScratch(async (folder) => {
     const empty = join(folder, 'empty.mmt');

@@ -2,7 +2,7 @@
 //
 // Exit codes: 0 fine, 1 a check or bar failed, 2 usage, 3 bad input, 4 partial (losses), 130 interrupted.
 
-import {Command, CommanderError} from 'commander';
+import {Command, CommanderError, Help, Option} from 'commander';
 import {EXIT} from '../formats/errors.ts';
 import {version} from './package_info.ts';
 import type {Output} from './streams.ts';
@@ -56,6 +56,7 @@ export async function main(argv: readonly string[], out: Output, err: Output): P
     .version(version())
     .exitOverride()
     .showHelpAfterError('(add --help for the options)')
+    .configureHelp({optionDescription})
     .configureOutput({
       writeOut: (text) => out.write(text),
       writeErr: (text) => err.write(text),
@@ -68,6 +69,16 @@ export async function main(argv: readonly string[], out: Output, err: Output): P
     return exitCodeOf(error, err);
   }
   return invocation.exitCode;
+}
+
+const PLAIN_HELP = new Help();
+
+/** As commander describes an option, without the defaults that say nothing: off, empty and none. */
+function optionDescription(option: Option): string {
+  const {defaultValue} = option;
+  const silent = defaultValue === false || defaultValue === '' || Array.isArray(defaultValue);
+  if (!silent) return PLAIN_HELP.optionDescription(option);
+  return PLAIN_HELP.optionDescription(new Option(option.flags, option.description));
 }
 
 function exitCodeOf(error: unknown, err: Output): number {

@@ -47,27 +47,67 @@ export function collect(value: string, earlier: string[]): string[] {
 export function addReplayFlags(command: Command, machine: string): Command {
   const d = DEFAULT_OPTIONS;
   return command
-    .option('--machine <name>', 'machine: name, file or shorthand like 8s18c2t', machine)
-    .option('--kernel <version>', 'kernel version that picks the design', '4.1')
-    .option('--design <axis=choice>', 'override one axis (repeatable)', collect, [])
+    .option(
+      '--machine <name>',
+      'name (see mmreplay machines), file, or shorthand like 8s18c2t',
+      machine,
+    )
+    .option(
+      '--kernel <version>',
+      'kernel version that picks the design (see mmreplay designs)',
+      '4.1',
+    )
+    .option(
+      '--design <axis=choice>',
+      'override one axis (repeatable; see mmreplay designs)',
+      collect,
+      [],
+    )
     .option('--seed <n>', 'seed of everything random', wholeNumber(0), d.seed)
     .addOption(
-      new Option('--order <order>', 'order of operations').choices(ORDERS).default(d.order),
+      new Option('--order <order>', 'what an operation waits for; docs/trace-schema.md says more')
+        .choices(ORDERS)
+        .default(d.order),
     )
-    .option('--time <mode>', 'asap, timed, scaled=X or think', d.time)
+    .option(
+      '--time <mode>',
+      'when it starts then: asap, timed (as recorded), scaled=X (X times as fast) or think (after the recorded think time)',
+      d.time,
+    )
     .option(
       '--copies <n>',
       'instances of the recorded process tree',
       wholeNumber(1, 4096),
       d.copies,
     )
-    .option('--until <ms>', 'replay only this much of the recording', wholeNumber(1))
-    .addOption(
-      new Option('--placement <how>', 'where tasks start').choices(PLACEMENTS).default(d.placement),
+    .option(
+      '--until <ms>',
+      'replay only this much of the recording, in recorded time',
+      wholeNumber(1),
     )
-    .addOption(new Option('--ipi <form>', 'interrupts').choices(['event', 'closed']).default(d.ipi))
-    .option('--max-events <n>', 'bound on simulated events', wholeNumber(1), d.maxEvents)
-    .option('--max-time <ns>', 'bound on simulated time', wholeNumber(1), d.maxNs)
+    .addOption(
+      new Option(
+        '--placement <how>',
+        'where tasks start and whether they stay; docs/trace-schema.md says more',
+      )
+        .choices(PLACEMENTS)
+        .default(d.placement),
+    )
+    .addOption(
+      new Option(
+        '--ipi <form>',
+        'interrupts: every arrival an event, or all arrivals computed at once (ten times faster)',
+      )
+        .choices(['event', 'closed'])
+        .default(d.ipi),
+    )
+    .option(
+      '--max-events <n>',
+      'give up after this many simulated events',
+      wholeNumber(1),
+      d.maxEvents,
+    )
+    .option('--max-time <ns>', 'give up after this much simulated time', wholeNumber(1), d.maxNs)
     .option('--audit', 'check every PGD after every walk (slow)', false)
     .option('--lockdep', 'check the order of lock classes', false);
 }

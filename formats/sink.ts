@@ -38,6 +38,7 @@ export function fileError(path: string, error: unknown, doing: string): UserErro
   const {code, message} = error as NodeJS.ErrnoException;
   const reasons: Record<string, string> = {
     ENOENT: 'no such file or folder; check the path',
+    ENOTDIR: 'a part of the path is no folder; check the path',
     EACCES: 'permission denied; check who owns it',
     EISDIR: 'is a folder, a file was expected; name a file in it',
     ENOSPC: 'no space left on the device; free some or write elsewhere',

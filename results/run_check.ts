@@ -37,7 +37,10 @@ export function checkRunReport(value: unknown, file: string, path = '$'): RunRep
   if (run.at('schema').value !== RUN_SCHEMA) {
     run
       .at('schema')
-      .fail(`"${RUN_SCHEMA}"`, 'replay the trace again with this version of mmreplay');
+      .fail(
+        `"${RUN_SCHEMA}"`,
+        'give what replay --json or compare --save wrote with this version of mmreplay',
+      );
   }
   for (const name of TOP_FIELDS) if (!run.has(name)) run.at(name).fail(`a field "${name}"`);
   checkIdentity(run);

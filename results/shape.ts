@@ -2,25 +2,26 @@
 // a JSON path, what was expected there and what was found. Nothing unknown is accepted in silence.
 
 import {readFileSync} from 'node:fs';
-import {UserError} from './errors.ts';
+import {orUserError, UserError} from './errors.ts';
 
 /**
  * Reads a JSON file. UserError with the line of the first syntax error, or why the file cannot be
  * read.
  */
 export function readJson(path: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new UserError(`${path}: cannot read it (${reason}); check the path`);
-  }
-  return parseJson(text, path);
+  return parseJson(
+    orUserError(path, 'read', () => readFileSync(path, 'utf8')),
+    path,
+  );
 }
 
 /** Parses JSON text that came from `path`. */
 export function parseJson(text: string, path: string): unknown {
+  if (text.includes('\0') || text.includes('\uFFFD')) {
+    throw new UserError(
+      `${path}: binary data, expected JSON; name a file that --json or --save wrote`,
+    );
+  }
   try {
     return JSON.parse(text);
   } catch (error) {

@@ -2,9 +2,9 @@
 // reports, or one report per line; all three are read. Writing goes through a temporary file and a
 // rename, so that a reader never sees half a file.
 
-import {readdirSync, readFileSync, renameSync, statSync, writeFileSync} from 'node:fs';
+import {readdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
-import {UserError} from './errors.ts';
+import {orUserError, UserError} from './errors.ts';
 import type {RunReport} from './run.ts';
 import {checkRunReport} from './run_check.ts';
 import {parseJson, readJson} from './shape.ts';
@@ -19,15 +19,22 @@ export function saveRuns(path: string, runs: readonly RunReport[]): void {
   writeWhole(path, runs.map((run) => `${JSON.stringify(run)}\n`).join(''));
 }
 
+/** Before runs that take long: UserError when what they give could not be written to `path`. */
+export function checkWritable(path: string): void {
+  const partial = `${path}.partial`;
+  orUserError(path, 'write', () => {
+    writeFileSync(partial, '');
+    unlinkSync(partial);
+    if (isFolder(path)) throw Object.assign(new Error(path), {code: 'EISDIR'});
+  });
+}
+
 function writeWhole(path: string, text: string): void {
   const partial = `${path}.partial`;
-  try {
+  orUserError(path, 'write', () => {
     writeFileSync(partial, text);
     renameSync(partial, path);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new UserError(`${path}: cannot write it (${reason}); choose another place`);
-  }
+  });
 }
 
 /** The one report in a file; UserError when there are several or when it is not a report. */
@@ -69,28 +76,9 @@ function reportsIn(path: string): {value: unknown; at: string}[] {
 
 function linesOf(path: string): {value: unknown; at: string}[] {
   const values: {value: unknown; at: string}[] = [];
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new UserError(`${path}: cannot read it (${reason}); check the path`);
-  }
+  const text = orUserError(path, 'read', () => readFileSync(path, 'utf8'));
   text.split('\n').forEach((line, i) => {
     if (line.trim() !== '') values.push({value: parseJson(line, path), at: `line ${i + 1} $`});
   });
   return values;
-}
-
-/**
- * The schema that a JSON file says it has: `mmreplay.run/1`, `mmreplay.compare/1`, ...; what
- * `report` asks first.
- */
-export function schemaOf(path: string): string {
-  const [first] = reportsIn(path);
-  const value = first?.value;
-  if (typeof value === 'object' && value !== null && 'schema' in value) {
-    if (typeof value.schema === 'string') return value.schema;
-  }
-  throw new UserError(`${path}: no "schema" field; give a file that mmreplay --json wrote`);
 }

@@ -22,10 +22,11 @@ const SEEDS = 15;
 export function demoVerb(program: Command, invocation: Invocation): void {
   const command = program
     .command('demo')
-    .description('the bundled fork storm on 8 sockets: pgd_list against padded and lockless');
-  addJobsFlag(command).action(async ({jobs}: {jobs?: number}) => {
-    const {out} = invocation;
-    out.write(
+    .description('the bundled fork storm on 8 sockets: pgd_list against padded and lockless')
+    .option('--json', 'print the comparison as JSON', false);
+  addJobsFlag(command).action(async ({jobs, json}: {jobs?: number; json: boolean}) => {
+    const {out, err} = invocation;
+    (json ? err : out).write(
       `$ mmreplay compare ${TRACE} --a pgd=pgd-list --b pgd=pgd-list-padded \\\n` +
         `    --b pgd=lockless-2015-09 --kernel 4.1 --machine ${MACHINE} --copies ${COPIES} --until ${UNTIL_MS} --seeds ${SEEDS} --only ${ONLY}\n\n`,
     );
@@ -36,7 +37,7 @@ export function demoVerb(program: Command, invocation: Invocation): void {
       b: ['pgd=pgd-list-padded', 'pgd=lockless-2015-09'],
       seeds: SEEDS,
       format: 'table',
-      json: false,
+      json,
       all: false,
       only: ONLY,
       machine: MACHINE,

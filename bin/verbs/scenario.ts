@@ -37,13 +37,16 @@ export function scenarioVerb(program: Command, invocation: Invocation): void {
     .option('--seed <n>', 'only this seed', wholeNumber(0))
     .option('--json', 'print JSON', false);
   addJobsFlag(command).action((name: string | undefined, flags: RunFlags) =>
-    run(chosen(name, flags.all), flags, invocation),
+    run(named(name, flags.all), flags, invocation),
   );
 }
 
-function chosen(name: string | undefined, all: boolean): Scenario[] {
+function named(name: string | undefined, all: boolean): Scenario[] {
   if (all) return [...CATALOGUE.values()];
-  if (name === undefined) throw new UserError('scenario run: expected a name or --all', EXIT.usage);
+  if (name === undefined) {
+    const remedy = '`mmreplay scenario list` shows the names';
+    throw new UserError(`scenario run: expected a name or --all; ${remedy}`, EXIT.usage);
+  }
   if (!/[*?]/.test(name)) return [scenarioByName(name)];
   const pattern = globPattern(name);
   const matching = [...CATALOGUE.values()].filter((one) => pattern.test(one.name));
@@ -66,15 +69,23 @@ async function run(
     ...(flags.design === undefined ? {} : {label: flags.design}),
     ...(flags.seed === undefined ? {} : {seed: flags.seed}),
   };
-  const jobs = scenarios.map((one) => scenarioJobs(one, filter));
+  const chosen = flags.design === undefined ? scenarios : withDesign(scenarios, flags.design);
+  const jobs = chosen.map((one) => scenarioJobs(one, filter));
   const reports = await replayGroups(jobs, {threads: flags.jobs, err: invocation.err});
-  const results = scenarios.flatMap((one, n) => judgeScenario(one, filter, reports[n]));
-  if (results.length === 0)
-    throw new UserError('scenario run: no design has that label', EXIT.usage);
+  const results = chosen.flatMap((one, n) => judgeScenario(one, filter, reports[n]));
   if (results.some((result) => !result.ok)) invocation.exitCode = EXIT.failed;
   invocation.out.write(
     flags.json ? `${JSON.stringify({schema: SCENARIO_SCHEMA, results}, null, 1)}\n` : draw(results),
   );
+}
+
+/** Those that have a design with this label; UserError when there are none. */
+function withDesign(scenarios: readonly Scenario[], wanted: string): Scenario[] {
+  const having = scenarios.filter((one) => one.runs.some((run) => run.label === wanted));
+  if (having.length > 0) return having;
+  const labels = new Set(scenarios.flatMap((one) => one.runs.map((run) => run.label)));
+  const text = `scenario run: no design has the label "${wanted}"`;
+  throw new UserError(`${text}; choose one of ${[...labels].join(', ')}`, EXIT.usage);
 }
 
 function draw(results: readonly ScenarioResult[]): string {
@@ -126,9 +137,9 @@ function listing(asJson: boolean): string {
   }));
   if (asJson) return `${JSON.stringify({schema: 'mmreplay.scenarios/1', scenarios}, null, 1)}\n`;
   return scenarios
-    .map(
-      (one) =>
-        `${one.name}: ${one.summary}\n  ${one.designs.map((d) => `${d.label} ${d.expected}`).join(', ')}\n`,
-    )
+    .map(({name, summary, source, designs}) => {
+      const outcomes = designs.map(({label, expected}) => `${label} ${expected}`).join(', ');
+      return `${name}: ${summary}\n  ${outcomes}\n  from ${source}\n`;
+    })
     .join('');
 }

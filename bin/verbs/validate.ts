@@ -1,6 +1,7 @@
 // mmreplay validate: simulated against published results, inputs frozen, the error printed.
 
 import type {Command} from 'commander';
+import {EXIT, UserError} from '../../formats/errors.ts';
 import {drawValidation} from '../../results/draw/validation.ts';
 import {metricAt} from '../../results/metric_path.ts';
 import {loadPublished, type Published, shippedPublished} from '../../results/published.ts';
@@ -45,6 +46,13 @@ export function validateVerb(program: Command, invocation: Invocation): void {
   addJobsFlag(command).action(async (flags: Flags) => {
     const all = flags.results.length > 0 ? flags.results.map(loadPublished) : shippedPublished();
     const chosen = all.filter((published) => published.name.includes(flags.only));
+    if (chosen.length === 0) {
+      const names = all.map((published) => published.name).join(', ');
+      throw new UserError(
+        `--only ${flags.only}: no result contains that; there are ${names}`,
+        EXIT.usage,
+      );
+    }
     const validation = await validated(chosen, flags, invocation);
     invocation.out.write(
       flags.json ? `${JSON.stringify(validation, null, 1)}\n` : drawValidation(validation),

@@ -2,7 +2,7 @@
 
 import type {Command} from 'commander';
 import {InvalidArgumentError, Option} from 'commander';
-import {EXIT} from '../../formats/errors.ts';
+import {EXIT, UserError} from '../../formats/errors.ts';
 import {ORDERS, parseTimeMode, type Order} from '../../replay/options.ts';
 import {RECLAIM_MODES, type ReclaimMode} from '../../replay/reclaim_driver.ts';
 import {VERIFY_DEFAULTS, verifyTrace} from '../../replay/verify.ts';
@@ -65,6 +65,10 @@ export function verifyVerb(program: Command, invocation: Invocation): void {
 
 function verify(path: string, flags: Flags, invocation: Invocation): void {
   const trace = loadTraceOrRecording(path, flags.tolerant);
+  if (trace.header.source === 'generated') {
+    const remedy = 'give a recording (perf or ftrace text) or what import made of one';
+    throw new UserError(`${path}: is generated, so no kernel answered in it; ${remedy}`);
+  }
   const report = verifyTrace(trace, {
     machine: flags.machine,
     kernel: flags.kernel,
