@@ -5,7 +5,7 @@
 // file, string, component or KiB.
 //
 // Fixed from outside: lmbench fork+exit on Linux 6.14, 178.2 us, and fork+execve, 549.4 us
-// (hardware.md; 4.95 GHz desktop part). The user half of an mm (VMAs, page tables, faults) has its
+// (4.95 GHz desktop part). The user half of an mm (VMAs, page tables, faults) has its
 // own table, mm/costs_mm.ts; of the 178 us it is the work for a process with 40 VMAs and 725 mapped
 // pages (fork_testing.ts), an assumption.
 //

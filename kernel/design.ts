@@ -1,9 +1,9 @@
 // Designs: one choice per axis, and the consistent set that each kernel version had. A choice is one file elsewhere that
 // reads like the patch it stands for; here are only the names, and which kernel picks what.
 //
-// Sources: kernel.md A.5, A.6 (pgd, vmalloc sync), B (notifier), C.2 (mprotect, pud: the series of 2024-08 whole, without one
-// of its patches, or not at all); E.2 (swapoff: by slot to 5.0, by mm since
-// 5.1); qspinlock replaced ticket locks in 4.2.
+// Sources: the Linux trees of these versions and the postings that docs/pgd.md names. `mprotect` and `pud` after 6.11: the
+// series of August 2024 ("mm/mprotect: fix dax puds") whole, without one of its patches, or not at all. swapoff goes by slot
+// to 5.0, by mm since 5.1. qspinlock replaced ticket locks in 4.2.
 
 /** Every axis with its choices, the default kernel's choice not marked. */
 export const AXES = {

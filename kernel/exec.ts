@@ -2,7 +2,7 @@
 //
 //   open the program -> bprm_mm_init: mm_alloc (PGD) -> arguments -> header, interpreter -> begin_new_exec (flush_old_exec
 //   to 5.7): de_thread, exec_mmap, files and signals -> load the file. What is not address space is in exec_image.ts.
-//   exec_mmap: mm_release (wakes a vfork parent), then under task_lock: tsk->mm = mm, [designs of seed 003]
+//   exec_mmap: mm_release (wakes a vfork parent), then under task_lock: tsk->mm = mm, [lockless pgd designs]
 //   arch_pgd_init_late, active_mm, activate_mm; after task_unlock the old mm is put.
 //
 // tsk->mm changes without tasklist_lock: it is a store-buffered cell of the task list. The task_lock section makes the

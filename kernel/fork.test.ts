@@ -54,7 +54,7 @@ test('fork and wait: the parent gets the number of its child, and nothing is lef
   assert.equal(k.mmCounts.pgdAllocs, 2);
 });
 
-test('lmbench fork+exit and fork+execve come out as the inputs they were set from (6.14, hardware.md)', () => {
+test('lmbench fork+exit and fork+execve come out as the inputs they were set from (6.14)', () => {
   const us: number[] = [];
   const k = testKernel('icelake-2s-64t', '6.18');
   const latencies = function* (t: Task): Code {

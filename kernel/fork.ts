@@ -2,12 +2,12 @@
 //
 //   dup_task_struct (with the stack) -> creds -> sched_fork, hooks -> files, fs, sighand, signal -> copy_mm ->
 //   namespaces, thread -> alloc_pid -> cgroup_can_fork -> tasklist_lock for write: the child becomes visible -> unlock ->
-//   [designs of seed 003] arch_pgd_init_late -> cgroup_post_fork -> wake_up_new_task -> [CLONE_VFORK] wait.
+//   [lockless pgd designs] arch_pgd_init_late -> cgroup_post_fork -> wake_up_new_task -> [CLONE_VFORK] wait.
 // Each part is where its objects are: cred.ts, fs/file.ts, fs/fs_struct.ts, fork_copy.ts, pid.ts, cgroup.ts.
 //
 // The child is a copy on the parent's node (NUMA_NO_NODE is local). tsk->mm is stored before the links of the task list,
 // by the same CPU, so whoever sees the child sees its mm. arch_pgd_init_late runs after write_unlock_irq: a release does
-// not drain the store buffer, so at that point the child may be visible to nobody else yet (kernel.md G.7).
+// not drain the store buffer, so at that point the child may be visible to nobody else yet.
 // Condition of the late init: v1 `p->mm != current->mm`, later !(clone_flags & CLONE_VM); the same for what can happen here.
 
 import type {Code} from '../machine/engine.ts';

@@ -4,7 +4,7 @@
 //
 // Readers walk under rcu_read_lock without tasklist_lock. So the links are racy variables: a cell per slot, stored and
 // loaded only through the machine's store buffers. A task is visible to a CPU exactly when that CPU can load the link to
-// it, which is the STORE of Oleg Nesterov's argument (kernel.md A.5, G.7). tsk->mm is such a cell too, as exec and exit
+// it, which is the STORE of Oleg Nesterov's argument. tsk->mm is such a cell too, as exec and exit
 // change it under task_lock only, not under tasklist_lock.
 //
 // A removed task keeps its own link, so a walker that stands on it finds its way back; its slot is used again only after

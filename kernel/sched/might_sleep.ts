@@ -1,5 +1,5 @@
 // __might_sleep() and schedule_debug(): sleeping with preemption or interrupts off, inside an RCU
-// reader, or in a non_block section (5.4 on). See kernel.md F.1. Every violation counts; the text
+// reader, or in a non_block section (5.4 on). Every violation counts; the text
 // is shown once per simulated second.
 
 import {nsToTicks} from '../../machine/time.ts';

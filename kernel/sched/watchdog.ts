@@ -1,6 +1,5 @@
 // The detectors of tasks that do not let go: soft lockup (20 s without a scheduling point, looked
-// at every 4 s), hung task (120 s in uninterruptible sleep). The RCU stall (21 s) is with RCU. See
-// kernel.md F.3.
+// at every 4 s), hung task (120 s in uninterruptible sleep). The RCU stall (21 s) is with RCU.
 //
 // No events: a CPU's gap is looked at when it ends, at the scheduling point. The kernel's 4 s
 // sample decides whether the gap was seen: it was if a sample fell later than 20 s after the gap

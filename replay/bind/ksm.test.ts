@@ -75,7 +75,7 @@ test('max_page_sharing is refused while pages are merged', () => {
     sysfs('ksm/max_page_sharing', 20);
   });
   assert.equal(replay.operations.failed, 1);
-  // kernel.md G.3: N mod M is neither 0 nor 1.
+  // With M = max_page_sharing, N mod M is neither 0 nor 1.
   assert.deepEqual([counters.ksm_pages_shared, counters.ksm_pages_sharing], [10, 85]);
 });
 

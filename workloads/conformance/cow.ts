@@ -141,7 +141,7 @@ function casesOf(kinds: Readonly<Record<string, CowMemory>>, splice = true): Sel
   );
 }
 
-const source = 'mm/cow.c; kernel.md G.2';
+const source = 'selftests/mm/cow.c';
 
 export const COW: Selftest = {
   name: 'cow',

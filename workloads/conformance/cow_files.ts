@@ -96,7 +96,7 @@ const cases = Object.fromEntries(
 export const COW_FILES: Selftest = {
   name: 'cow-private-files',
   summary: 'private mappings of zero pages and files: writes are private, and pins see them (6.2+)',
-  source: 'mm/cow.c; kernel.md G.2',
+  source: 'selftests/mm/cow.c',
   cases,
   on: [
     holds('6.18'),

@@ -287,7 +287,7 @@ const FILES: Selftest['cases'] = {
 export const GUARD_REGIONS: Selftest = {
   name: 'guard-regions',
   summary: 'guards kill whoever touches them and outlive what happens to the pages (6.13+)',
-  source: 'mm/guard-regions.c; kernel.md G.2',
+  source: 'selftests/mm/guard-regions.c',
   swapPages: 4096,
   cases: {...ANONYMOUS, ...FILES},
   on: [

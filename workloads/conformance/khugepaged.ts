@@ -224,7 +224,7 @@ function casesFor(who: Collapser): Selftest['cases'] {
   };
 }
 
-const source = 'mm/khugepaged.c; kernel.md G.2';
+const source = 'selftests/mm/khugepaged.c';
 const swapPages = 65_536;
 
 export const KHUGEPAGED: Selftest = {

@@ -43,7 +43,7 @@ const setUp = (more: Readonly<Record<string, number>> = {}): Move =>
 /** Three full scans and more: one for the checksums, one to merge. */
 const scans = sleepMs(60);
 
-/** pages_shared and pages_sharing of `n` equal pages (kernel.md G.3). */
+/** pages_shared and pages_sharing of `n` equal pages. */
 export function mergedCounts(n: number, maxPageSharing: number): [shared: number, sharing: number] {
   const whole = Math.floor(n / maxPageSharing);
   const rest = n % maxPageSharing;
@@ -81,7 +81,7 @@ const HALF = PAGES / 2;
 export const KSM: Selftest = {
   name: 'ksm',
   summary: 'KSM shares as many pages as the formula says, and unsharing leaves no duplicates',
-  source: 'mm/ksm_tests.c, mm/ksm_functional_tests.c; kernel.md G.3',
+  source: 'selftests/mm/ksm_tests.c, mm/ksm_functional_tests.c',
   cases: {
     ...Object.fromEntries(
       (
@@ -226,7 +226,7 @@ export const KSM_PRCTL: Selftest = {
   name: 'ksm-prctl',
   summary:
     'PR_SET_MEMORY_MERGE makes everything mergeable, forks inherit it, taking it back unmerges (6.4+)',
-  source: 'mm/ksm_functional_tests.c, mm/merge.c; kernel.md G.2, G.3',
+  source: 'selftests/mm/ksm_functional_tests.c, mm/merge.c',
   cases: {
     'merge and unmerge': [
       setUp(),

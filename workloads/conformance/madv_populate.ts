@@ -23,7 +23,7 @@ const populates = (advice: 'populate_read' | 'populate_write'): readonly Move[] 
 export const MADV_POPULATE: Selftest = {
   name: 'madv-populate',
   summary: 'MADV_POPULATE_READ and _WRITE fault in, and say what an access could not do (5.14+)',
-  source: 'mm/madv_populate.c; kernel.md G.2',
+  source: 'selftests/mm/madv_populate.c',
   cases: {
     'read-only': [
       map(0, PAGES, R),

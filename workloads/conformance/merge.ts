@@ -34,7 +34,7 @@ const AWAY = 1000;
 export const MERGE: Selftest = {
   name: 'vma-merge',
   summary: 'mappings that become equal or adjacent merge, unless their pages forbid it',
-  source: 'mm/merge.c; kernel.md G.2',
+  source: 'selftests/mm/merge.c',
   cases: {
     'mprotect unfaulted left': [
       mapped(10),

@@ -66,7 +66,7 @@ export const MIGRATION: Selftest = {
   name: 'migration',
   summary:
     'pages move between two nodes while others read them: every move succeeds, no access fails',
-  source: 'mm/migration.c; kernel.md G.2',
+  source: 'selftests/mm/migration.c',
   cases: {
     'private anonymous': moved([map(0, 16)], 16),
     'shared anonymous': moved([mapShared(0, 16)], 16),
@@ -115,7 +115,7 @@ function family(setup: readonly Move[], pages: number, mine: number): readonly M
 export const RMAP: Selftest = {
   name: 'rmap',
   summary: 'after a move every process of a tree maps the new frame',
-  source: 'mm/rmap.c; kernel.md G.2',
+  source: 'selftests/mm/rmap.c',
   cases: {
     anonymous: family([map(0, 4)], 4, 1000),
     shm: family([mapShared(0, 4)], 4, 2000),

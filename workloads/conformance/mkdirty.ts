@@ -36,7 +36,7 @@ const thp: readonly Move[] = [
 export const MKDIRTY: Selftest = {
   name: 'mkdirty',
   summary: 'an entry that becomes dirty in a read-only mapping does not become writable',
-  source: 'mm/mkdirty.c; kernel.md G.2',
+  source: 'selftests/mm/mkdirty.c',
   cases: {
     'ptrace write': [map(0, 1, R), poke(0, 1, 7), ...sealed(1, 7)],
     'ptrace write, page there': [

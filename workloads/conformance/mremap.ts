@@ -71,7 +71,7 @@ const expandTail: readonly Move[] = [
 export const MREMAP: Selftest = {
   name: 'mremap',
   summary: 'mremap keeps every byte at every alignment, and refuses what it must',
-  source: 'mm/mremap_test.c; kernel.md G.2',
+  source: 'selftests/mm/mremap_test.c',
   cases: {
     overlap: [map(0, 4), remap(0, 2, 2, FIXED, 1, EINVAL), remap(0, 2, 2, FIXED, 0, EINVAL)],
     'destination misaligned': [
@@ -134,7 +134,7 @@ const three: Move = all(
 export const MREMAP_MULTI: Selftest = {
   name: 'mremap-multi-vma',
   summary: 'one mremap moves several mappings and the holes between them (6.17+)',
-  source: 'mm/mremap_test.c, mremap_move_multiple_vmas; kernel.md G.2 (absent 6.13, present 6.18)',
+  source: 'selftests/mm/mremap_test.c, mremap_move_multiple_vmas (absent 6.13, present 6.18)',
   cases: {
     'three mappings': [
       three,
@@ -162,7 +162,7 @@ export const MREMAP_MULTI: Selftest = {
 export const MREMAP_DONTUNMAP: Selftest = {
   name: 'mremap-dontunmap',
   summary: 'MREMAP_DONTUNMAP leaves the old mapping, empty (5.7+)',
-  source: 'mm/mremap_dontunmap.c; kernel.md G.2',
+  source: 'selftests/mm/mremap_dontunmap.c',
   cases: {
     simple: [
       map(0, 5),

@@ -27,8 +27,7 @@ const mapOver = (at: number, pages: number, ret: number) =>
 export const MSEAL: Selftest = {
   name: 'mseal',
   summary: 'sealed mappings cannot be unmapped, moved, replaced or re-protected (6.10+)',
-  source:
-    'mm/mseal_test.c; kernel.md G.2 names it, outcomes of Documentation/userspace-api/mseal.rst',
+  source: 'selftests/mm/mseal_test.c, outcomes of Documentation/userspace-api/mseal.rst',
   cases: {
     arguments: [
       map(0, 4),

@@ -21,7 +21,7 @@ const THP = 512;
 export const PROCESS_MADVISE: Selftest = {
   name: 'process-madvise',
   summary: 'advice about a vector of ranges, of oneself and of another process',
-  source: 'mm/process_madv.c; kernel.md G.2',
+  source: 'selftests/mm/process_madv.c',
   cases: {
     basic: [
       map(0, 10),

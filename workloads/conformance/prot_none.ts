@@ -49,7 +49,7 @@ const toAndFro = (pages: number): readonly Move[] => [
 export const PROT_NONE: Selftest = {
   name: 'prot-none',
   summary: 'PROT_NONE memory stays untouchable when it is moved, swapped, forked or poked',
-  source: 'mm/ksm_functional_tests.c (prot_none), mm/mkdirty.c; kernel.md G.2, G.3',
+  source: 'selftests/mm/ksm_functional_tests.c (prot_none), mm/mkdirty.c',
   swapPages: 8192,
   cases: {
     moved: [...small, ...toAndFro(4), ...untouchable(4, 7)],

@@ -46,7 +46,7 @@ const protection: readonly Move[] = [
 export const SOFT_DIRTY: Selftest = {
   name: 'soft-dirty',
   summary: 'after clear_refs exactly the pages that are written are soft-dirty again (3.11+)',
-  source: 'mm/soft-dirty.c, mm/madv_populate.c; kernel.md G.2',
+  source: 'selftests/mm/soft-dirty.c, mm/madv_populate.c',
   cases: {
     simple: [map(0, 1), store(0, 1, 1), ...round(2), ...round(3), ...round(4), ...round(5)],
     'a new mapping in an old place': [
@@ -102,7 +102,7 @@ export const SOFT_DIRTY: Selftest = {
 export const SOFT_DIRTY_POPULATE: Selftest = {
   name: 'soft-dirty-populate',
   summary: 'MADV_POPULATE_WRITE makes pages soft-dirty, MADV_POPULATE_READ does not (5.14+)',
-  source: 'mm/madv_populate.c; kernel.md G.2',
+  source: 'selftests/mm/madv_populate.c',
   cases: {
     populate: [
       map(0, THP),

@@ -50,7 +50,7 @@ import {
 } from './uffd_moves.ts';
 import {EFAULT, EINVAL} from './numbers.ts';
 
-const SOURCE = 'mm/uffd-unit-tests.c; kernel.md G.2';
+const SOURCE = 'selftests/mm/uffd-unit-tests.c';
 
 /** Without userfaultfd of this kind: 5.4 knows neither the features nor the ioctls. */
 const ON: Selftest['on'] = [holds('6.18'), holds('6.12')];

@@ -159,7 +159,7 @@ const SIMPLE: Selftest['cases'] = {
 export const UFFD_EVENTS: Selftest = {
   name: 'uffd-events',
   summary: 'userfaultfd: fork, mremap, munmap and madvise wait for their reader (4.11+, wp 5.19+)',
-  source: 'mm/uffd-unit-tests.c; kernel.md G.2',
+  source: 'selftests/mm/uffd-unit-tests.c',
   cases: {...casesFor('events', events(false)), ...casesFor('events-wp', events(true)), ...SIMPLE},
   on: [
     holds('6.18'),

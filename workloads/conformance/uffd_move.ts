@@ -65,7 +65,7 @@ const split = (by: number): readonly Move[] => [
 export const UFFD_MOVE: Selftest = {
   name: 'uffd-move',
   summary: 'UFFDIO_MOVE of pages, huge pages and swap entries; shared and pinned ones stay (6.8+)',
-  source: 'mm/uffd-unit-tests.c; kernel.md G.2',
+  source: 'selftests/mm/uffd-unit-tests.c',
   swapPages: 4096,
   cases: {
     move: [

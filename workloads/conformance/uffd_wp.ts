@@ -237,7 +237,7 @@ export const UFFD_WP: Selftest = {
   name: 'uffd-wp',
   summary:
     'userfaultfd: no write to a protected page goes unseen; forks, pins, swap, markers (6.7+)',
-  source: 'mm/uffd-unit-tests.c; kernel.md G.2',
+  source: 'selftests/mm/uffd-unit-tests.c',
   swapPages: 65_536,
   cases: {
     ...casesFor('wp', basic),

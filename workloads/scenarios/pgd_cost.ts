@@ -62,7 +62,8 @@ export const COST_SCENARIOS: readonly Scenario[] = [
   {
     name: 'pgd-lock-false-sharing',
     summary: 'pgd_lock shares a cache line with pgd_list; on a line of its own it costs less',
-    source: "seed 003, cover letter: Waiman Long's report and proposal",
+    source:
+      "lockless pgd_alloc series (June 2015), cover letter: Waiman Long's report and proposal",
     fault: [{check: 'against', path: WAIT, run: 'pgd-list-padded', atLeast: 1.02}],
     runs: [sharing('pgd-list-padded', 'clean'), sharing('pgd-list', 'caught')],
     seeds: SEEDS,
@@ -71,7 +72,7 @@ export const COST_SCENARIOS: readonly Scenario[] = [
   {
     name: 'vmalloc-sync-storm',
     summary: 'thousands of live processes, VMAP_STACK: forks walk pgd_list under pgd_lock',
-    source: 'kernel.md A.6; Chen-Yu Tsai, stable@, 12 Dec 2019 (PTT, v4.19.88); 763802b53a42',
+    source: 'Chen-Yu Tsai, stable@, 12 Dec 2019 (PTT, v4.19.88); 763802b53a42',
     fault: [SYNC_TO_ALLOC],
     runs: [
       storm('4.19 syncs', '4.19', ['vmalloc-sync=alloc'], {expected: 'caught'}),

@@ -191,7 +191,7 @@ export const ENTRY_SCENARIOS: readonly Scenario[] = [
     name: 'hotplug-remove-window',
     summary:
       'removed memory frees a PGD entry, copies are stale until the walk, the slot is reused',
-    source: 'seed 003 patch 03; kernel.md A.3, A.5 (af2cf278ef4f), A.7',
+    source: 'lockless pgd_alloc series (June 2015), patch 03; af2cf278ef4f',
     fault: [STALE],
     runs: [
       {...on, label: 'pgd-list 3.10', kernel: '3.10', design: ['pgd=pgd-list'], expected: 'caught'},
@@ -205,7 +205,7 @@ export const ENTRY_SCENARIOS: readonly Scenario[] = [
   {
     name: 'unmap-frees-pud',
     summary: 'tearing down an EFI mapping frees its PUD page while PGDs still point to it',
-    source: 'seed 003 patch 01; kernel.md A.3 (unmap_pgd_range), A.5',
+    source: 'lockless pgd_alloc series (June 2015), patch 01; unmap_pgd_range',
     fault: [FREED_IN_USE],
     runs: [
       {...on, label: 'pgd-list 4.1', design: ['pgd=pgd-list'], expected: 'caught'},
@@ -218,7 +218,8 @@ export const ENTRY_SCENARIOS: readonly Scenario[] = [
   {
     name: 'efi-trampoline-pgds',
     summary: 'a PGD that belongs to no process lacks an entry that is added while it is in use',
-    source: 'seed 003: H. Peter Anvin, 11 June 2015; kernel 3.14 gave EFI a PGD of its own',
+    source:
+      'lockless pgd_alloc series: H. Peter Anvin, 11 June 2015; kernel 3.14 gave EFI its own PGD',
     fault: [LACKS],
     runs: [
       {...on, label: 'pgd-list 4.1', design: ['pgd=pgd-list'], expected: 'caught'},
@@ -237,8 +238,7 @@ export const ENTRY_SCENARIOS: readonly Scenario[] = [
   {
     name: 'vmalloc-fault-context',
     summary: 'a kernel access to a fresh vmalloc area takes a fault where no PGD was synchronised',
-    source:
-      'kernel.md A.4, A.6 (eager sync since 5.8, preallocation since 5.9); seed 003 on patch 08',
+    source: 'eager sync since 5.8, preallocation since 5.9; lockless pgd_alloc series, patch 08',
     fault: [FAULTED],
     runs: [
       lazy('pgd-list 4.1', '4.1', 'pgd=pgd-list', 'caught'),

@@ -3,7 +3,7 @@
 // GiB slots of the direct map, where nothing repairs a missing entry later: vmalloc_fault serves
 // only the vmalloc area.
 //
-// The store-buffering window (kernel.md G.7) of pgd-late-init-barrier is between the creator's store
+// The store-buffering window of pgd-late-init-barrier is between the creator's store
 // that makes its mm visible and its load of the reference entry, against the walker's store of that
 // entry and its load of the list. A new process is the last on the list, so its store must wait in the
 // store buffer until the walk has come to the end; two other processes keep the walk short. x86 bounds
@@ -202,7 +202,7 @@ const UNSEEN: Expectation = {
   atLeast: 1,
 };
 const SLOW_STORES = {costsNs: {storeBufferDrain: DRAIN_NS}};
-const BARRIER = 'seed 003: Oleg Nesterov on patch 06, 12 to 14 June 2015; kernel.md A.5, G.7';
+const BARRIER = 'lockless pgd_alloc series: Oleg Nesterov on patch 06, 12 to 14 June 2015';
 
 export const INIT_SCENARIOS: readonly Scenario[] = [
   {
@@ -222,7 +222,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
   {
     name: 'pgd-null-mm',
     summary: 'a walk reads mm->pgd of a task before it tests mm: zombies have none',
-    source: 'seed 003: Waiman Long and Oleg Nesterov on patch 02; kernel.md A.5',
+    source: 'lockless pgd_alloc series (June 2015): Waiman Long and Oleg Nesterov on patch 02',
     fault: [NULL_MM],
     runs: [
       run('lockless-v1', 'caught'),
@@ -235,7 +235,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
   {
     name: 'pgd-index',
     summary: 'a walk writes the first entry of each PGD instead of the one for the address',
-    source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.5',
+    source: 'lockless pgd_alloc series: Oleg Nesterov on patch 02, 12 June 2015',
     fault: [WRONG_ENTRY],
     runs: [
       run('lockless-v1', 'caught'),
@@ -249,7 +249,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
   {
     name: 'pgd-leader-exit',
     summary: 'the leader has exited, threads live on: their mm must still be visited',
-    source: 'seed 003: Linus Torvalds and Oleg Nesterov on patch 07; kernel.md A.5',
+    source: 'lockless pgd_alloc series (June 2015): Linus Torvalds and Oleg Nesterov on patch 07',
     fault: [MISSED, NULL_MM],
     runs: [
       run('lockless-v1', 'caught'),
@@ -262,7 +262,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
   {
     name: 'pgd-walk-without-rcu',
     summary: 'a walk over the task list without rcu_read_lock while children are reaped',
-    source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.5',
+    source: 'lockless pgd_alloc series: Oleg Nesterov on patch 02, 12 June 2015',
     fault: [NO_RCU],
     runs: [
       run('lockless-v1', 'caught'),
@@ -276,7 +276,7 @@ export const INIT_SCENARIOS: readonly Scenario[] = [
   {
     name: 'pgd-fork-race',
     summary: 'memory is added while eight CPUs fork, nobody waits for anybody',
-    source: 'seed 003: Oleg Nesterov on patch 02, 12 June 2015; kernel.md A.2, A.7',
+    source: 'lockless pgd_alloc series: Oleg Nesterov on patch 02, 12 June 2015',
     fault: [MISSED, NULL_MM, WRONG_ENTRY],
     runs: [
       run('lockless-v1', 'caught'),

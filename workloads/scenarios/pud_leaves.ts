@@ -115,7 +115,7 @@ function runs(without: string, label: string): readonly ScenarioRun[] {
   ];
 }
 
-const SOURCE = 'seed 004, Peter Xu, mm/mprotect: fix dax puds, 7 Aug 2024; kernel.md C.2';
+const SOURCE = 'Peter Xu, mm/mprotect: fix dax puds, 7 Aug 2024';
 
 export const PUD_SCENARIOS: readonly Scenario[] = [
   {

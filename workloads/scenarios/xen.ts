@@ -61,7 +61,7 @@ export const XEN_SCENARIOS: readonly Scenario[] = [
     name: 'xen-pin-race',
     summary:
       'suspend pins every PGD; one that a fork has made but not published must be pinned too',
-    source: 'seed 003: Oleg Nesterov and Boris Ostrovsky on patch 07; kernel.md A.3',
+    source: 'lockless pgd_alloc series (June 2015): Oleg Nesterov and Boris Ostrovsky on patch 07',
     fault: [{check: 'findings', matches: 'not pinned at suspend', atLeast: 1}],
     runs: [
       run('lockless-v1', 'pae-private', 'caught'),
@@ -74,7 +74,7 @@ export const XEN_SCENARIOS: readonly Scenario[] = [
   {
     name: 'xen-raw-store',
     summary: 'arch_pgd_init_late writes a pinned PGD with a plain store instead of set_pgd',
-    source: 'seed 003: Boris Ostrovsky on patch 06, 11 June 2015',
+    source: 'lockless pgd_alloc series: Boris Ostrovsky on patch 06, 11 June 2015',
     fault: [{check: 'findings', matches: 'plain store to entry', atLeast: 1}],
     runs: [
       run('lockless-v1', '4-level-xen', 'caught'),

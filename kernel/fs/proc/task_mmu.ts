@@ -3,7 +3,7 @@
 // clear_refs 1, 2, 3 make pages old (all, anonymous mappings, file mappings) without a flush or a
 // notification; 4 [3.11+] write-protects what is soft-dirty, so that the next write faults and
 // marks the page again; 5 [4.0+] sets the high-water mark to what is resident now. 4 sends one
-// SOFT_DIRTY pair over the whole address space, and flushes after its end (kernel.md C.1).
+// SOFT_DIRTY pair over the whole address space, and flushes after its end.
 //
 // mmap_lock is taken for write since 5.12; before for read, and for 4 first for write, to clear
 // VM_SOFTDIRTY, then downgraded. Up to 4.12 every value flushed the mm; from 4.13 to 5.10 none did,
