@@ -21,6 +21,7 @@ import {
   type Program,
   set_mm_exe_file,
 } from './fs/program.ts';
+import {SIGHAND_BYTES} from './fork_copy.ts';
 import type {Kernel} from './kernel.ts';
 import {chargeHooks, chargeLsm} from './life_hooks.ts';
 import type {MmStruct} from './mm_types.ts';
@@ -154,7 +155,7 @@ function unshare_sighand(k: Kernel, t: Task): void {
   const {sighand} = t;
   if (sighand === null || sighand.users === 1) return;
   const fn = k.fns.begin_new_exec;
-  newObject(k, t, SIGNALS * 32, k.costs.copyKibTicks, fn);
+  newObject(k, t, SIGHAND_BYTES, k.costs.copyKibTicks, fn);
   unshare(k, t, sighand, fn);
   t.sighand = {users: 1, line: newLine(k, t)};
 }
@@ -165,24 +166,29 @@ export function* finishExec(
   t: Task,
   bprm: Binprm,
   pages: number,
-  interpreterFile: OpenFile | null,
+  opened: OpenFile | null,
 ): Code {
   const {costs, fns} = k;
   const words = AUXV_WORDS + Math.round(argBytes(pages) / STRING_BYTES) + 3;
   t.cpu.charge(words * costs.putUserTicks, fns.create_elf_tables);
-  const {interpreter, program, file} = bprm;
-  if (interpreter !== null && interpreterFile !== null) {
-    yield* closeProgram(k, t, interpreter, interpreterFile);
-  }
-  yield* closeProgram(k, t, program, file);
-  t.cpu.charge(costs.slabFreeTicks, fns.do_execveat_common);
+  yield* free_bprm(k, t, bprm, opened, null);
 }
 
 /** exec failed: nothing has changed, everything goes back. */
 export function* undoExec(k: Kernel, t: Task, bprm: Binprm, opened: OpenFile | null): Code {
-  const {interpreter} = bprm;
+  yield* free_bprm(k, t, bprm, opened, bprm.cred);
+}
+
+/** Lets the files go, the interpreter's when it is `opened`, and credentials that were not committed. */
+function* free_bprm(
+  k: Kernel,
+  t: Task,
+  {interpreter, program, file}: Binprm,
+  opened: OpenFile | null,
+  cred: Cred | null,
+): Code {
   if (interpreter !== null && opened !== null) yield* closeProgram(k, t, interpreter, opened);
-  yield* put_cred(k, t, bprm.cred);
-  yield* closeProgram(k, t, bprm.program, bprm.file);
+  if (cred !== null) yield* put_cred(k, t, cred);
+  yield* closeProgram(k, t, program, file);
   t.cpu.charge(k.costs.slabFreeTicks, k.fns.do_execveat_common);
 }

@@ -7,21 +7,17 @@
 import type {Code} from '../machine/engine.ts';
 import {ECHILD} from './errno.ts';
 import {exit_to_user_mode} from './exit.ts';
-import {hasEligibleChild} from './exit_wait.ts';
+import {chargeScan, hasEligibleChild} from './exit_wait.ts';
 import type {Kernel} from './kernel.ts';
 import type {Task} from './task.ts';
-import {childCount} from './task_tree.ts';
-import {isBefore} from './version.ts';
 
 /** do_wait without a zombie: 0, or -ECHILD when there is no such child at all. `upid` as for sys_wait4. */
 export function* poll_children(k: Kernel, t: Task, upid: number): Code<number> {
-  const {fns, costs} = k;
+  const {fns} = k;
   const {tasklist_lock: lock} = k.taskList;
   t.cpu.charge(k.machine.topology.syscallEntryTicks, fns.syscall_entry);
   if (!lock.readAcquire(t, fns.do_wait)) yield* lock.readAcquireSlow(t, fns.do_wait);
-  const direct = upid > 0 && !isBefore(k.facts.version, '5.13');
-  const scanned = direct ? 1 : Math.max(1, childCount(t));
-  t.cpu.charge(scanned * costs.waitScanTicks, fns.do_wait);
+  chargeScan(k, t, upid, null);
   if (t.cpu.settle()) yield;
   const result = hasEligibleChild(k, t, upid) ? 0 : -ECHILD;
   if (!lock.readRelease(t)) yield* lock.readReleaseSlow(t);

@@ -35,7 +35,8 @@ function* do_wait(k: Kernel, t: Task, upid: number, options: number): Code<numbe
   const signal = t.signal!;
   for (;;) {
     if (!lock.readAcquire(t, fns.do_wait)) yield* lock.readAcquireSlow(t, fns.do_wait);
-    chargeScan(k, t, upid);
+    const {zombies} = signal;
+    chargeScan(k, t, upid, upid > 0 ? k.taskList.find(upid) : (zombies[0] ?? null));
     if (t.cpu.settle()) yield;
     const seen = signal.childEvents;
     const zombie = takeZombie(k, t, upid);
@@ -93,10 +94,9 @@ export function hasEligibleChild(k: Kernel, t: Task, upid: number): boolean {
   return child.parent !== null && child.parent.signal === t.signal;
 }
 
-/** Children that do_wait looks at: up to the zombie it finds, or all of them. */
-function chargeScan(k: Kernel, t: Task, upid: number): void {
+/** Children that do_wait looks at: up to `last`, or all of them. */
+export function chargeScan(k: Kernel, t: Task, upid: number, last: Task | null): void {
   const direct = upid > 0 && !isBefore(k.facts.version, '5.13');
-  const first = upid > 0 ? k.taskList.find(upid) : (t.signal!.zombies[0] ?? null);
-  const scanned = direct ? 1 : first === null ? childCount(t) : first.childIndex + 1;
+  const scanned = direct ? 1 : last === null ? childCount(t) : last.childIndex + 1;
   t.cpu.charge(Math.max(1, scanned) * k.costs.waitScanTicks, k.fns.do_wait);
 }

@@ -16,8 +16,8 @@ import type {Task} from './task.ts';
 
 /** task_struct with the FPU state of a CPU with AVX. */
 const TASK_STRUCT_BYTES = 9_408;
-/** sighand_struct: 64 actions of 32 bytes, a count and a lock. */
-const SIGHAND_BYTES = 2_088;
+/** sighand_struct: 64 actions of 32 bytes, a count, a lock and a wait queue. */
+export const SIGHAND_BYTES = 2_088;
 /**
  * signal_struct, and in it 16 limits of 16 bytes that are copied from the leader under task_lock.
  */

@@ -90,10 +90,15 @@ const pteMapped = all(
   state('huge', 0, THP, 0),
 );
 
-function casesFor(who: Collapser): Selftest['cases'] {
-  const limited = (pages: number): Move =>
-    who.keepsLimits ? who.refuse(0, pages) : who.collapse(0, pages);
-  const begin = settings(MAX_SHARED);
+/** Collapses where the limits forbid it: only the call, which does not keep them, gets its way. */
+function limited(who: Collapser, pages: number): Move {
+  return who.keepsLimits ? who.refuse(0, pages) : who.collapse(0, pages);
+}
+
+const begin = settings(MAX_SHARED);
+
+/** How many pages may be empty. */
+function emptyCases(who: Collapser): Selftest['cases'] {
   return {
     full: [
       begin,
@@ -116,7 +121,7 @@ function casesFor(who: Collapser): Selftest['cases'] {
       begin,
       small(THP),
       store(0, THP - MAX_NONE - 1, 1),
-      limited(THP),
+      limited(who, THP),
       load(0, THP - MAX_NONE - 1, 1),
     ],
     'max_ptes_none empty': [
@@ -126,6 +131,12 @@ function casesFor(who: Collapser): Selftest['cases'] {
       who.collapse(0, THP),
       load(0, THP - MAX_NONE, 1),
     ],
+  };
+}
+
+/** How many may be in swap. */
+function swapCases(who: Collapser): Selftest['cases'] {
+  return {
     'one page swapped out': [
       begin,
       small(THP),
@@ -141,7 +152,7 @@ function casesFor(who: Collapser): Selftest['cases'] {
       store(0, THP, 1),
       advise(0, MAX_SWAP + 1, 'pageout'),
       state('swapped', 0, THP, MAX_SWAP + 1),
-      limited(THP),
+      limited(who, THP),
       load(0, THP, 1),
     ],
     'max_ptes_swap swapped out': [
@@ -153,6 +164,12 @@ function casesFor(who: Collapser): Selftest['cases'] {
       who.collapse(0, THP),
       load(0, THP, 1),
     ],
+  };
+}
+
+/** Pages of a huge page that is mapped page by page. */
+function compoundCases(who: Collapser): Selftest['cases'] {
+  return {
     'one page of a huge page': [
       begin,
       khugepaged('max_ptes_none', THP - 1),
@@ -162,6 +179,12 @@ function casesFor(who: Collapser): Selftest['cases'] {
       load(0, 1, 1),
     ],
     'all of a huge page': [begin, pteMapped, who.collapse(0, THP), load(0, THP, 1)],
+  };
+}
+
+/** Pages that another process maps too. */
+function forkCases(who: Collapser): Selftest['cases'] {
+  return {
     fork: [
       begin,
       khugepaged('max_ptes_none', THP - 1),
@@ -208,7 +231,7 @@ function casesFor(who: Collapser): Selftest['cases'] {
         advise(0, THP, 'nohugepage'),
         store(0, THP - MAX_SHARED - 1, 2),
         state('huge', 0, THP, 0),
-        limited(THP),
+        limited(who, THP),
         advise(0, THP, 'nohugepage'),
         store(0, THP - MAX_SHARED, 2),
         who.collapse(0, THP),
@@ -222,6 +245,10 @@ function casesFor(who: Collapser): Selftest['cases'] {
       load(0, THP, 1),
     ],
   };
+}
+
+function casesFor(who: Collapser): Selftest['cases'] {
+  return {...emptyCases(who), ...swapCases(who), ...compoundCases(who), ...forkCases(who)};
 }
 
 const source = 'selftests/mm/khugepaged.c';
