@@ -1,4 +1,5 @@
-// Runs one benchmark under tinybench in this process and prints its figures as JSON. Started by `mmreplay bench`.
+// Runs one benchmark under tinybench in this process and prints its figures as JSON. Started by
+// `mmreplay bench`.
 
 import {Bench} from 'tinybench';
 import {type Bench as Task, benchNamed} from '../replay/benches.ts';

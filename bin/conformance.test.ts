@@ -1,5 +1,5 @@
-// The kernel's selftests as scenarios: each holds where it must and fails where it must, and a wrong expectation of any
-// kind is found, with the step's name.
+// The kernel's selftests as scenarios: each holds where it must and fails where it must, and a
+// wrong expectation of any kind is found, with the step's name.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

@@ -1,5 +1,6 @@
-// Every `$ mmreplay` block of the README and the docs is run and compared with what the page shows. A line of three dots
-// stands for any number of lines. Commands run in a scratch folder that sees the project's folders.
+// Every `$ mmreplay` block of the README and the docs is run and compared with what the page shows.
+// A line of three dots stands for any number of lines. Commands run in a scratch folder that sees
+// the project's folders.
 
 import assert from 'node:assert/strict';
 import {mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync} from 'node:fs';

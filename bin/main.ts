@@ -1,6 +1,7 @@
 // The command line: verbs, exit codes, errors in one line. Each verb is one file in verbs/.
 //
-// Exit codes: 0 fine, 1 a check or bar failed or a bound was hit, 2 usage, 3 bad input, 4 partial (losses), 130 interrupted.
+// Exit codes: 0 fine, 1 a check or bar failed or a bound was hit, 2 usage, 3 bad input, 4 partial
+// (losses), 130 interrupted.
 
 import {Command, CommanderError, Help, Option} from 'commander';
 import {EXIT} from '../formats/errors.ts';

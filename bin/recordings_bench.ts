@@ -1,4 +1,5 @@
-// The recordings of a folder, replayed on every CPU of this host at once: what compare and its like get.
+// The recordings of a folder, replayed on every CPU of this host at once: what compare and its like
+// get.
 
 import {availableParallelism} from 'node:os';
 import {loadTrace} from '../formats/reader.ts';
@@ -17,7 +18,10 @@ export interface AllThreads {
   readonly ops_per_s: number;
 }
 
-/** Replays all traces of `folder` on the machine that they were recorded on, REPEATS times on each CPU. */
+/**
+ * Replays all traces of `folder` on the machine that they were recorded on, REPEATS times on each
+ * CPU.
+ */
 export async function benchAllThreads(folder: string, err: Output): Promise<AllThreads> {
   const {recordings} = await import('../replay/replay.bench.ts');
   const threads = availableParallelism();

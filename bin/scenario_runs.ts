@@ -1,5 +1,5 @@
-// Runs scenarios of the catalogue: every design under every seed, judged. An against-expectation needs the reports of
-// the other designs of the same seed, so a seed's runs are judged together.
+// Runs scenarios of the catalogue: every design under every seed, judged. An against-expectation
+// needs the reports of the other designs of the same seed, so a seed's runs are judged together.
 
 import {replayTrace, type ReplayRequest} from '../replay/replay.ts';
 import type {RunReport} from '../results/run.ts';
@@ -73,7 +73,9 @@ export function judgeScenario(
   });
 }
 
-/** Runs any scenario in this thread, whether it is in the catalogue or not, and judges every run. */
+/**
+ * Runs any scenario in this thread, whether it is in the catalogue or not, and judges every run.
+ */
 export function runScenario(scenario: Scenario, filter: ScenarioFilter): ScenarioResult[] {
   const reports = seedsOf(scenario, filter).flatMap((seed) => {
     const trace = scenarioTrace(scenario, seed);

@@ -9,7 +9,10 @@ export interface Output {
   readonly isTerminal: boolean;
 }
 
-/** The process's own streams. A reader that went away (EPIPE) ends the process quietly, a full disk with a line. */
+/**
+ * The process's own streams. A reader that went away (EPIPE) ends the process quietly, a full disk
+ * with a line.
+ */
 export function standardStreams(): {out: Output; err: Output} {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(0);

@@ -24,8 +24,8 @@ test('the workload swapoff: a cgroup is kept over fork and exec', () => {
   const report = replay(decode(generate(swapoff, words)));
   const pages = (2 * 4 * 2 ** 20) / PAGE;
   const {pswpout, swapoff_pages: back, pgscan_memcg: scanned} = report.counters;
-  // Half of the memory does not fit. Reclaim in a small cgroup takes more than it must: what it writes is
-  // not free yet, so it goes on.
+  // Half of the memory does not fit. Reclaim in a small cgroup takes more than it must: what it
+  // writes is not free yet, so it goes on.
   assert.ok(pswpout >= pages / 2, `${pswpout} written`);
   assert.ok(back > pages * 0.45 && back < pages * 0.85, `${back} brought in of ${pages}`);
   assert.ok(scanned >= pswpout);

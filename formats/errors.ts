@@ -1,5 +1,5 @@
-// What goes wrong with a user's input, said in one line: where, what was expected, what to do about it.
-// Our own bugs are assertions (machine/assert.ts), never this.
+// What goes wrong with a user's input, said in one line: where, what was expected, what to do about
+// it. Our own bugs are assertions (machine/assert.ts), never this.
 
 /** Exit codes of the command line; the same numbers in every verb. */
 export const EXIT = Object.freeze({
@@ -21,7 +21,9 @@ export class UserError extends Error {
   }
 }
 
-/** Where in an input something was wrong: `file:line 12` for text, `file: offset 4096` for binary. */
+/**
+ * Where in an input something was wrong: `file:line 12` for text, `file: offset 4096` for binary.
+ */
 export function inputError(
   file: string,
   place: {line: number} | {offset: number},

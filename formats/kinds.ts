@@ -1,12 +1,15 @@
-// The vocabulary of a trace: every kind of event that a trace can hold, with the names of its arguments.
+// The vocabulary of a trace: every kind of event that a trace can hold, with the names of its
+// arguments.
 //
-// A trace carries two streams in one file. *Operations* are what replay/ does again: what a task asked of the kernel.
-// *Answers* are what the recorded kernel said about it: they are never replayed, only used for timing (think time,
-// causal edges) and for grading. An event is `kind`, time, tid, cpu and exactly `args.length` unsigned 64-bit arguments;
-// the argument count is a property of the kind, so blocks need no per-event counts.
+// A trace carries two streams in one file. *Operations* are what replay/ does again: what a task
+// asked of the kernel. *Answers* are what the recorded kernel said about it: they are never
+// replayed, only used for timing (think time, causal edges) and for grading. An event is `kind`,
+// time, tid, cpu and exactly `args.length` unsigned 64-bit arguments; the argument count is a
+// property of the kind, so blocks need no per-event counts.
 //
-// Numbers are part of the file format: never renumber, only append. Operations are 1..127, answers 128..255.
-// Argument names end in their unit where they have one. `str` arguments index the trace's string table.
+// Numbers are part of the file format: never renumber, only append. Operations are 1..127, answers
+// 128..255. Argument names end in their unit where they have one. `str` arguments index the trace's
+// string table.
 
 /** What an event kind is called and which arguments it carries, in order. */
 export interface KindSpec {
@@ -62,7 +65,8 @@ const OPERATIONS = [
   [50, 'truncate', ['file_str', 'start', 'len']], // len 0: the file ends at start; else a hole of len bytes
   [51, 'memcg_limit', ['bytes']],
   [52, 'sysfs_write', ['path_str', 'value_str']], // as a shell would: the path below /sys, or /proc/sys, and the text
-  // Writes a run of pages, as touch does; page n then holds content class `content + n * content_step`. 0 is all zeros.
+  // Writes a run of pages, as touch does; page n then holds content class `content + n *
+  // content_step`. 0 is all zeros.
   [53, 'write_content', ['addr', 'pages', 'stride_pages', 'content', 'content_step']],
   [54, 'oom_score_adj', ['adj']], // of the calling process, -1000 to 1000 in two's complement
   // Secondary MMUs
@@ -77,8 +81,9 @@ const OPERATIONS = [
   // Synthetic work
   [80, 'think', ['ns']], // user-mode computation
   [81, 'sleep', ['ns']], // the task is off the CPU for this long, waiting for nothing in the model
-  // Take a named spinlock, write `lines` shared lines, hold it for hold_ns and write the lock's own line own_line_writes
-  // times meanwhile, drop it, write the first `outside_lines` of the shared lines again, work for outside_ns.
+  // Take a named spinlock, write `lines` shared lines, hold it for hold_ns and write the lock's own
+  // line own_line_writes times meanwhile, drop it, write the first `outside_lines` of the shared
+  // lines again, work for outside_ns.
   [
     82,
     'lock_section',
@@ -87,12 +92,15 @@ const OPERATIONS = [
   [83, 'barrier', ['id', 'parties']], // all parties arrive before any leaves
   [84, 'sched_setaffinity', ['cpu']],
   [85, 'yield', []],
-  // Touches a run of pages and reads (writes) `lines` cache lines of each from memory, `in_flight` of them at a time.
+  // Touches a run of pages and reads (writes) `lines` cache lines of each from memory, `in_flight`
+  // of them at a time.
   [86, 'walk_lines', ['addr', 'pages', 'stride_pages', 'write', 'lines', 'in_flight']],
   [87, 'mbind', ['addr', 'len', 'mode', 'nodes']], // mode: MPOL_ number; nodes: bit n is node n
-  // Conformance: what a selftest does, with the outcome that it expects. step_str says which step of which case it is.
+  // Conformance: what a selftest does, with the outcome that it expects. step_str says which step
+  // of which case it is.
   [96, 'expect_call', ['step_str', 'nr', 'a0', 'a1', 'a2', 'a3', 'a4', 'a5', 'ret']], // a system call by its x86-64 number
-  // Page n of the run holds content class `content + n * content_step`: what is stored, or must be found. signal: 0, 7 or 11.
+  // Page n of the run holds content class `content + n * content_step`: what is stored, or must be
+  // found. signal: 0, 7 or 11.
   [
     97,
     'expect_store',
@@ -110,8 +118,8 @@ const OPERATIONS = [
   [103, 'unpin', ['id']],
   [104, 'iovec', ['addr', 'len']], // one element of the vector that the task's next call passes
   [105, 'open_file', ['fd', 'file_str', 'bytes']],
-  // userfaultfd: the system call and UFFDIO_API; an ioctl by its number with the members of its structure; read; a reader
-  // that answers faults until so many of each kind have come.
+  // userfaultfd: the system call and UFFDIO_API; an ioctl by its number with the members of its
+  // structure; read; a reader that answers faults until so many of each kind have come.
   [106, 'expect_userfaultfd', ['step_str', 'fd', 'flags', 'features', 'ret']],
   [107, 'expect_uffd_ioctl', ['step_str', 'fd', 'nr', 'addr', 'len', 'src', 'mode', 'out', 'ret']],
   [

@@ -1,4 +1,5 @@
-// The arrows between the top-level folders are one-way. This reads every import and refuses one against the table.
+// The arrows between the top-level folders are one-way. This reads every import and refuses one
+// against the table.
 import assert from 'node:assert/strict';
 import {readdirSync, readFileSync, statSync} from 'node:fs';
 import {dirname, join, relative} from 'node:path';

@@ -1,6 +1,6 @@
-// What a run found out about itself: kernel bugs that happened in the model (findings), counters, and everything that was
-// not modelled (warnings: "check before trusting this"; notes, when it is no part of what the run measures). Bounded: a storm of
-// one finding is kept as a count.
+// What a run found out about itself: kernel bugs that happened in the model (findings), counters,
+// and everything that was not modelled (warnings: "check before trusting this"; notes, when it is
+// no part of what the run measures). Bounded: a storm of one finding is kept as a count.
 
 const MAX_FINDINGS = 100;
 
@@ -37,5 +37,8 @@ export class Checks {
   }
 }
 
-/** The simulated kernel hit a BUG or an oops in the running task: the task dies, the machine goes on. */
+/**
+ * The simulated kernel hit a BUG or an oops in the running task: the task dies, the machine goes
+ * on.
+ */
 export class KernelBug extends Error {}

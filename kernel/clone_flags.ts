@@ -1,4 +1,5 @@
-// Flags of clone(2) as in include/uapi/linux/sched.h, and of wait4(2), as far as the model looks at them.
+// Flags of clone(2) as in include/uapi/linux/sched.h, and of wait4(2), as far as the model looks at
+// them.
 
 /** Flags of clone(2). */
 export const CLONE_VM = 0x100;

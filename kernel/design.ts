@@ -1,9 +1,11 @@
-// Designs: one choice per axis, and the consistent set that each kernel version had. A choice is one file elsewhere that
-// reads like the patch it stands for; here are only the names, and which kernel picks what.
+// Designs: one choice per axis, and the consistent set that each kernel version had. A choice is
+// one file elsewhere that reads like the patch it stands for; here are only the names, and which
+// kernel picks what.
 //
-// Sources: the Linux trees of these versions and the postings that docs/pgd.md names. `mprotect` and `pud` after 6.11: the
-// series of August 2024 ("mm/mprotect: fix dax puds") whole, without one of its patches, or not at all. swapoff goes by slot
-// to 5.0, by mm since 5.1. qspinlock replaced ticket locks in 4.2.
+// Sources: the Linux trees of these versions and the postings that docs/pgd.md names. `mprotect`
+// and `pud` after 6.11: the series of August 2024 ("mm/mprotect: fix dax puds") whole, without one
+// of its patches, or not at all. swapoff goes by slot to 5.0, by mm since 5.1. qspinlock replaced
+// ticket locks in 4.2.
 
 /** Every axis with its choices, the default kernel's choice not marked. */
 export const AXES = {
@@ -85,7 +87,8 @@ const ROWS: readonly Row[] = [
   ['4.1', {...OLD, spinlock: 'ticket', notifier: 'G2'}, false, true, true],
   ['4.13', {...OLD, notifier: 'G3'}, true, true, false],
   ['4.15', {...OLD, notifier: 'G3b'}, true, true, false],
-  // 4.19 as PTT ran it, 4.19.88: the stable backport of 3f8fd02b1bf1 syncs in the allocation path (kernel/mm/vmalloc.ts).
+  // 4.19 as PTT ran it, 4.19.88: the stable backport of 3f8fd02b1bf1 syncs in the allocation path
+  // (kernel/mm/vmalloc.ts).
   ['4.19', {...OLD, notifier: 'G4', 'vmalloc-sync': 'alloc'}, true, true, false],
   ['5.4', {...OLD, ...OLD_5_4}, true, true, false],
   [

@@ -1,4 +1,5 @@
-// Error numbers of system calls, include/uapi/asm-generic/errno*.h. Functions return them negative, as Linux's do.
+// Error numbers of system calls, include/uapi/asm-generic/errno*.h. Functions return them negative,
+// as Linux's do.
 
 export const EPERM = 1;
 export const ENOENT = 2;

@@ -1,14 +1,16 @@
 // fs/exec.c: execve, as far as it concerns address spaces and threads.
 //
-//   open the program -> bprm_mm_init: mm_alloc (PGD) -> arguments -> header, interpreter -> begin_new_exec (flush_old_exec
-//   to 5.7): de_thread, exec_mmap, files and signals -> load the file. What is not address space is in exec_image.ts.
-//   exec_mmap: mm_release (wakes a vfork parent), then under task_lock: tsk->mm = mm, [lockless pgd designs]
-//   arch_pgd_init_late, active_mm, activate_mm; after task_unlock the old mm is put.
+//   open the program -> bprm_mm_init: mm_alloc (PGD) -> arguments -> header, interpreter ->
+//   begin_new_exec (flush_old_exec to 5.7): de_thread, exec_mmap, files and signals -> load the
+//   file. What is not address space is in exec_image.ts. exec_mmap: mm_release (wakes a vfork
+//   parent), then under task_lock: tsk->mm = mm, [lockless pgd designs] arch_pgd_init_late,
+//   active_mm, activate_mm; after task_unlock the old mm is put.
 //
-// tsk->mm changes without tasklist_lock: it is a store-buffered cell of the task list. The task_lock section makes the
-// late init safe on x86: task_lock is a locked operation before, not after, the store; the walker takes the same task_lock.
-// The stack with its arguments is made here (mm/exec_mmap.ts). What load_elf_binary maps, and the faults that it takes,
-// come as operations of their own: a trace has one for each mapping.
+// tsk->mm changes without tasklist_lock: it is a store-buffered cell of the task list. The
+// task_lock section makes the late init safe on x86: task_lock is a locked operation before, not
+// after, the store; the walker takes the same task_lock. The stack with its arguments is made here
+// (mm/exec_mmap.ts). What load_elf_binary maps, and the faults that it takes, come as operations of
+// their own: a trace has one for each mapping.
 
 import type {Code} from '../machine/engine.ts';
 import {EAGAIN} from './errno.ts';
@@ -40,8 +42,8 @@ import type {Task} from './task.ts';
 import {replaceChild} from './task_tree.ts';
 
 /**
- * execve(2): 0, or -EAGAIN when the group is already being killed. `stack` says where the new stack comes to lie and how
- * many pages of arguments it has, `image` which files are run.
+ * execve(2): 0, or -EAGAIN when the group is already being killed. `stack` says where the new stack
+ * comes to lie and how many pages of arguments it has, `image` which files are run.
  */
 export function* sys_execve(
   k: Kernel,
@@ -94,8 +96,8 @@ export function* exec_mmap(k: Kernel, t: Task, mm: MmStruct): Code {
 }
 
 /**
- * de_thread: the other threads die, and the caller becomes the leader under the leader's number. False when the group
- * is being killed already.
+ * de_thread: the other threads die, and the caller becomes the leader under the leader's number.
+ * False when the group is being killed already.
  */
 function* de_thread(k: Kernel, t: Task): Code<boolean> {
   const signal = t.signal!;

@@ -179,7 +179,10 @@ export function* undoExec(k: Kernel, t: Task, bprm: Binprm, opened: OpenFile | n
   yield* free_bprm(k, t, bprm, opened, bprm.cred);
 }
 
-/** Lets the files go, the interpreter's when it is `opened`, and credentials that were not committed. */
+/**
+ * Lets the files go, the interpreter's when it is `opened`, and credentials that were not
+ * committed.
+ */
 function* free_bprm(
   k: Kernel,
   t: Task,

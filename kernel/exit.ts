@@ -1,12 +1,14 @@
 // kernel/exit.c: do_exit and the life of a task around it.
 //
-//   exit_signals (PF_EXITING) -> accounting -> exit_mm -> files, fs, namespaces, cgroup -> exit_notify under tasklist_lock: children get a new
-//   parent, the task becomes a zombie or is dead -> its stack goes back -> it leaves the CPU for good.
+//   exit_signals (PF_EXITING) -> accounting -> exit_mm -> files, fs, namespaces, cgroup ->
+//   exit_notify under tasklist_lock: children get a new parent, the task becomes a zombie or is
+//   dead -> its stack goes back -> it leaves the CPU for good.
 //
-// exit_mm drops the mm while the CPU still has its tables loaded (lazily). Linux keeps mm_count for that until
-// finish_task_switch of the next task, and runs pgd_free there. Here the exiting task leaves the tables and drops its
-// reference itself, as its last act: the same work on the same CPU, one context switch earlier. Other CPUs that hold the mm
-// lazily leave it when it is freed; in Linux their reference keeps the PGD until they switch.
+// exit_mm drops the mm while the CPU still has its tables loaded (lazily). Linux keeps mm_count for
+// that until finish_task_switch of the next task, and runs pgd_free there. Here the exiting task
+// leaves the tables and drops its reference itself, as its last act: the same work on the same CPU,
+// one context switch earlier. Other CPUs that hold the mm lazily leave it when it is freed; in
+// Linux their reference keeps the PGD until they switch.
 
 import type {Code} from '../machine/engine.ts';
 import {KernelBug} from './checks.ts';
@@ -42,7 +44,9 @@ export interface ExitArgs {
 /** What exit_notify looks at: ptraced tasks, orphaned process groups, whom to tell. */
 const EXIT_NOTIFY_CALLS = 4;
 
-/** exit(2) and exit_group(2), oopses and fatal signals: the task ends. Never returns to its caller. */
+/**
+ * exit(2) and exit_group(2), oopses and fatal signals: the task ends. Never returns to its caller.
+ */
 export function* do_exit(k: Kernel, t: Task, args: ExitArgs = {}): Code {
   const signal = t.signal!;
   if (args.group === true) yield* do_group_exit(k, t, args.code ?? 0);
@@ -78,7 +82,10 @@ function* exit_signals(k: Kernel, t: Task): Code {
   if (!siglock.releaseIrq(t)) yield* siglock.releaseIrqSlow(t);
 }
 
-/** What do_exit asks everybody; the last thread also walks its areas for the accounting record (acct_collect). */
+/**
+ * What do_exit asks everybody; the last thread also walks its areas for the accounting record
+ * (acct_collect).
+ */
 function chargeExitHooks(k: Kernel, t: Task, groupDead: boolean): void {
   const {costs, fns} = k;
   chargeHooks(k, t, 'exit', fns.do_exit);
@@ -103,7 +110,10 @@ function* do_group_exit(k: Kernel, t: Task, code: number): Code {
   if (!siglock.release(t)) yield* siglock.releaseSlow(t);
 }
 
-/** exit_mm: gives the mm up. Returns it with one reference held, for the tables that are still loaded. */
+/**
+ * exit_mm: gives the mm up. Returns it with one reference held, for the tables that are still
+ * loaded.
+ */
 function* exit_mm(k: Kernel, t: Task): Code<Task['mm']> {
   const {mm} = t;
   yield* mm_release(k, t);
@@ -120,7 +130,9 @@ function* exit_mm(k: Kernel, t: Task): Code<Task['mm']> {
   return mm;
 }
 
-/** exit_notify: hands the children on, and tells the parent or, for a thread, goes without a word. */
+/**
+ * exit_notify: hands the children on, and tells the parent or, for a thread, goes without a word.
+ */
 function* exit_notify(k: Kernel, t: Task): Code {
   const {taskList, costs, fns} = k;
   const {tasklist_lock: lock} = taskList;
@@ -137,7 +149,9 @@ function* exit_notify(k: Kernel, t: Task): Code {
   if (t.exitState === 'dead') yield* release_task(k, t, t);
 }
 
-/** forget_original_parent: a thread of the group, the nearest subreaper, or init takes the children. */
+/**
+ * forget_original_parent: a thread of the group, the nearest subreaper, or init takes the children.
+ */
 function forget_original_parent(k: Kernel, father: Task): void {
   if (father.children.length === 0) return;
   const reaper = find_new_reaper(k, father);
@@ -173,7 +187,10 @@ export function* exit_to_user_mode(k: Kernel, t: Task): Code {
   if (k.sched.needsResched(t)) yield* k.sched.condResched(t);
 }
 
-/** All of a task's life in user mode: its program, then exit. An oops or a fatal signal ends the program early. */
+/**
+ * All of a task's life in user mode: its program, then exit. An oops or a fatal signal ends the
+ * program early.
+ */
 export function* task_main(k: Kernel, t: Task, program: () => Code<unknown>): Code<unknown> {
   let args: ExitArgs = {group: t.leader === t};
   try {

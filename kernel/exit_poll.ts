@@ -1,4 +1,5 @@
-// kernel/exit.c: wait4(WNOHANG) that finds no dead child, for a replay that knows that it found none.
+// kernel/exit.c: wait4(WNOHANG) that finds no dead child, for a replay that knows that it found
+// none.
 //
 // In the recorded run the children that it looked at were alive. In the replay one of them may be a
 // zombie already, and a poll would reap it before its time: the call that did reap it would find
@@ -11,7 +12,10 @@ import {chargeScan, hasEligibleChild} from './exit_wait.ts';
 import type {Kernel} from './kernel.ts';
 import type {Task} from './task.ts';
 
-/** do_wait without a zombie: 0, or -ECHILD when there is no such child at all. `upid` as for sys_wait4. */
+/**
+ * do_wait without a zombie: 0, or -ECHILD when there is no such child at all. `upid` as for
+ * sys_wait4.
+ */
 export function* poll_children(k: Kernel, t: Task, upid: number): Code<number> {
   const {fns} = k;
   const {tasklist_lock: lock} = k.taskList;

@@ -1,5 +1,5 @@
-// kernel/exit.c, the parts that exec and wait need too: killing the other threads, leaving an mm, notifying the parent,
-// and release_task.
+// kernel/exit.c, the parts that exec and wait need too: killing the other threads, leaving an mm,
+// notifying the parent, and release_task.
 
 import type {Code} from '../machine/engine.ts';
 import {countProcess} from './cred.ts';
@@ -72,8 +72,8 @@ export function notifyExecTask(k: Kernel, t: Task): void {
 }
 
 /**
- * release_task: `p` leaves the task list; its struct is freed after a grace period. When it was the last thread beside a
- * leader that is a zombie already, the leader is announced to its parent now.
+ * release_task: `p` leaves the task list; its struct is freed after a grace period. When it was the
+ * last thread beside a leader that is a zombie already, the leader is announced to its parent now.
  */
 export function* release_task(k: Kernel, t: Task, p: Task): Code {
   const {taskList, fns, inputPool, pids} = k;
@@ -104,7 +104,10 @@ export function* release_task(k: Kernel, t: Task, p: Task): Code {
   if (orphan) yield* release_task(k, t, leader);
 }
 
-/** __exit_signal adds the counters of the task to the group's; __unhash_process takes it from its struct pids. */
+/**
+ * __exit_signal adds the counters of the task to the group's; __unhash_process takes it from its
+ * struct pids.
+ */
 function chargeExitSignal(k: Kernel, t: Task, p: Task): void {
   const {costs, fns} = k;
   t.cpu.charge(SUMMED_COUNTERS * costs.counterTicks, fns.__exit_signal);

@@ -1,8 +1,8 @@
 // kernel/exit.c: wait4 and do_wait.
 //
-// The waiter puts itself on wait_chldexit, looks for a zombie under tasklist_lock held for read, and sleeps when there is a
-// child but no zombie. The scan goes over the children of all threads of the group; for one pid it is a direct look-up
-// since 5.13 (5449162ac001, release RECALLED).
+// The waiter puts itself on wait_chldexit, looks for a zombie under tasklist_lock held for read,
+// and sleeps when there is a child but no zombie. The scan goes over the children of all threads of
+// the group; for one pid it is a direct look-up since 5.13 (5449162ac001, release RECALLED).
 
 import type {Code} from '../machine/engine.ts';
 import {WNOHANG} from './clone_flags.ts';
@@ -15,9 +15,9 @@ import {childCount, thread_group_empty} from './task_tree.ts';
 import {isBefore} from './version.ts';
 
 /**
- * wait4(2): the number of a child that was reaped; 0 with WNOHANG when there is none yet; -ECHILD (-10) without a child
- * to wait for; -ERESTARTSYS when a signal came first. `upid` -1 is any child, positive that one; process groups (0 and
- * below -1) count as any, with a warning.
+ * wait4(2): the number of a child that was reaped; 0 with WNOHANG when there is none yet; -ECHILD
+ * (-10) without a child to wait for; -ERESTARTSYS when a signal came first. `upid` -1 is any child,
+ * positive that one; process groups (0 and below -1) count as any, with a warning.
  */
 export function* sys_wait4(k: Kernel, t: Task, upid: number, options: number): Code<number> {
   t.cpu.charge(k.machine.topology.syscallEntryTicks, k.fns.syscall_entry);
@@ -65,7 +65,10 @@ function* wait_task_zombie(k: Kernel, t: Task, zombie: Task): Code<number> {
   return tid;
 }
 
-/** The zombie's times and counters, of all its threads, and what of them goes to the caller's memory. */
+/**
+ * The zombie's times and counters, of all its threads, and what of them goes to the caller's
+ * memory.
+ */
 function chargeReport(k: Kernel, t: Task, zombie: Task): void {
   const {costs, fns} = k;
   const sums = (zombie.threads.length + 1) * SUMMED_COUNTERS * costs.counterTicks;

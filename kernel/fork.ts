@@ -1,14 +1,18 @@
-// kernel/fork.c: copy_process and what clone(2) does around it, in the kernel's order (4.1 to 6.18).
+// kernel/fork.c: copy_process and what clone(2) does around it, in the kernel's order (4.1 to
+// 6.18).
 //
-//   dup_task_struct (with the stack) -> creds -> sched_fork, hooks -> files, fs, sighand, signal -> copy_mm ->
-//   namespaces, thread -> alloc_pid -> cgroup_can_fork -> tasklist_lock for write: the child becomes visible -> unlock ->
-//   [lockless pgd designs] arch_pgd_init_late -> cgroup_post_fork -> wake_up_new_task -> [CLONE_VFORK] wait.
-// Each part is where its objects are: cred.ts, fs/file.ts, fs/fs_struct.ts, fork_copy.ts, pid.ts, cgroup.ts.
+//   dup_task_struct (with the stack) -> creds -> sched_fork, hooks -> files, fs, sighand, signal ->
+//   copy_mm -> namespaces, thread -> alloc_pid -> cgroup_can_fork -> tasklist_lock for write: the
+//   child becomes visible -> unlock -> [lockless pgd designs] arch_pgd_init_late ->
+//   cgroup_post_fork -> wake_up_new_task -> [CLONE_VFORK] wait.
+// Each part is where its objects are: cred.ts, fs/file.ts, fs/fs_struct.ts, fork_copy.ts, pid.ts,
+// cgroup.ts.
 //
-// The child is a copy on the parent's node (NUMA_NO_NODE is local). tsk->mm is stored before the links of the task list,
-// by the same CPU, so whoever sees the child sees its mm. arch_pgd_init_late runs after write_unlock_irq: a release does
-// not drain the store buffer, so at that point the child may be visible to nobody else yet.
-// Condition of the late init: v1 `p->mm != current->mm`, later !(clone_flags & CLONE_VM); the same for what can happen here.
+// The child is a copy on the parent's node (NUMA_NO_NODE is local). tsk->mm is stored before the
+// links of the task list, by the same CPU, so whoever sees the child sees its mm.
+// arch_pgd_init_late runs after write_unlock_irq: a release does not drain the store buffer, so at
+// that point the child may be visible to nobody else yet. Condition of the late init: v1 `p->mm !=
+// current->mm`, later !(clone_flags & CLONE_VM); the same for what can happen here.
 
 import type {Code} from '../machine/engine.ts';
 import {areInvalid, CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM} from './clone_flags.ts';
@@ -41,11 +45,17 @@ export interface CloneArgs {
   readonly comm?: string;
   /** CPU the child may only run on; default: as the parent. */
   readonly pinnedCpu?: number;
-  /** What the child does in user mode. When it returns, the thread (or, for a leader, the process) exits. */
+  /**
+   * What the child does in user mode. When it returns, the thread (or, for a leader, the process)
+   * exits.
+   */
   readonly program: (child: Task) => Code<unknown>;
 }
 
-/** clone(2), fork(2), vfork(2): returns the child, or null when it failed (bad flags, or the caller is being killed). */
+/**
+ * clone(2), fork(2), vfork(2): returns the child, or null when it failed (bad flags, or the caller
+ * is being killed).
+ */
 export function* sys_clone(k: Kernel, t: Task, args: CloneArgs): Code<Task | null> {
   t.cpu.charge(k.machine.topology.syscallEntryTicks, k.fns.syscall_entry);
   const child = yield* kernel_clone(k, t, args);

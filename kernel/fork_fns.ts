@@ -1,4 +1,5 @@
-// Profile numbers of the functions of fork, exec and exit, looked up once per kernel. Names are those a perf profile shows.
+// Profile numbers of the functions of fork, exec and exit, looked up once per kernel. Names are
+// those a perf profile shows.
 
 import type {Kernel} from './kernel.ts';
 

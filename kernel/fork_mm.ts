@@ -1,11 +1,13 @@
 // kernel/fork.c, the mm part: mm_alloc, dup_mm, mm_init, and the two reference counts of an mm.
 //
-// mm_users counts tasks that use the user half; at 0 exit_mmap tears it down. mm_count counts everything that needs the
-// struct and its PGD (mm_users as a whole is one, lazy CPUs are others); at 0 __mmdrop frees the PGD.
-// Order of mm_init [4.1]: locks and counters, mm_alloc_pgd, init_new_context; [6.2+] then the percpu rss counters.
-// Order of __mmdrop: mm_free_pgd, destroy_context, [6.2+] check_mm and the counters, free_mm.
+// mm_users counts tasks that use the user half; at 0 exit_mmap tears it down. mm_count counts
+// everything that needs the struct and its PGD (mm_users as a whole is one, lazy CPUs are others);
+// at 0 __mmdrop frees the PGD. Order of mm_init [4.1]: locks and counters, mm_alloc_pgd,
+// init_new_context; [6.2+] then the percpu rss counters. Order of __mmdrop: mm_free_pgd,
+// destroy_context, [6.2+] check_mm and the counters, free_mm.
 //
-// The user half is in mm/dup_mmap.ts and mm/exit_mmap.ts; an mm that never mapped anything has none (mm.user is null).
+// The user half is in mm/dup_mmap.ts and mm/exit_mmap.ts; an mm that never mapped anything has none
+// (mm.user is null).
 
 import {assert} from '../machine/assert.ts';
 import type {Code} from '../machine/engine.ts';

@@ -1,11 +1,12 @@
 // kernel/fork.c, kernel stacks: alloc_thread_stack_node and free_thread_stack.
 //
-// With VMAP_STACK (x86-64 since 4.9) a stack is four pages of vmalloc space and a guard page. Each CPU keeps up to two
-// dead stacks (NR_CACHED_STACKS) for the next fork there; only when that cache is empty does fork call vmalloc, and only
-// when it is full does exit call vfree. Parent and child on different CPUs defeat it: stacks are freed where the child
-// dies, and asked for where the parent forks.
-// Linux frees a dead task's stack from finish_task_switch of the next task (4.9 to 5.17) or from RCU (5.18+), with the
-// vfree itself deferred to a worker of the same CPU; here the dying task does it as its last act, on the same CPU.
+// With VMAP_STACK (x86-64 since 4.9) a stack is four pages of vmalloc space and a guard page. Each
+// CPU keeps up to two dead stacks (NR_CACHED_STACKS) for the next fork there; only when that cache
+// is empty does fork call vmalloc, and only when it is full does exit call vfree. Parent and child
+// on different CPUs defeat it: stacks are freed where the child dies, and asked for where the
+// parent forks. Linux frees a dead task's stack from finish_task_switch of the next task (4.9 to
+// 5.17) or from RCU (5.18+), with the vfree itself deferred to a worker of the same CPU; here the
+// dying task does it as its last act, on the same CPU.
 
 import type {Code} from '../machine/engine.ts';
 import type {Kernel} from './kernel.ts';

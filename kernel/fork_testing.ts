@@ -39,7 +39,10 @@ export function computing(k: Kernel, ticks: number): (t: Task) => Code<unknown> 
   return (t) => k.sched.userRun(t, ticks);
 }
 
-/** A dynamically linked program in a testing mm: 40 VMAs, 725 pages mapped, of them 32 that a child soon writes. */
+/**
+ * A dynamically linked program in a testing mm: 40 VMAs, 725 pages mapped, of them 32 that a child
+ * soon writes.
+ */
 const IMAGE = {vmas: 40, pages: 725, childWrites: 32, parentWrites: 18};
 const IMAGE_START = 0x5555_5555;
 const VMA_STRIDE = 64;
@@ -50,9 +53,10 @@ function imagePage(n: number): number {
 }
 
 /**
- * Pages that the dynamic linker and libc's start touch, and the time that they compute and call the kernel for opening,
- * reading and mapping libraries, which are no operations here. Assumption; on a 2-vCPU EPYC guest a dynamically linked program
- * that does nothing takes 390 us longer from vfork to wait than a static one.
+ * Pages that the dynamic linker and libc's start touch, and the time that they compute and call the
+ * kernel for opening, reading and mapping libraries, which are no operations here. Assumption; on a
+ * 2-vCPU EPYC guest a dynamically linked program that does nothing takes 390 us longer from vfork
+ * to wait than a static one.
  */
 const LINKER_PAGES = 160;
 const LINKER_TICKS = 1_790_000;
@@ -93,7 +97,10 @@ export function* childWrites(k: Kernel, t: Task): Code {
   yield* writeImage(k, t, IMAGE.childWrites);
 }
 
-/** `workers` processes on their own CPUs, each forking and reaping `children` children one after the other. */
+/**
+ * `workers` processes on their own CPUs, each forking and reaping `children` children one after the
+ * other.
+ */
 export function forkStorm(
   k: Kernel,
   workers: number,

@@ -1,7 +1,9 @@
-// Tasks that do not come from fork: those that live when a run begins, and init, who inherits and reaps orphans.
+// Tasks that do not come from fork: those that live when a run begins, and init, who inherits and
+// reaps orphans.
 //
-// Such a task starts as a kernel thread and takes an address space by exec_mmap, as init and user-mode helpers do; so its
-// PGD is allocated in simulated time by the design under test. It is on the task list from the beginning.
+// Such a task starts as a kernel thread and takes an address space by exec_mmap, as init and
+// user-mode helpers do; so its PGD is allocated in simulated time by the design under test. It is
+// on the task list from the beginning.
 
 import type {Cpu} from '../machine/cpu.ts';
 import type {Code} from '../machine/engine.ts';
@@ -31,7 +33,10 @@ export interface ProcessSpec {
   readonly kernelThread?: boolean;
 }
 
-/** Starts a process that nobody forked, on `on` where that matters. Costs nothing by itself; its own start is simulated. */
+/**
+ * Starts a process that nobody forked, on `on` where that matters. Costs nothing by itself; its own
+ * start is simulated.
+ */
 export function startProcess(k: Kernel, spec: ProcessSpec, on?: Cpu): Task {
   const cpu = on ?? k.machine.cpus[spec.pinnedCpu ?? spec.tid % k.machine.topology.cpuCount];
   const t = list(k, spec, cpu);
@@ -70,7 +75,10 @@ function firstProgram(k: Kernel, t: Task, spec: ProcessSpec): () => Code<unknown
 /** A number that no recorded task has: traces may bring their own pid 1. */
 export const INIT_TID = 2 ** 31 - 1;
 
-/** child_reaper: init of the machine, started when the first orphan needs it. It waits for children for ever. */
+/**
+ * child_reaper: init of the machine, started when the first orphan needs it. It waits for children
+ * for ever.
+ */
 export function childReaper(k: Kernel, orphanedBy: Task): Task {
   if (k.init !== null) return k.init;
   const program = function* (t: Task): Code<unknown> {

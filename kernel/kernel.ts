@@ -1,5 +1,5 @@
-// The simulated kernel: its subsystems, put together on one machine for one design. Each subsystem owns its state; what
-// they share is reached through here, as global variables are in Linux.
+// The simulated kernel: its subsystems, put together on one machine for one design. Each subsystem
+// owns its state; what they share is reached through here, as global variables are in Linux.
 
 import type {Machine} from '../machine/machine.ts';
 import {KernelPageTables} from './arch/x86/mm/page_tables.ts';

@@ -1,9 +1,11 @@
-// Which kernel variables share a cache line. A lock word that lives beside something else pays for the neighbour's
-// traffic, and the neighbour for the lock's: that is all there is to false sharing, and this table is where it is decided.
+// Which kernel variables share a cache line. A lock word that lives beside something else pays for
+// the neighbour's traffic, and the neighbour for the lock's: that is all there is to false sharing,
+// and this table is where it is decided.
 //
-// A group is one 64-byte line with the variables in it. A variable that is in no group has a line to itself. The link order
-// of .data is not part of any kernel's interface, so what stands next to a static variable is an assumption, marked so;
-// what carries ____cacheline_aligned in the source is not.
+// A group is one 64-byte line with the variables in it. A variable that is in no group has a line
+// to itself. The link order of .data is not part of any kernel's interface, so what stands next to
+// a static variable is an assumption, marked so; what carries ____cacheline_aligned in the source
+// is not.
 
 import type {CacheLine} from '../machine/cache_line.ts';
 import type {Machine} from '../machine/machine.ts';
@@ -33,8 +35,9 @@ const ALWAYS: readonly LineGroup[] = [
 ];
 
 /**
- * pgd_lock and pgd_list are defined one after the other in arch/x86/mm/fault.c (4.1 to 6.19). Their neighbour stands for
- * whatever read-mostly word of .data the linker puts there: the page-fault path reads it (assumption).
+ * pgd_lock and pgd_list are defined one after the other in arch/x86/mm/fault.c (4.1 to 6.19). Their
+ * neighbour stands for whatever read-mostly word of .data the linker puts there: the page-fault
+ * path reads it (assumption).
  */
 const PGD_TOGETHER: LineGroup = {
   variables: ['pgd_lock', 'pgd_list', 'pgd_lock_neighbour'],

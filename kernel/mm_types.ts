@@ -11,8 +11,8 @@ export type MmId = number;
 /** A page-global directory, or on PAE the level that matters there. */
 export interface Pgd {
   /**
-   * Kernel-half entries, as the number of the next-level table, 0 for none. Only ever accessed through the machine's
-   * store buffers, because creators and walkers race on them.
+   * Kernel-half entries, as the number of the next-level table, 0 for none. Only ever accessed
+   * through the machine's store buffers, because creators and walkers race on them.
    */
   readonly cells: Uint32Array;
   /** LineArena line of the PGD page's kernel entries, and of its struct page (list link). */

@@ -1,7 +1,8 @@
-// signal_struct: what all threads of a group have in common, as far as fork, exec, exit and wait look at it.
+// signal_struct: what all threads of a group have in common, as far as fork, exec, exit and wait
+// look at it.
 //
-// Fatal signals are the only ones modelled. A task notices one where it returns to user mode and in interruptible sleeps;
-// user-mode computation is cut short (kick_process).
+// Fatal signals are the only ones modelled. A task notices one where it returns to user mode and in
+// interruptible sleeps; user-mode computation is cut short (kick_process).
 
 import type {BulkLock} from './locking/bulk_lock.ts';
 import type {MmStruct} from './mm_types.ts';
@@ -14,7 +15,10 @@ export class SignalStruct {
   /** SIGNAL_GROUP_EXIT: every thread is told to die. */
   groupExit = false;
   groupExitCode = 0;
-  /** Raised whenever a child of any thread changes state, so that do_wait can tell whether it missed one. */
+  /**
+   * Raised whenever a child of any thread changes state, so that do_wait can tell whether it missed
+   * one.
+   */
   childEvents = 0;
   /** Tasks in do_wait (wait_chldexit). */
   readonly waiters: Task[] = [];
@@ -38,7 +42,10 @@ export class SignalStruct {
   ) {}
 }
 
-/** A fatal signal took effect at the border to user mode: the task leaves its program and enters do_exit. */
+/**
+ * A fatal signal took effect at the border to user mode: the task leaves its program and enters
+ * do_exit.
+ */
 export class TaskKilled extends Error {
   constructor() {
     super('killed');

@@ -1,4 +1,5 @@
-// task_struct: one thread of a simulated process, as far as the mm, the scheduler and the task list look at it.
+// task_struct: one thread of a simulated process, as far as the mm, the scheduler and the task list
+// look at it.
 
 import type {Cpu} from '../machine/cpu.ts';
 import type {Process} from '../machine/engine.ts';
@@ -55,7 +56,10 @@ export class Task {
   exitState: 'none' | 'zombie' | 'dead' = 'none';
   /** Shared with the other threads; null only before copy_signal. */
   signal: SignalStruct | null = null;
-  /** Open files, directories, signal handlers, credentials: shared or own; null before fork gave them and after exit. */
+  /**
+   * Open files, directories, signal handlers, credentials: shared or own; null before fork gave
+   * them and after exit.
+   */
   files: FilesStruct | null = null;
   fs: FsStruct | null = null;
   sighand: Shared | null = null;
@@ -64,7 +68,10 @@ export class Task {
   diedBeforeThreads = false;
   /** A fatal signal is pending (fatal_signal_pending). */
   sigkill = false;
-  /** It waits for something that is no part of the kernel, as the order of a replay; the OOM killer ends that. */
+  /**
+   * It waits for something that is no part of the kernel, as the order of a replay; the OOM killer
+   * ends that.
+   */
   parked = false;
   /** 3.12 to 4.18: cgroup whose limit the fault under way has hit (memcg_in_oom), 0 for none. */
   memcgInOom = 0;
@@ -72,7 +79,10 @@ export class Task {
   vforkParent: Task | null = null;
   /** Index in parent.children. */
   childIndex = -1;
-  /** LineArena line of the fields that others read: list links, mm, exit_state; -1 before dup_task_struct. */
+  /**
+   * LineArena line of the fields that others read: list links, mm, exit_state; -1 before
+   * dup_task_struct.
+   */
   line = -1;
   /** Memory node of task_struct and stack. */
   node = 0;

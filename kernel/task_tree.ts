@@ -1,5 +1,6 @@
-// Who is whose child. task->children holds the leaders of the groups that a thread forked; all changes are made under
-// tasklist_lock. Order among children is not kept: the last one takes the place of one that leaves.
+// Who is whose child. task->children holds the leaders of the groups that a thread forked; all
+// changes are made under tasklist_lock. Order among children is not kept: the last one takes the
+// place of one that leaves.
 
 import {assert} from '../machine/assert.ts';
 import type {Task} from './task.ts';

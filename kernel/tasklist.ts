@@ -1,15 +1,17 @@
-// The global task list: init_task.tasks with one node per process, signal->thread_head with one node per thread, and
-// tasklist_lock around changes (kernel/fork.c, include/linux/sched/signal.h; 3.14 to 6.18, when for_each_thread replaced
-// while_each_thread).
+// The global task list: init_task.tasks with one node per process, signal->thread_head with one
+// node per thread, and tasklist_lock around changes (kernel/fork.c, include/linux/sched/signal.h;
+// 3.14 to 6.18, when for_each_thread replaced while_each_thread).
 //
-// Readers walk under rcu_read_lock without tasklist_lock. So the links are racy variables: a cell per slot, stored and
-// loaded only through the machine's store buffers. A task is visible to a CPU exactly when that CPU can load the link to
-// it, which is the STORE of Oleg Nesterov's argument. tsk->mm is such a cell too, as exec and exit
-// change it under task_lock only, not under tasklist_lock.
+// Readers walk under rcu_read_lock without tasklist_lock. So the links are racy variables: a cell
+// per slot, stored and loaded only through the machine's store buffers. A task is visible to a CPU
+// exactly when that CPU can load the link to it, which is the STORE of Oleg Nesterov's argument.
+// tsk->mm is such a cell too, as exec and exit change it under task_lock only, not under
+// tasklist_lock.
 //
-// A removed task keeps its own link, so a walker that stands on it finds its way back; its slot is used again only after
-// a grace period. Writers hold tasklist_lock for write, and the tails are theirs: plain variables.
-// Cells live in chunks that never move, because a waiting store remembers its array.
+// A removed task keeps its own link, so a walker that stands on it finds its way back; its slot is
+// used again only after a grace period. Writers hold tasklist_lock for write, and the tails are
+// theirs: plain variables. Cells live in chunks that never move, because a waiting store remembers
+// its array.
 
 import {assert, bug} from '../machine/assert.ts';
 import type {Cpu} from '../machine/cpu.ts';
@@ -58,7 +60,10 @@ export class TaskList {
   private readonly nextProcessCells: Cells;
   private readonly nextThreadCells: Cells;
   private readonly mmCells: Cells;
-  /** Backward links, guarded by tasklist_lock; of a signal's slot in `previousThread`: its last thread. */
+  /**
+   * Backward links, guarded by tasklist_lock; of a signal's slot in `previousThread`: its last
+   * thread.
+   */
   private readonly previousProcess: number[] = [HEAD];
   private readonly previousThread: number[] = [HEAD];
   private readonly byTid = new Map<number, Task>();
@@ -155,7 +160,10 @@ export class TaskList {
     return mm;
   }
 
-  /** for_each_process: the first one (`p` null) or the one after `p`, as `cpu` sees the list now; null at the end. */
+  /**
+   * for_each_process: the first one (`p` null) or the one after `p`, as `cpu` sees the list now;
+   * null at the end.
+   */
   nextProcess(cpu: Cpu, p: Task | null): Task | null {
     if (p !== null && p.listSlot < 0) this.reportFreed(p);
     const slot = this.nextProcessCells.load(cpu, p === null ? HEAD : p.listSlot);
@@ -169,15 +177,17 @@ export class TaskList {
     return slot === HEAD ? null : this.tasks[slot];
   }
 
-  /** Charges one step of a walk to `p`: its links may be in another CPU's cache. The walker settles. */
+  /**
+   * Charges one step of a walk to `p`: its links may be in another CPU's cache. The walker settles.
+   */
   chargeStep(cpu: Cpu, p: Task, fn: number): void {
     cpu.stall(this.kernel.machine.lines.touch(p.line, cpu), fn);
     cpu.charge(this.kernel.costs.walkStepTicks, fn);
   }
 
   /**
-   * for_each_process(p): every leader that is visible, `visit` plain or as simulated code. Call under rcu_read_lock; the caller's
-   * defects (no rcu_read_lock) are its own.
+   * for_each_process(p): every leader that is visible, `visit` plain or as simulated code. Call
+   * under rcu_read_lock; the caller's defects (no rcu_read_lock) are its own.
    */
   *for_each_process(t: Task, fn: number, visit: (p: Task) => Code | undefined): Code {
     for (let p = this.nextProcess(t.cpu, null); p !== null; ) {
@@ -205,8 +215,8 @@ export class TaskList {
   }
 
   /**
-   * find_lock_task_mm (mm/oom_kill.c): a thread of the group of `p` that still has its mm, with its task_lock held; the
-   * leader may be gone already. Null when all of them have lost it.
+   * find_lock_task_mm (mm/oom_kill.c): a thread of the group of `p` that still has its mm, with its
+   * task_lock held; the leader may be gone already. Null when all of them have lost it.
    */
   *find_lock_task_mm(t: Task, p: Task, fn: number): Code<Task | null> {
     for (let thread = this.nextThread(t.cpu, p, null); thread !== null; ) {

@@ -13,7 +13,10 @@ function rankOf(version: string): number {
   return rank;
 }
 
-/** Negative, zero or positive as version `a` is older than, equal to or newer than `b`; "6.6" and "6.12" as in Linux. */
+/**
+ * Negative, zero or positive as version `a` is older than, equal to or newer than `b`; "6.6" and
+ * "6.12" as in Linux.
+ */
 export function compareVersions(a: string, b: string): number {
   return rankOf(a) - rankOf(b);
 }

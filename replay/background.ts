@@ -1,5 +1,6 @@
-// What the kernel's own threads do in a replay. A recording shows ksmd and khugepaged at work, but nobody recorded who set them up, and
-// the contents that ksmd compares: both are inferred once for each trace. Generated traces set up and state everything themselves.
+// What the kernel's own threads do in a replay. A recording shows ksmd and khugepaged at work, but
+// nobody recorded who set them up, and the contents that ksmd compares: both are inferred once for
+// each trace. Generated traces set up and state everything themselves.
 
 import {KIND} from '../formats/kinds.ts';
 import type {Kernel} from '../kernel/kernel.ts';
@@ -14,13 +15,19 @@ import {type CompiledTrace, timeOrder} from './tracks.ts';
 
 /** Kernel threads of one trace, and what they work on. */
 export interface Background {
-  /** When khugepaged was at work, ns after the first event; it has no pace of its own in a short recording. */
+  /**
+   * When khugepaged was at work, ns after the first event; it has no pace of its own in a short
+   * recording.
+   */
   readonly khugepagedNs: readonly number[];
   /** Null where nothing of KSM was recorded. */
   readonly ksm: {readonly pace: KsmPace; readonly inferred: KsmContents} | null;
   /** What pages hold; null in a replay that does not need to know. */
   contents(kernel: Kernel): PageContents | null;
-  /** Starts the threads; the time is that of the trace's first event, recorded times are divided by `scale`. */
+  /**
+   * Starts the threads; the time is that of the trace's first event, recorded times are divided by
+   * `scale`.
+   */
   start(kernel: Kernel, scale: number): void;
 }
 
@@ -66,7 +73,10 @@ function startKsmd(kernel: Kernel, pace: KsmPace): void {
 /** Records of one scan follow each other at once; scans are seconds apart. */
 const SCAN_GAP_NS = 50e6;
 
-/** First event of each scan of the recorded khugepaged. MADV_COLLAPSE writes the same records, as another task. */
+/**
+ * First event of each scan of the recorded khugepaged. MADV_COLLAPSE writes the same records, as
+ * another task.
+ */
 function khugepagedTimes({trace}: CompiledTrace): number[] {
   const {events, tasks} = trace;
   const daemon = tasks.find(({comm}) => comm === 'khugepaged');

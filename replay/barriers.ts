@@ -1,4 +1,5 @@
-// Barriers of a generated trace: all parties arrive before any leaves. Arrivals sleep; the last one wakes them.
+// Barriers of a generated trace: all parties arrive before any leaves. Arrivals sleep; the last one
+// wakes them.
 
 import type {Kernel} from '../kernel/kernel.ts';
 import type {Task} from '../kernel/task.ts';

@@ -1,5 +1,6 @@
-// The benchmarks of the simulator itself, by group. A group is a module that exports `benches`; each benchmark runs in a
-// process of its own, because the first task measured in a process is always the fastest.
+// The benchmarks of the simulator itself, by group. A group is a module that exports `benches`;
+// each benchmark runs in a process of its own, because the first task measured in a process is
+// always the fastest.
 
 /** One benchmark: `fn` does `perCall` units of work. */
 export interface Bench {

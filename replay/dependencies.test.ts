@@ -8,7 +8,10 @@ import {compileTrace, type CompiledTrace} from './tracks.ts';
 
 const CLONE_THREAD = 0x10f00;
 
-/** A process 7 with a thread 8, which unmaps something twice before the leader ends the process or itself. */
+/**
+ * A process 7 with a thread 8, which unmaps something twice before the leader ends the process or
+ * itself.
+ */
 function threads(group: number): CompiledTrace {
   return compileTrace(
     traceFrom('test', (sink) => {

@@ -1,25 +1,31 @@
-// Which operations must be over before an operation may start, for each order, beside its own task's earlier ones.
+// Which operations must be over before an operation may start, for each order, beside its own
+// task's earlier ones.
 //
-//   total     the operation before it in the trace, of whatever task: one at a time, the deterministic reference
+//   total     the operation before it in the trace, of whatever task: one at a time, the
+//             deterministic reference
 //   thread    nothing: only program order, and the forks without which a task does not exist
-//   resource  the last operation before it on each resource it uses (ROOT, SOSP '13): address space, kernel address
-//             range, swap device, notifier, memory range; `lock_section` and task operations name no resource, because
-//             keeping their recorded order would keep the recorded lock's order
-//   causal    the operation of the task that woke it, where the recording says who that was; and an exit of the whole process
-//             waits for what its other threads did before it (how its leader knew that they were done is in no recording)
+//   resource  the last operation before it on each resource it uses (ROOT, SOSP '13): address
+//             space, kernel address range, swap device, notifier, memory range; `lock_section` and
+//             task operations name no resource, because keeping their recorded order would keep the
+//             recorded lock's order
+//   causal    the operation of the task that woke it, where the recording says who that was; and an
+//             exit of the whole process waits for what its other threads did before it (how its
+//             leader knew that they were done is in no recording)
 //   none      as thread, and wait4 takes any child instead of the recorded one
 //
-// A wait edge (wait4 returned child C) is not a start condition: under total, resource and causal the replayed wait4
-// asks for that very child and sleeps in the kernel until it is dead; a poll that got none gets none. Recorded lock
-// hand-overs are never enforced: they are results of the recorded lock, and would bake its cost into the result for
-// another.
+// A wait edge (wait4 returned child C) is not a start condition: under total, resource and causal
+// the replayed wait4 asks for that very child and sleeps in the kernel until it is dead; a poll
+// that got none gets none. Recorded lock hand-overs are never enforced: they are results of the
+// recorded lock, and would bake its cost into the result for another.
 
 import {argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
 import type {Order} from './options.ts';
 import type {CompiledTrace} from './tracks.ts';
 
-/** Start conditions in compressed rows: op i waits for `from[start[i]] .. from[start[i + 1] - 1]`. */
+/**
+ * Start conditions in compressed rows: op i waits for `from[start[i]] .. from[start[i + 1] - 1]`.
+ */
 export interface Dependencies {
   readonly start: Uint32Array;
   readonly from: Int32Array;
@@ -29,7 +35,10 @@ export interface Dependencies {
 
 const CLONE_VFORK = 0x4000;
 
-/** True for operations that may wait for another task's operation: in total order they pass the turn when they start. */
+/**
+ * True for operations that may wait for another task's operation: in total order they pass the turn
+ * when they start.
+ */
 export function blocksOnOthers(compiled: CompiledTrace, op: number): boolean {
   const {events} = compiled.trace;
   const i = compiled.opEvent[op];

@@ -1,4 +1,5 @@
-// Keeps operations of one copy of the trace in order: each waits, off the CPU, until those it depends on are over.
+// Keeps operations of one copy of the trace in order: each waits, off the CPU, until those it
+// depends on are over.
 
 import type {Code, Waitable} from '../machine/engine.ts';
 import type {Kernel} from '../kernel/kernel.ts';

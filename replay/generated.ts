@@ -1,4 +1,5 @@
-// Traces that never touch a disk: what a generator writes is collected and read back, through the same bytes as a file.
+// Traces that never touch a disk: what a generator writes is collected and read back, through the
+// same bytes as a file.
 
 import {loadTrace, type LoadedTrace} from '../formats/reader.ts';
 import {memorySource} from '../formats/source.ts';

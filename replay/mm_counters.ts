@@ -1,6 +1,7 @@
-// What the simulated kernel would print in /sys/kernel/mm/ksm and in /proc/vmstat when a run ends, under those names; of KSM also what it would
-// have printed after the full scan that left most pages saved (`ksm_peak_`), since processes have exited at the end of most runs. A
-// kernel that did nothing of the kind prints nothing: absent is zero.
+// What the simulated kernel would print in /sys/kernel/mm/ksm and in /proc/vmstat when a run ends,
+// under those names; of KSM also what it would have printed after the full scan that left most
+// pages saved (`ksm_peak_`), since processes have exited at the end of most runs. A kernel that did
+// nothing of the kind prints nothing: absent is zero.
 
 import type {Kernel} from '../kernel/kernel.ts';
 import {hugetlb_counts} from '../kernel/mm/hugetlb_sysfs.ts';

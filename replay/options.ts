@@ -1,19 +1,26 @@
-// How a trace is replayed: the two independent choices of order and time, copies, placement, bounds.
+// How a trace is replayed: the two independent choices of order and time, copies, placement,
+// bounds.
 
 import {UserError, EXIT} from '../formats/errors.ts';
 
-/** What must have happened before an operation may start, besides its own task's earlier operations. */
+/**
+ * What must have happened before an operation may start, besides its own task's earlier operations.
+ */
 export const ORDERS = ['total', 'thread', 'resource', 'causal', 'none'] as const;
 export type Order = (typeof ORDERS)[number];
 
-/** When an operation starts once it may: at once, at its recorded time, or after the recorded think time. */
+/**
+ * When an operation starts once it may: at once, at its recorded time, or after the recorded think
+ * time.
+ */
 export const TIMES = ['asap', 'timed', 'scaled', 'think'] as const;
 export type TimeMode = (typeof TIMES)[number];
 
 /**
- * Where tasks start. `scatter` and `compact` spread the first CPU of each adopted task and leave the rest to the
- * scheduler; with `pin-` the task and its children stay there; `recorded` pins to the first recorded CPU, `follow` moves
- * each task to the recorded CPU before every operation, `free` leaves everything to the scheduler.
+ * Where tasks start. `scatter` and `compact` spread the first CPU of each adopted task and leave
+ * the rest to the scheduler; with `pin-` the task and its children stay there; `recorded` pins to
+ * the first recorded CPU, `follow` moves each task to the recorded CPU before every operation,
+ * `free` leaves everything to the scheduler.
  */
 export const PLACEMENTS = [
   'scatter',

@@ -1,21 +1,25 @@
 // What was in the page cache while a recording was made.
 //
-// A recording does not say which pages of a file fault-around could map: those in memory, up to date, and not marked as the start
-// of the next readahead (PG_readahead); nor which were read in meanwhile by calls that are not in it. That is an input all the
-// same, and the recorded counters tell of it: a read fault maps every page of its window that can be mapped, so a
-// window that gave 15 pages instead of 16 holds one that could not. Which one is found by putting many windows together: pages of a
-// window that gave all it had were there from then on; a page that faulted on its own, although its neighbours had been mapped around it,
-// was not there before. A page that was there stays there.
-// A window that gave more than 16 pages touched a large folio that reaches out of it (6.18 maps folios whole): the smallest
-// naturally aligned one that explains the number is taken.
+// A recording does not say which pages of a file fault-around could map: those in memory, up to
+// date, and not marked as the start of the next readahead (PG_readahead); nor which were read in
+// meanwhile by calls that are not in it. That is an input all the same, and the recorded counters
+// tell of it: a read fault maps every page of its window that can be mapped, so a window that gave
+// 15 pages instead of 16 holds one that could not. Which one is found by putting many windows
+// together: pages of a window that gave all it had were there from then on; a page that faulted on
+// its own, although its neighbours had been mapped around it, was not there before. A page that was
+// there stays there. A window that gave more than 16 pages touched a large folio that reaches out
+// of it (6.18 maps folios whole): the smallest naturally aligned one that explains the number is
+// taken.
 //
-// Two processes that fault on the same window at the same time pass over each other's pages: filemap_map_pages takes no page whose folio lock
-// another holds. Such a window tells nothing of the page cache. So it is with a short window whose pages were all there before: the other
-// process is not in the recording. What it passed over (first of all the pages on which the same
-// process faulted later) is an input for this one fault.
+// Two processes that fault on the same window at the same time pass over each other's pages:
+// filemap_map_pages takes no page whose folio lock another holds. Such a window tells nothing of
+// the page cache. So it is with a short window whose pages were all there before: the other process
+// is not in the recording. What it passed over (first of all the pages on which the same process
+// faulted later) is an input for this one fault.
 //
-// The evidence is collected by a replay in which everything is cached, marks are derived from it, and the replay is repeated
-// with them, until nothing changes. Reports say how many pages were marked.
+// The evidence is collected by a replay in which everything is cached, marks are derived from it,
+// and the replay is repeated with them, until nothing changes. Reports say how many pages were
+// marked.
 
 import {fitWindows} from './page_cache_fit.ts';
 import type {CacheMarks, FaultWindow, LockedPages} from './page_cache_marks.ts';
@@ -54,7 +58,10 @@ export class CacheEvidence {
     this.faults.set(`${life} ${keyOf(file, page)}`, op);
   }
 
-  /** The smallest folios over the ends of the window that hold as many pages outside as the kernel mapped besides. */
+  /**
+   * The smallest folios over the ends of the window that hold as many pages outside as the kernel
+   * mapped besides.
+   */
   private findFolios(window: FaultWindow): void {
     const {file, first, end, absent} = window;
     for (let sum = 1; sum <= 2 * MAX_FOLIO_ORDER; sum++) {
@@ -120,7 +127,10 @@ export class CacheEvidence {
     return {pages: chosen, folios: this.folios, locked};
   }
 
-  /** What a raced window passed over: what is marked anyhow, then pages on which its process faulted later, the last ones first. */
+  /**
+   * What a raced window passed over: what is marked anyhow, then pages on which its process faulted
+   * later, the last ones first.
+   */
   private lockedIn(
     window: FaultWindow,
     marks: ReadonlyMap<string, ReadonlyMap<number, number>>,
@@ -134,7 +144,10 @@ export class CacheEvidence {
     return {file, pages: free.slice(0, missing)};
   }
 
-  /** The first operation that shows a page to be there: a window that gave all it had, or a fault on the page. */
+  /**
+   * The first operation that shows a page to be there: a window that gave all it had, or a fault on
+   * the page.
+   */
   private thereFrom(): Map<string, number> {
     const first = new Map<string, number>();
     const note = (key: string, op: number): void => {
@@ -151,7 +164,10 @@ export class CacheEvidence {
     return first;
   }
 
-  /** Pages that a window mapped for certain: all, or all but those on which its process faulted later. */
+  /**
+   * Pages that a window mapped for certain: all, or all but those on which its process faulted
+   * later.
+   */
   private given(window: FaultWindow): readonly number[] {
     if (window.absent === 0) return window.pages;
     const rest = window.pages.filter((page) => !this.faultedAfter(window, page));

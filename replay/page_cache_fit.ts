@@ -1,9 +1,9 @@
 // Which pages of one file were not to be mapped, given how many of each window were not.
 //
-// A first guess takes the pages that most short windows share; where windows overlap, it can put too
-// many into one of them. So it is bettered step by step: a page is taken out, put in, or exchanged
-// for another, as long as the windows' sum of errors becomes less. Few windows are short, so this is
-// cheap: windows x pages x pages at most, a few times.
+// A first guess takes the pages that most short windows share; where windows overlap, it can put
+// too many into one of them. So it is bettered step by step: a page is taken out, put in, or
+// exchanged for another, as long as the windows' sum of errors becomes less. Few windows are short,
+// so this is cheap: windows x pages x pages at most, a few times.
 
 /** One window that gave less than it could have: candidates, and how many of them were missing. */
 export interface ShortWindow {
@@ -13,7 +13,10 @@ export interface ShortWindow {
 
 const MAX_ROUNDS = 8;
 
-/** Betters `marked` in place until no single step helps. Pages for which `known` is true stay as they are. */
+/**
+ * Betters `marked` in place until no single step helps. Pages for which `known` is true stay as
+ * they are.
+ */
 export function fitWindows(
   windows: readonly ShortWindow[],
   marked: Set<number>,

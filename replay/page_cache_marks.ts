@@ -3,7 +3,10 @@
 
 /** What is inferred of the page cache, by name of the file. */
 export interface CacheMarks {
-  /** Pages that fault-around passes over, each until the operation of that number, or a fault on the page itself. */
+  /**
+   * Pages that fault-around passes over, each until the operation of that number, or a fault on the
+   * page itself.
+   */
   readonly pages: ReadonlyMap<string, ReadonlyMap<number, number>>;
   /** Large folios: first page and order. */
   readonly folios: ReadonlyMap<string, ReadonlyMap<number, number>>;
@@ -28,7 +31,10 @@ export interface FaultWindow {
   readonly pages: readonly number[];
   /** How many of them the recorded kernel did not map; negative when it mapped others besides. */
   readonly absent: number;
-  /** Pages of the file that the window spans, and that a large folio in it could reach: [first, end) within [low, high). */
+  /**
+   * Pages of the file that the window spans, and that a large folio in it could reach: [first, end)
+   * within [low, high).
+   */
   readonly first: number;
   readonly end: number;
   readonly low: number;

@@ -28,8 +28,8 @@ export function racedWindows(windows: readonly FaultWindow[]): Set<FaultWindow> 
 }
 
 /**
- * Pages outside the window that a folio of this order over its border (its first page, or the one past its last) holds; 0
- * for order 0, -1 when there cannot be such a folio.
+ * Pages outside the window that a folio of this order over its border (its first page, or the one
+ * past its last) holds; 0 for order 0, -1 when there cannot be such a folio.
  */
 export function outside(
   {first, end, low, high}: FaultWindow,

@@ -1,16 +1,19 @@
 // Carries out a recording's reclaim (recorded_reclaim.ts) while its operations are replayed.
 //
-// `recorded`: the charge that hit the cgroup's limit in the recorded operation hits it here as well, and the kernel reclaims
-// the pages of the plan: references are not asked for, all else is its own work (isolation, swap slots, unmapping, flushes,
-// writing, freeing what an earlier pass wrote). What the operation did not come to is done when it is over.
-// `model`: the kernel chooses. The cgroup's limit is what it held when its first recorded reclaim began, and is lifted
-// after the last one.
+// `recorded`: the charge that hit the cgroup's limit in the recorded operation hits it here as
+// well, and the kernel reclaims the pages of the plan: references are not asked for, all else is
+// its own work (isolation, swap slots, unmapping, flushes, writing, freeing what an earlier pass
+// wrote). What the operation did not come to is done when it is over. `model`: the kernel chooses.
+// The cgroup's limit is what it held when its first recorded reclaim began, and is lifted after the
+// last one.
 //
-// A swapoff lasts while other operations go on. In total order its pages are steps of their own: it waits before each
-// page until the operation that the recording has next to it is due, and operations wait for the pages before them.
-// When an operation needs the mmap_lock that swapoff may hold, swapoff is let go.
+// A swapoff lasts while other operations go on. In total order its pages are steps of their own: it
+// waits before each page until the operation that the recording has next to it is due, and
+// operations wait for the pages before them. When an operation needs the mmap_lock that swapoff may
+// hold, swapoff is let go.
 //
-// Swap areas in use before the recording began are added before the first operation; their size is an assumption.
+// Swap areas in use before the recording began are added before the first operation; their size is
+// an assumption.
 
 import {KIND} from '../formats/kinds.ts';
 import {pteSlot} from '../kernel/arch/x86/mm/pgtable.ts';
@@ -34,7 +37,10 @@ import type {CompiledTrace} from './tracks.ts';
 export const RECLAIM_MODES = ['recorded', 'model', 'none'] as const;
 export type ReclaimMode = (typeof RECLAIM_MODES)[number];
 
-/** Size of an area that nobody recorded the swapon of: 1 GiB, so that it is not half full. Assumption. */
+/**
+ * Size of an area that nobody recorded the swapon of: 1 GiB, so that it is not half full.
+ * Assumption.
+ */
 export const ASSUMED_AREA_PAGES = 2 ** 18;
 /** SWAP_CLUSTER_MAX. */
 const CLUSTER = 32;
@@ -177,7 +183,10 @@ export class ReclaimDriver implements Steering {
     return true;
   }
 
-  /** What was written before is freed, `vpns` are reclaimed, the first `dirty` as dirty pages. Returns how many went. */
+  /**
+   * What was written before is freed, `vpns` are reclaimed, the first `dirty` as dirty pages.
+   * Returns how many went.
+   */
   private *round(t: Task, user: UserMm, vpns: readonly number[], dirty: number): Code<number> {
     const {kernel} = this;
     const before = this.written;
@@ -259,8 +268,8 @@ class SwapoffPace {
   }
 
   /**
-   * A fault met its page on the way, and swapoff and fault have changed parts here: the page that one of them brought in is the
-   * other's in the recording.
+   * A fault met its page on the way, and swapoff and fault have changed parts here: the page that
+   * one of them brought in is the other's in the recording.
    */
   settle(broughtThere: boolean | undefined, broughtHere: number): void {
     if (broughtThere === undefined || this.next === null) return;

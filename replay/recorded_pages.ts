@@ -1,10 +1,11 @@
-// Which anonymous pages the processes of a recording have in memory at an operation, as far as faults tell, for the plan of
-// what reclaim took (recorded_reclaim.ts).
+// Which anonymous pages the processes of a recording have in memory at an operation, as far as
+// faults tell, for the plan of what reclaim took (recorded_reclaim.ts).
 //
-// A page is mapped by one or, after a fork, several address spaces, until each writes to it: then the writer has a new one.
-// Reclaim takes it away from all that map it at once; each gets it back by a fault of its own, and they share it again as long as nobody
-// writes. When a page must go follows from the next fault of each that maps it: before the first that finds it out; not at
-// all before one that finds it there.
+// A page is mapped by one or, after a fork, several address spaces, until each writes to it: then
+// the writer has a new one. Reclaim takes it away from all that map it at once; each gets it back
+// by a fault of its own, and they share it again as long as nobody writes. When a page must go
+// follows from the next fault of each that maps it: before the first that finds it out; not at all
+// before one that finds it there.
 
 /** What a later fault says of a page. */
 export interface Later {
@@ -65,7 +66,10 @@ export class PresentPages {
   private swapoffs: readonly number[] = [];
   private seq = 0;
 
-  /** What faults will say of a life's pages; those that the first fault finds out were there from the beginning. */
+  /**
+   * What faults will say of a life's pages; those that the first fault finds out were there from
+   * the beginning.
+   */
   expect(
     life: number,
     later: ReadonlyMap<number, readonly Later[]>,
@@ -77,7 +81,10 @@ export class PresentPages {
     for (const [vpn, faults] of later) if (faults[0].wasOut) this.map(life, new Page(vpn), -1);
   }
 
-  /** `parent` will fork `child` at `op`: what the child's faults say of pages that it inherits counts before the fork, too. */
+  /**
+   * `parent` will fork `child` at `op`: what the child's faults say of pages that it inherits
+   * counts before the fork, too.
+   */
   expectFork(parent: number, child: number, op: number): void {
     this.life(parent).forks.push({op, child});
   }
@@ -91,7 +98,10 @@ export class PresentPages {
     return life;
   }
 
-  /** When a page that life `index` maps since `op` must have gone: before it comes back, and before a swapoff. */
+  /**
+   * When a page that life `index` maps since `op` must have gone: before it comes back, and before
+   * a swapoff.
+   */
   private deadline(index: number, vpn: number, op: number): number {
     const life = this.life(index);
     const faults = life.later.get(vpn) ?? [];
@@ -135,7 +145,10 @@ export class PresentPages {
     }
   }
 
-  /** A fault of `life` at `vpn` is over. True when it brought in a page that was to have gone and had not. */
+  /**
+   * A fault of `life` at `vpn` is over. True when it brought in a page that was to have gone and
+   * had not.
+   */
   arrived(life: number, vpn: number, op: number, how: Arrival, write: boolean): boolean {
     const {pages} = this.life(life);
     const before = pages.get(vpn);
@@ -171,8 +184,8 @@ export class PresentPages {
   }
 
   /**
-   * Takes pages that `life` maps, the most urgent first, while all who map them have some `left` to lose. Returns their
-   * numbers; `left` is lowered for every mapper.
+   * Takes pages that `life` maps, the most urgent first, while all who map them have some `left` to
+   * lose. Returns their numbers; `left` is lowered for every mapper.
    */
   take(life: number, left: Map<number, number>, op: number): number[] {
     const {heap} = this.life(life);

@@ -182,7 +182,8 @@ test('reclaimed pages are those that come back, the earliest first; then those n
       r.swapIn(5);
     }),
   );
-  // 4 and 2 come back first; 4 once more, 5 after it; the third of the second round is never seen again.
+  // 4 and 2 come back first; 4 once more, 5 after it; the third of the second round is never seen
+  // again.
   assert.deepEqual(takenPages(plan), [
     [4, 2],
     [4, 5, 0],
@@ -205,7 +206,9 @@ test('a swap-in that no reclaim explains is counted, and what nobody sees again 
   assert.deepEqual([plan.pages, plan.unknown, plan.unexplained], [2, 0, 1]);
 });
 
-/** 40 pages, 32 of them out, ten back, the rest by swapoff between other faults; then all written. */
+/**
+ * 40 pages, 32 of them out, ten back, the rest by swapoff between other faults; then all written.
+ */
 function life(r: Recording): void {
   for (let page = 0; page < 40; page++) r.anonFault(page);
   r.anonFault(40, 32);

@@ -1,14 +1,17 @@
-// Reclaim as an input of a replay: how many pages of which process each recorded operation took away, and which.
+// Reclaim as an input of a replay: how many pages of which process each recorded operation took
+// away, and which.
 //
-// Reclaim takes the pages that nobody has used for longest, and who used a page is what no recording holds: an access
-// that does not fault leaves no trace. But the answers hold how many pages of each address space every operation
-// unmapped (SWAP +1), and later faults show which they were: a page that comes back by a swap-in was out, a page
-// that is written for the first time after a swapoff (a fault that reuses it) was brought in by it. Each reclaimed page
-// goes to one of those later faults of its address space, the earliest first among the pages that are in memory: if any
-// choice explains all of these faults, this one does (unit jobs with release times and deadlines). Pages that no fault
-// ever tells of are taken last.
+// Reclaim takes the pages that nobody has used for longest, and who used a page is what no
+// recording holds: an access that does not fault leaves no trace. But the answers hold how many
+// pages of each address space every operation unmapped (SWAP +1), and later faults show which they
+// were: a page that comes back by a swap-in was out, a page that is written for the first time
+// after a swapoff (a fault that reuses it) was brought in by it. Each reclaimed page goes to one of
+// those later faults of its address space, the earliest first among the pages that are in memory:
+// if any choice explains all of these faults, this one does (unit jobs with release times and
+// deadlines). Pages that no fault ever tells of are taken last.
 //
-// This is a plan, made before the replay. What it says is done by the kernel's own reclaim (reclaim_driver.ts).
+// This is a plan, made before the replay. What it says is done by the kernel's own reclaim
+// (reclaim_driver.ts).
 
 import {KIND} from '../formats/kinds.ts';
 import {MM_SWAPENTS} from '../kernel/mm/rss.ts';
@@ -26,14 +29,20 @@ export interface TakenPages {
 
 /** All reclaim of a recording. */
 export interface ReclaimPlan {
-  /** Pages written in an operation, by operation. Those were dirty, although no fault may have shown the writing access. */
+  /**
+   * Pages written in an operation, by operation. Those were dirty, although no fault may have shown
+   * the writing access.
+   */
   readonly written: ReadonlyMap<number, number>;
   /** By operation in which its task reclaims, or kswapd while it is the last that began. */
   readonly taken: ReadonlyMap<number, readonly TakenPages[]>;
   /** Address spaces that lose pages. */
   readonly lives: ReadonlySet<number>;
   readonly pages: number;
-  /** Reclaimed pages that no later fault tells of: the recording does not say which, and none is taken. */
+  /**
+   * Reclaimed pages that no later fault tells of: the recording does not say which, and none is
+   * taken.
+   */
   readonly unknown: number;
   /** Later faults on pages that nothing took away before. */
   readonly unexplained: number;
@@ -42,15 +51,18 @@ export interface ReclaimPlan {
   readonly lastOp: number;
   /** Pages that swapoff brought in, in order: the operation that began next. */
   readonly unused: Int32Array;
-  /** Faults beside a swapoff that brought their page in (true), or found that it was being brought in (false), by operation. */
+  /**
+   * Faults beside a swapoff that brought their page in (true), or found that it was being brought
+   * in (false), by operation.
+   */
   readonly beside: ReadonlyMap<number, boolean>;
   /** Swap areas were in use before the recording began, or nobody recorded their swapon. */
   readonly areaMissing: boolean;
 }
 
 /**
- * The plan; null for a recording in which nothing was swapped out, and for a trace that states its limits (memcg_limit): there
- * the model reclaims. Cost: one pass over faults and records.
+ * The plan; null for a recording in which nothing was swapped out, and for a trace that states its
+ * limits (memcg_limit): there the model reclaims. Cost: one pass over faults and records.
  */
 export function planReclaim(compiled: CompiledTrace, recorded: Recorded): ReclaimPlan | null {
   const counts = swappedOut(compiled, recorded);
@@ -62,7 +74,10 @@ function statesLimits({trace, opEvent}: CompiledTrace): boolean {
   return opEvent.some((event) => trace.events.kind[event] === KIND.memcg_limit);
 }
 
-/** Entries that became swap entries, by operation and life, unless the operation asks for that (MADV_PAGEOUT) or copies. */
+/**
+ * Entries that became swap entries, by operation and life, unless the operation asks for that
+ * (MADV_PAGEOUT) or copies.
+ */
 function swappedOut(compiled: CompiledTrace, recorded: Recorded): Map<number, Map<number, number>> {
   const {stepOp, stepKey, stepChange, stepUnused, lives} = recorded;
   const {kind} = compiled.trace.events;
@@ -93,7 +108,10 @@ function swappedOut(compiled: CompiledTrace, recorded: Recorded): Map<number, Ma
   return positiveOnly(net);
 }
 
-/** Two CPUs that count at once may leave one record too high and the next too low: what is negative is made up for later. */
+/**
+ * Two CPUs that count at once may leave one record too high and the next too low: what is negative
+ * is made up for later.
+ */
 function positiveOnly(net: Map<number, Map<number, number>>): Map<number, Map<number, number>> {
   const counts = new Map<number, Map<number, number>>();
   const debts = new Map<number, number>();
@@ -191,7 +209,10 @@ class Planner {
     }
   }
 
-  /** By life and page: what faults say of it, in order. A fault that changed nothing met the page on its way. */
+  /**
+   * By life and page: what faults say of it, in order. A fault that changed nothing met the page on
+   * its way.
+   */
   private laterFaults(): Map<number, Later[]>[] {
     const later: Map<number, Later[]>[] = this.recorded.lives.map(() => new Map());
     this.recorded.faults.forEach(({op, life, faultClass}, n) => {
@@ -211,7 +232,10 @@ class Planner {
     return vpnArg(events, this.compiled.opEvent[this.recorded.faults[fault].op], 0);
   }
 
-  /** After fault `n` its page is in memory: the one that was there, the one that others have in swap, or a new one. */
+  /**
+   * After fault `n` its page is in memory: the one that was there, the one that others have in
+   * swap, or a new one.
+   */
   private arrived(n: number): void {
     const {life, op, faultClass} = this.recorded.faults[n];
     if (faultClass === 'file' || faultClass === 'empty') return;

@@ -1,4 +1,5 @@
-// Collects what happens to operations while they are replayed: latencies by kind, outcomes, lateness.
+// Collects what happens to operations while they are replayed: latencies by kind, outcomes,
+// lateness.
 
 import {KIND_BY_CODE, KIND_LIMIT} from '../formats/kinds.ts';
 import {TICKS_PER_NS} from '../machine/time.ts';

@@ -1,5 +1,6 @@
-// End-to-end replay: decode once, then replay whole in every call. Of the bundled recorded fork storm, which is the
-// heaviest kind (a fork and its exit of a process with 166 areas are two operations), and of all recordings of a folder.
+// End-to-end replay: decode once, then replay whole in every call. Of the bundled recorded fork
+// storm, which is the heaviest kind (a fork and its exit of a process with 166 areas are two
+// operations), and of all recordings of a folder.
 
 import {readdirSync} from 'node:fs';
 import {join} from 'node:path';

@@ -34,8 +34,9 @@ function compiledOf(trace: LoadedTrace, untilNs: number): CompiledTrace {
 }
 
 /**
- * Replays `trace` and returns what was measured. Deterministic: equal arguments give an equal digest. Throws
- * DesignError or MachineError for names that do not exist, BoundReached and Deadlock for runs that do not end.
+ * Replays `trace` and returns what was measured. Deterministic: equal arguments give an equal
+ * digest. Throws DesignError or MachineError for names that do not exist, BoundReached and Deadlock
+ * for runs that do not end.
  */
 export function replayTrace(trace: LoadedTrace, request: ReplayRequest): RunReport {
   const options: ReplayOptions = {...DEFAULT_OPTIONS, ...request.options};

@@ -1,4 +1,5 @@
-// Turns a finished run into the report that users and tools read. Times leave the simulation here: ticks become ns.
+// Turns a finished run into the report that users and tools read. Times leave the simulation here:
+// ticks become ns.
 
 import {DISTANCE_NAMES} from '../machine/topology.ts';
 import {TICKS_PER_S, ticksToNs} from '../machine/time.ts';

@@ -1,5 +1,5 @@
-// What a replay is told besides its operations: changes that no operation of the trace asks for and that the recording shows
-// all the same, as reclaim is.
+// What a replay is told besides its operations: changes that no operation of the trace asks for and
+// that the recording shows all the same, as reclaim is.
 
 import type {Task} from '../kernel/task.ts';
 import type {Code} from '../machine/engine.ts';

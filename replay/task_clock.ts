@@ -1,6 +1,6 @@
 // The clock of one task while a trace is compiled: what of the time between two operations was
-// spent thinking (on the CPU, outside operations), what asleep, and what is stripped (see tracks.ts).
-// The clock counts think time while `counting`; `mark` is when it was last read.
+// spent thinking (on the CPU, outside operations), what asleep, and what is stripped (see
+// tracks.ts). The clock counts think time while `counting`; `mark` is when it was last read.
 
 import {KIND} from '../formats/kinds.ts';
 
@@ -57,7 +57,9 @@ export function stopClock(cursor: Cursor, now: number): void {
   cursor.counting = false;
 }
 
-/** The task begins an operation of kind `kind`; with `hasEnds` the recording says when calls end. */
+/**
+ * The task begins an operation of kind `kind`; with `hasEnds` the recording says when calls end.
+ */
 export function openOperation(
   cursor: Cursor,
   op: number,

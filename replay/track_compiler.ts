@@ -1,5 +1,5 @@
-// Compiles a trace into tracks (tracks.ts): one pass over its events in order of time. A tid that is
-// used again after its exit starts a new track.
+// Compiles a trace into tracks (tracks.ts): one pass over its events in order of time. A tid that
+// is used again after its exit starts a new track.
 
 import {argNumber, argSigned, type EventColumns} from '../formats/columns.ts';
 import {FIRST_ANSWER, KIND} from '../formats/kinds.ts';
@@ -37,7 +37,8 @@ export function timeOrder(events: EventColumns): Int32Array | null {
 }
 
 /**
- * Splits a trace into tracks; `untilNs` cuts it that long after its first event. Cost: one pass over the events.
+ * Splits a trace into tracks; `untilNs` cuts it that long after its first event. Cost: one pass
+ * over the events.
  */
 export function compileTrace(trace: LoadedTrace, untilNs = Infinity): CompiledTrace {
   return new Compiler(trace, untilNs).compile();
@@ -259,7 +260,10 @@ class Compiler {
     return track;
   }
 
-  /** Tasks that a generated trace lists but never forks exist when it begins, whether they do anything or not. */
+  /**
+   * Tasks that a generated trace lists but never forks exist when it begins, whether they do
+   * anything or not.
+   */
   private adoptListedTasks(): void {
     const seen = new Set(this.tracks.map((track) => track.tid));
     for (const task of this.trace.tasks) {

@@ -1,9 +1,10 @@
 // Verifies the model against a recording: replays for states, one for durations, one report.
 //
-// States (counters, fault classes, flushes) are compared in total order, where every operation has one state before and one
-// after it; times in causal order with think time, where tasks run beside each other as they did. Traces in which background
-// threads changed memory are replayed at recorded times in the first pass, because what those threads do depends on the clock. The first pass is
-// repeated while it still learns what was in the page cache (page_cache.ts).
+// States (counters, fault classes, flushes) are compared in total order, where every operation has
+// one state before and one after it; times in causal order with think time, where tasks run beside
+// each other as they did. Traces in which background threads changed memory are replayed at
+// recorded times in the first pass, because what those threads do depends on the clock. The first
+// pass is repeated while it still learns what was in the page cache (page_cache.ts).
 
 import type {LoadedTrace} from '../formats/reader.ts';
 import {KIND} from '../formats/kinds.ts';
@@ -40,7 +41,10 @@ export interface VerifyOptions {
   readonly durations: boolean;
   /** False takes every file as fully cached when the recording begins. */
   readonly infer: boolean;
-  /** Who chooses the pages that reclaim takes; without `infer`, reclaim that the trace does not ask for does not happen. */
+  /**
+   * Who chooses the pages that reclaim takes; without `infer`, reclaim that the trace does not ask
+   * for does not happen.
+   */
   readonly reclaim: ReclaimMode;
 }
 
@@ -66,7 +70,9 @@ const BACKGROUND = [
   KIND.collapse_huge_page,
 ];
 
-/** Replays `trace` and grades it against its own answers. Deterministic. Throws as replayTrace does. */
+/**
+ * Replays `trace` and grades it against its own answers. Deterministic. Throws as replayTrace does.
+ */
 export function verifyTrace(
   trace: LoadedTrace,
   options: Partial<VerifyOptions> = {},
@@ -127,7 +133,9 @@ interface GradedStates {
   readonly driver: ReclaimDriver | null;
 }
 
-/** Replays in total order until the inferred page cache no longer changes. The best replay counts. */
+/**
+ * Replays in total order until the inferred page cache no longer changes. The best replay counts.
+ */
 function gradeStates(
   compiled: CompiledTrace,
   recorded: Recorded,

@@ -1,8 +1,9 @@
 // What a page fault was, told by what the kernel said while it handled it.
 //
-// The same function looks at the recorded answers and at the simulated ones, so two faults are of one class exactly when
-// both kernels did the same: which counters moved, whether a translation was flushed, whether the entry was present
-// (bit 0 of the error code). How far FILE moved is not part of the class: the rss samples check that.
+// The same function looks at the recorded answers and at the simulated ones, so two faults are of
+// one class exactly when both kernels did the same: which counters moved, whether a translation was
+// flushed, whether the entry was present (bit 0 of the error code). How far FILE moved is not part
+// of the class: the rss samples check that.
 
 import {MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS} from '../kernel/mm/rss.ts';
 
@@ -38,8 +39,8 @@ export class FaultEvidence {
   }
 
   /**
-   * Counter `member` changed by `pages`. Reclaim inside a fault takes pages of the same mm away, always ANON -1 and SWAP
-   * +1 in this order: such pairs say nothing about the fault.
+   * Counter `member` changed by `pages`. Reclaim inside a fault takes pages of the same mm away,
+   * always ANON -1 and SWAP +1 in this order: such pairs say nothing about the fault.
    */
   rss(member: number, pages: number): void {
     if (member === MM_SWAPENTS && pages > 0 && this.lastAnon < 0) {

@@ -1,9 +1,11 @@
 // Which address space an rss_stat record speaks of.
 //
-// The record names an mm by a hash of its address, and says whether it is the current task's (curr). Addresses are used
-// again, so a hash means one address space only from its birth to its end. Births are visible: a fork writes the child's
-// counters, an exec first those of the new image, both with curr=0 (what it maps is known when the recorder wrote that down). A *life* is one address space from birth to end; a life
-// whose birth lies before the recording is *unknown*: what it mapped was never recorded, so it cannot be graded.
+// The record names an mm by a hash of its address, and says whether it is the current task's
+// (curr). Addresses are used again, so a hash means one address space only from its birth to its
+// end. Births are visible: a fork writes the child's counters, an exec first those of the new
+// image, both with curr=0 (what it maps is known when the recorder wrote that down). A *life* is
+// one address space from birth to end; a life whose birth lies before the recording is *unknown*:
+// what it mapped was never recorded, so it cannot be graded.
 
 import {KIND} from '../formats/kinds.ts';
 import type {CompiledTrace} from './tracks.ts';
@@ -78,8 +80,9 @@ export class MmLives {
   }
 
   /**
-   * The life that a record with `mmId` written by `track` in an operation means; `forkChild` is the track that this
-   * operation forks, -1 for none. Null when it is of an address space never seen before.
+   * The life that a record with `mmId` written by `track` in an operation means; `forkChild` is the
+   * track that this operation forks, -1 for none. Null when it is of an address space never seen
+   * before.
    */
   resolve(track: number, mmId: number, mine: boolean, forkChild: number): MmLife | null {
     if (track < 0) return this.byId.get(mmId) ?? null;
@@ -95,7 +98,10 @@ export class MmLives {
     return this.byId.get(mmId) ?? null;
   }
 
-  /** The old image is named by curr=1 until the switch, by curr=0 after it; the new one the other way round. */
+  /**
+   * The old image is named by curr=1 until the switch, by curr=0 after it; the new one the other
+   * way round.
+   */
   private inExec(
     own: MmLife,
     image: MmLife,

@@ -17,7 +17,10 @@ type Line =
   | 'reclaims'
   | 'written';
 
-/** What code paths say of rss_stat records of one mm; 'fault' is one of HOG, 'reclaims' and 'written' are RECLAIMER's. */
+/**
+ * What code paths say of rss_stat records of one mm; 'fault' is one of HOG, 'reclaims' and
+ * 'written' are RECLAIMER's.
+ */
 function expected(lines: readonly Line[]): (number | null)[] {
   const {events} = traceFrom('test', (sink) => {
     const w = new TraceWriter(sink, {source: 'perf-script'});

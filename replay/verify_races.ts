@@ -1,11 +1,14 @@
-// What a counter's record says that its task did, when two CPUs changed the counter at the same moment.
+// What a counter's record says that its task did, when two CPUs changed the counter at the same
+// moment.
 //
-// rss_stat prints the sum of all CPUs after its own change. When another CPU has changed the counter but not printed yet, its
-// change is in the printed value, too, and its own record then shows nothing: of a fault (+1) beside a reclaimer (-1) both
-// records repeat the old value. The sum is right again with the later record. Which change was whose follows from the order in
-// which 6.18 counts: unmapping for swap is ANON -1, SWAP +1; a swap-in ANON +1, SWAP -1; swapoff SWAP -1, ANON +1; a
-// fault's only ANON is +1. A task that is interrupted before it prints shows an old value. So values may differ from the sum
-// of these for a moment; when they differ by much, or stay different, the record is believed.
+// rss_stat prints the sum of all CPUs after its own change. When another CPU has changed the
+// counter but not printed yet, its change is in the printed value, too, and its own record then
+// shows nothing: of a fault (+1) beside a reclaimer (-1) both records repeat the old value. The sum
+// is right again with the later record. Which change was whose follows from the order in which 6.18
+// counts: unmapping for swap is ANON -1, SWAP +1; a swap-in ANON +1, SWAP -1; swapoff SWAP -1, ANON
+// +1; a fault's only ANON is +1. A task that is interrupted before it prints shows an old value. So
+// values may differ from the sum of these for a moment; when they differ by much, or stay
+// different, the record is believed.
 
 import {argNumber, type EventColumns} from '../formats/columns.ts';
 import {FIRST_ANSWER, KIND} from '../formats/kinds.ts';
@@ -28,8 +31,8 @@ interface Last {
 }
 
 /**
- * By event: the change that a rss_stat record stands for, NaN where the code path does not say. `order`: events by time, null
- * when they are. Cost: one pass; null when nothing was swapped.
+ * By event: the change that a rss_stat record stands for, NaN where the code path does not say.
+ * `order`: events by time, null when they are. Cost: one pass; null when nothing was swapped.
  */
 export function racingChanges(events: EventColumns, order: Int32Array | null): Float64Array | null {
   if (!events.kind.subarray(0, events.count).includes(KIND.vmscan_write_folio)) return null;
@@ -141,7 +144,10 @@ export class RacedCounter {
 
   constructor(private sum: number) {}
 
-  /** A record printed `pages`; its task changed the counter by `expected` (NaN: unknown). Returns its change. */
+  /**
+   * A record printed `pages`; its task changed the counter by `expected` (NaN: unknown). Returns
+   * its change.
+   */
   change(pages: number, expected: number): number {
     const printed = pages - this.sum;
     const off = printed - expected;

@@ -176,7 +176,10 @@ class Reader {
     return events.kind[compiled.opEvent[task.callOp]] === KIND.swapoff;
   }
 
-  /** io_submit faults in its buffers after it has read its ring: what comes after a fault in it is its own. */
+  /**
+   * io_submit faults in its buffers after it has read its ring: what comes after a fault in it is
+   * its own.
+   */
   private backToCall(task: Reading): void {
     if (task.faultOp < 0 || task.callOp < 0 || task.faultEnd < 0) return;
     if (this.events.kind[this.compiled.opEvent[task.callOp]] !== KIND.io_submit) return;
@@ -250,7 +253,10 @@ class Reader {
     return task;
   }
 
-  /** The tid now is another task: a child that begins its operations, or the tid of a dead one used again. */
+  /**
+   * The tid now is another task: a child that begins its operations, or the tid of a dead one used
+   * again.
+   */
   private resetTask(task: Reading, track: number): void {
     Object.assign(task, freshReading());
     task.track = track;

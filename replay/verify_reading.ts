@@ -13,7 +13,9 @@ export interface Reading {
   op: number;
   /** The call that `op` is has ended. */
   ended: boolean;
-  /** The call that it is in, -1 for none; when it began; time lost to others; tracepoints so far. */
+  /**
+   * The call that it is in, -1 for none; when it began; time lost to others; tracepoints so far.
+   */
   callOp: number;
   preemptedNs: number;
   sleptNs: number;
@@ -65,7 +67,10 @@ export function leaveCpu(task: Reading, state: number, now: number): void {
   task.offSince = now;
 }
 
-/** The task runs again. Recorders that follow only some tasks may not say so: then its next event does. */
+/**
+ * The task runs again. Recorders that follow only some tasks may not say so: then its next event
+ * does.
+ */
 export function backOnCpu(task: Reading, now: number): void {
   if (task.offSince < 0) return;
   const offNs = now - task.offSince;

@@ -1,14 +1,17 @@
 // The recorded kernel's answers, sorted by the operation that they belong to.
 //
-// An answer belongs to the last operation that its task began (a kernel-mode fault inside a system call is an operation of
-// its own). Answers of tasks without operations (ksmd, kswapd, khugepaged) belong to the background.
+// An answer belongs to the last operation that its task began (a kernel-mode fault inside a system
+// call is an operation of its own). Answers of tasks without operations (ksmd, kswapd, khugepaged)
+// belong to the background.
 //
-// Recorded operations overlap; replayed in total order they do not. So expectations are serialised: every rss_stat record is
-// taken as a change against the record before it of the same counter, and the expected value after operation n is the sum of
-// the changes of operations 0..n. Where nothing overlapped this is the recorded value itself.
+// Recorded operations overlap; replayed in total order they do not. So expectations are serialised:
+// every rss_stat record is taken as a change against the record before it of the same counter, and
+// the expected value after operation n is the sum of the changes of operations 0..n. Where nothing
+// overlapped this is the recorded value itself.
 //
-// Durations: from the event of the operation to sys_exit of its call (faults inside included), without the time that the
-// task stood runnable but not running: that is the recorded machine's other load.
+// Durations: from the event of the operation to sys_exit of its call (faults inside included),
+// without the time that the task stood runnable but not running: that is the recorded machine's
+// other load.
 
 import type {FaultClass} from './verify_faults.ts';
 import type {MmLife} from './verify_lives.ts';
@@ -69,9 +72,15 @@ export interface Recorded {
   /** rss_stat records, and those of address spaces whose birth was not recorded. */
   readonly rssRecords: number;
   readonly unknownRecords: number;
-  /** Mean distance of the two records of one counter vector: what a record costs the recorded kernel, in ns. */
+  /**
+   * Mean distance of the two records of one counter vector: what a record costs the recorded
+   * kernel, in ns.
+   */
   readonly recordCostNs: number;
-  /** Every record of a known address space by a task that replays something: operation (ascending), life x 4 + member, change. */
+  /**
+   * Every record of a known address space by a task that replays something: operation (ascending),
+   * life x 4 + member, change.
+   */
   readonly stepOp: Int32Array;
   readonly stepKey: Int32Array;
   readonly stepChange: Int32Array;
@@ -79,9 +88,15 @@ export interface Recorded {
   readonly stepUnused: Uint8Array;
   /** Pages that swapoff brought in, in order: the operation that began next. */
   readonly unused: Int32Array;
-  /** Changes by tasks that replay nothing (kswapd): operation that began last, life x 4 + member, change, flat. */
+  /**
+   * Changes by tasks that replay nothing (kswapd): operation that began last, life x 4 + member,
+   * change, flat.
+   */
   readonly backgroundSteps: readonly number[];
-  /** Pages written in reclaim (mm_vmscan_write_folio), by operation: its own, and the background's that began last. */
+  /**
+   * Pages written in reclaim (mm_vmscan_write_folio), by operation: its own, and the background's
+   * that began last.
+   */
   readonly writtenIn: ReadonlyMap<number, number>;
   /** By operation: the address space of its task before it; -1 unknown number. */
   readonly opLife: Int32Array;

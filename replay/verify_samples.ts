@@ -14,8 +14,8 @@ export class RecordedSamples {
   private readonly samples: RssSample[] = [];
   private readonly sampleOf = new Map<string, RssSample>();
   /**
-   * A swapoff lasts while others go on, page by page: what it changes belongs to the next operation that begins, as if each page
-   * were a step of its own.
+   * A swapoff lasts while others go on, page by page: what it changes belongs to the next operation
+   * that begins, as if each page were a step of its own.
    */
   readonly unusing: {life: MmLife; member: number; change: number; event: number}[] = [];
   readonly unused: number[] = [];
@@ -23,7 +23,8 @@ export class RecordedSamples {
   /** What swapoff did since the last operation comes before this one. */
   unuseBefore(op: number): void {
     const {unusing} = this;
-    // SWAP comes first: a page of which only that is recorded yet belongs to the next operation as a whole.
+    // SWAP comes first: a page of which only that is recorded yet belongs to the next operation as
+    // a whole.
     const left = unusing.at(-1)?.member === MM_SWAPENTS ? unusing.splice(-1) : [];
     for (const {life, member, change, event} of unusing) {
       if (life.known) this.steps.push(op, life.index * 4 + member, change, 1);

@@ -1,8 +1,10 @@
-// Grades states: replays in total order and compares, after each operation, counters, fault classes and flushes.
+// Grades states: replays in total order and compares, after each operation, counters, fault classes
+// and flushes.
 //
-// It watches the replay (ReplayObserver) and the mm (MmProbe). One operation runs at a time, so whatever the mm says belongs
-// to the last operation that began and is not over. Which simulated mm a recorded life is follows from who runs: the
-// task's mm when its operation begins; the mm that a fork or an exec first speaks of is the life born there.
+// It watches the replay (ReplayObserver) and the mm (MmProbe). One operation runs at a time, so
+// whatever the mm says belongs to the last operation that began and is not over. Which simulated mm
+// a recorded life is follows from who runs: the task's mm when its operation begins; the mm that a
+// fork or an exec first speaks of is the life born there.
 
 import {argNumber} from '../formats/columns.ts';
 import {KIND, KIND_BY_CODE} from '../formats/kinds.ts';
@@ -223,7 +225,10 @@ export class StateGrader implements ReplayObserver, MmProbe {
 
   // --- grading
 
-  /** What background threads changed after an operation has happened when the next one begins, or at the end. */
+  /**
+   * What background threads changed after an operation has happened when the next one begins, or at
+   * the end.
+   */
   gradeBackground(): void {
     for (const sample of this.background) this.gradeSample(sample);
     this.background.length = 0;
@@ -280,8 +285,9 @@ export class StateGrader implements ReplayObserver, MmProbe {
   }
 
   /**
-   * What is not carried out here changed a counter there (io_submit faults in its buffers, whose addresses no recording has;
-   * shmdt is not recorded): what it added is missing here until it goes there.
+   * What is not carried out here changed a counter there (io_submit faults in its buffers, whose
+   * addresses no recording has; shmdt is not recorded): what it added is missing here until it goes
+   * there.
    */
   private notModelled(sample: RssSample, what: string): void {
     if (!sample.life.known) return;

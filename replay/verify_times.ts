@@ -54,8 +54,9 @@ export class RecordedTimes {
   }
 
   /**
-   * A kernel access with page faults disabled (copy_fpstate_to_sigframe) is not handled: the kernel faults the page in and tries
-   * again. The repeated fault is the first one's, which is handled at once here.
+   * A kernel access with page faults disabled (copy_fpstate_to_sigframe) is not handled: the kernel
+   * faults the page in and tries again. The repeated fault is the first one's, which is handled at
+   * once here.
    */
   beginFault(task: Reading, op: number, now: number): void {
     const {firstOp} = task;

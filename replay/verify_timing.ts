@@ -1,12 +1,14 @@
-// Grades times: a replay in causal order with think time, each call's simulated time against its recorded one.
+// Grades times: a replay in causal order with think time, each call's simulated time against its
+// recorded one.
 //
-// A recorded call lasts from its first event to sys_exit, the faults inside it included; here that is the sum of the
-// operations from the call to the last one inside it. Of wait4 only the time on the CPU counts, on both sides: how long a child
-// lives is not its work.
+// A recorded call lasts from its first event to sys_exit, the faults inside it included; here that
+// is the sum of the operations from the call to the last one inside it. Of wait4 only the time on
+// the CPU counts, on both sides: how long a child lives is not its work.
 //  Recorded times contain the recorder: every tracepoint that fires costs
-// about a microsecond, more than a page fault itself. So the same cost is added to the simulated side, for the number of
-// tracepoints that fired in the recording; the model alone is given too. Medians are compared, because a recorded mean is
-// moved by single interruptions of the guest; means are given beside them.
+// about a microsecond, more than a page fault itself. So the same cost is added to the simulated
+// side, for the number of tracepoints that fired in the recording; the model alone is given too.
+// Medians are compared, because a recorded mean is moved by single interruptions of the guest;
+// means are given beside them.
 
 import {KIND} from '../formats/kinds.ts';
 import type {Task} from '../kernel/task.ts';
@@ -73,7 +75,8 @@ export function gradeDurations(
     const simulatedNs = simulatedTime(compiled, duration, simulated.ns);
     const sleptNs = duration.name === 'wait4' ? duration.sleptNs : 0;
     const recordedNs = duration.wallNs - duration.preemptedNs - sleptNs;
-    // An access that does not fault here (what ksmd would have merged is not, in this order) has no time to compare.
+    // An access that does not fault here (what ksmd would have merged is not, in this order) has no
+    // time to compare.
     const faulted = !duration.name.startsWith('page_fault') || simulatedNs >= NO_FAULT_NS;
     if (Number.isNaN(simulatedNs) || recordedNs <= 0 || !faulted) continue;
     const pair = {recordedNs, simulatedNs, records: duration.records};

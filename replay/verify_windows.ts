@@ -1,5 +1,6 @@
-// Looks at what fault-around did: which pages of a file were mapped in the window of a read fault. This is the
-// simulated half of the evidence from which page_cache.ts infers what was cached when the recording began.
+// Looks at what fault-around did: which pages of a file were mapped in the window of a read fault.
+// This is the simulated half of the evidence from which page_cache.ts infers what was cached when
+// the recording began.
 
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_PROTNONE} from '../kernel/arch/x86/mm/pgtable_bits.ts';
 import {walkSlot} from '../kernel/arch/x86/mm/pgtable.ts';
@@ -31,7 +32,10 @@ export interface WindowResult {
 /** Watches one fault at a time. */
 export class WindowWatch {
   private file = '';
-  /** Page of the file at the fault, and of the window's empty entries: virtual page and page of the file. */
+  /**
+   * Page of the file at the fault, and of the window's empty entries: virtual page and page of the
+   * file.
+   */
   private page = -1;
   /** The window has more than the faulting page. */
   private wide = false;
@@ -76,8 +80,8 @@ export class WindowWatch {
   }
 
   /**
-   * A write to `vpn` begins, which found the page mapped in the recording or not. Where it is otherwise here, fault-around
-   * did something else before.
+   * A write to `vpn` begins, which found the page mapped in the recording or not. Where it is
+   * otherwise here, fault-around did something else before.
    */
   wrote(t: Task, vpn: number, op: number, recordedMapped: boolean, evidence: CacheEvidence): void {
     const user = t.mm?.user ?? null;
@@ -105,7 +109,8 @@ export class WindowWatch {
       if (recorded > 0) evidence.faultedAlone(op, file, page);
       return;
     }
-    // The faulting page is mapped in any case; a fault that mapped nothing else may be one that faulted alone.
+    // The faulting page is mapped in any case; a fault that mapped nothing else may be one that
+    // faulted alone.
     if (recorded === 1 && this.wide) evidence.faultedAlone(op, file, page);
     const pages = this.pages.filter((at) => at !== page);
     const passed = this.vpns.filter((vpn) => !isMapped(kernel, user, vpn)).length;

@@ -115,7 +115,9 @@ function draftRow(
   return {metric, values, pairs};
 }
 
-/** A run's value; zero where only its map lacks the name; null where it has no such thing at all. */
+/**
+ * A run's value; zero where only its map lacks the name; null where it has no such thing at all.
+ */
 function valueIn(run: ReadonlyMap<string, Metric>, metric: Metric): number | null {
   const own = run.get(metric.name);
   if (own !== undefined) return own.value;

@@ -3,7 +3,10 @@
 import {UserError} from './errors.ts';
 import type {RunReport} from './run.ts';
 
-/** The number at `path`; 0 where the report has no such lock, caller or counter. Throws UserError for a group that no report has. */
+/**
+ * The number at `path`; 0 where the report has no such lock, caller or counter. Throws UserError
+ * for a group that no report has.
+ */
 export function metricAt(report: RunReport, path: string): number {
   let value: unknown = report;
   path.split('.').forEach((part, depth) => {

@@ -1,13 +1,14 @@
-// How close a replay came to the recorded kernel, as one plain JSON object. The names are fixed: other tools read them.
-// replay/ fills this in; nothing here knows about simulation.
+// How close a replay came to the recorded kernel, as one plain JSON object. The names are fixed:
+// other tools read them. replay/ fills this in; nothing here knows about simulation.
 
 /** Name and version of the schema that `verify --json` prints. */
 export const VERIFY_SCHEMA = 'mmreplay.verify/1';
 
 /**
- * Recorded against simulated times of one kind of call or fault, as medians over the same operations: a recorded mean is moved
- * by single interruptions of the guest. A recorded time contains the recorder's work, so `simulated_ns` is the model's time
- * plus `records` times `record_cost_ns`; `untraced_ns` is the model alone.
+ * Recorded against simulated times of one kind of call or fault, as medians over the same
+ * operations: a recorded mean is moved by single interruptions of the guest. A recorded time
+ * contains the recorder's work, so `simulated_ns` is the model's time plus `records` times
+ * `record_cost_ns`; `untraced_ns` is the model alone.
  */
 export interface DurationReport {
   readonly count: number;
@@ -26,7 +27,10 @@ export interface DurationReport {
   readonly untraced_ns: number;
   /** untraced_ns / recorded_ns: the recorder on one side only. */
   readonly raw_ratio: number;
-  /** untraced_ns against recorded_ns without the recorder's share; null when nothing of that is left. */
+  /**
+   * untraced_ns against recorded_ns without the recorder's share; null when nothing of that is
+   * left.
+   */
   readonly corrected_ratio: number | null;
 }
 
@@ -94,14 +98,18 @@ export interface VerifyReport {
     /** Samples whose change by the operation is exact, whatever went wrong before. */
     readonly changes_exact: number;
     readonly members: Readonly<Record<string, {readonly samples: number; readonly exact: number}>>;
-    /** Every rss_stat record on its own: how many of the recorded ones have an equal one in the same operation. */
+    /**
+     * Every rss_stat record on its own: how many of the recorded ones have an equal one in the same
+     * operation.
+     */
     readonly records: CountPair & {readonly matched: number};
     readonly before_trace: number;
   };
   /**
-   * Inputs that no recording states, taken from its answers: file pages that fault-around passed over, in how many files;
-   * large folios of files; replays it took. Of reclaim: slots of the swap area that was there before (0: none was missing; its size
-   * is assumed); the limit of the cgroup when the model chooses what goes; pages whose going was an input, in how many operations.
+   * Inputs that no recording states, taken from its answers: file pages that fault-around passed
+   * over, in how many files; large folios of files; replays it took. Of reclaim: slots of the swap
+   * area that was there before (0: none was missing; its size is assumed); the limit of the cgroup
+   * when the model chooses what goes; pages whose going was an input, in how many operations.
    */
   readonly inferred: {
     readonly file_pages: number;
@@ -113,7 +121,10 @@ export interface VerifyReport {
     readonly reclaimed_pages: number;
     readonly reclaim_operations: number;
   };
-  /** Pages written to swap, faults that brought one in, and pages that swapoff brought in; null when nothing was swapped. */
+  /**
+   * Pages written to swap, faults that brought one in, and pages that swapoff brought in; null when
+   * nothing was swapped.
+   */
   readonly swap: {
     readonly written: CountPair;
     readonly faults: CountPair;
@@ -148,7 +159,9 @@ export interface VerifyReport {
   readonly record_cost_ns: number;
   /** Flushes by reason and pages. */
   readonly tlb: Readonly<Record<string, CountPair>>;
-  /** Events of the recording that the model does not know, and operations that it did not carry out. */
+  /**
+   * Events of the recording that the model does not know, and operations that it did not carry out.
+   */
   readonly unmodelled: Readonly<Record<string, number>>;
   readonly warnings: Readonly<Record<string, number>>;
   readonly findings: readonly string[];

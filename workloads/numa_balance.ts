@@ -1,8 +1,8 @@
 // numa-balance: memory that lies on the wrong node, and threads that read it in a loop. What the
-// autonuma benchmark (numa01, numa02 of Andrea Arcangeli, as mmtests runs them) and `perf bench numa
-// mem` do, with the placement under control: thread i runs on CPU run_cpu + i, its memory is first
-// touched on touch_cpu, which is to be a CPU of another node. numa01 is two processes whose threads
-// all share one area (shared), numa02 threads with an area each.
+// autonuma benchmark (numa01, numa02 of Andrea Arcangeli, as mmtests runs them) and `perf bench
+// numa mem` do, with the placement under control: thread i runs on CPU run_cpu + i, its memory is
+// first touched on touch_cpu, which is to be a CPU of another node. numa01 is two processes whose
+// threads all share one area (shared), numa02 threads with an area each.
 //
 // The loops read `lines` cache lines of every page from memory: how long they take is where the
 // memory is. The kernel's scan begins after a second of run time and covers 256 MB a second, so a

@@ -30,9 +30,10 @@ const PARAMS = {
 type Values = ValuesOf<typeof PARAMS>;
 
 /**
- * Shared lines written under the lock besides its own, which holds next_fd. Up to 64 fds the bitmaps are in the lock's
- * line too, and close writes the line of the fd's slot; in a larger table the bitmaps have lines of their own:
- * open writes open_fds, close open_fds, full_fds_bits and the slot (Linux 5.2, fs/file.c and include/linux/fdtable.h).
+ * Shared lines written under the lock besides its own, which holds next_fd. Up to 64 fds the
+ * bitmaps are in the lock's line too, and close writes the line of the fd's slot; in a larger table
+ * the bitmaps have lines of their own: open writes open_fds, close open_fds, full_fds_bits and the
+ * slot (Linux 5.2, fs/file.c and include/linux/fdtable.h).
  */
 function linesWritten(values: Values): {allocLines: number; closeLines: number} {
   const embedded = values.tasks + values.other_fds <= values.embedded_fds;

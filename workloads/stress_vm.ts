@@ -3,8 +3,8 @@
 // With `vm_keep` it maps once. `vm_method=all` takes the methods one after the other, a round each.
 //
 // Beyond stress-ng's parameters: `rounds` stands for --vm-ops (whose unit differs by method),
-// `swap` is a swap area that is switched on before the workers start, and `limit` a memory cgroup around
-// all of them, as `systemd-run -p MemoryMax=` would put it.
+// `swap` is a swap area that is switched on before the workers start, and `limit` a memory cgroup
+// around all of them, as `systemd-run -p MemoryMax=` would put it.
 
 import {KIND} from '../formats/kinds.ts';
 import {FIXED_VMAS, Image, PAGE_BYTES} from './address_space.ts';

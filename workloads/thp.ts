@@ -1,8 +1,8 @@
 // thp: processes that live on transparent huge pages and break them up, as stress-ng's --mmap with
 // MADV_HUGEPAGE, --madvise and --fork together do to theirs. A round faults the area in, forks now
-// and then (the child's writes copy), takes one page out of some of the huge pages (mprotect, munmap
-// or MADV_DONTNEED, which split them in three ways), writes what is missing, lets the pages be
-// collapsed again (MADV_COLLAPSE, or khugepaged in its own time), and gives the area back.
+// and then (the child's writes copy), takes one page out of some of the huge pages (mprotect,
+// munmap or MADV_DONTNEED, which split them in three ways), writes what is missing, lets the pages
+// be collapsed again (MADV_COLLAPSE, or khugepaged in its own time), and gives the area back.
 
 import {KIND} from '../formats/kinds.ts';
 import {FIXED_VMAS, Image, PAGE_BYTES} from './address_space.ts';

@@ -1,5 +1,5 @@
-// An error on its way from a worker to the main thread. Classes do not survive the way; what main() goes
-// by does: the message, the exit code, and for our own bugs name and stack.
+// An error on its way from a worker to the main thread. Classes do not survive the way; what main()
+// goes by does: the message, the exit code, and for our own bugs name and stack.
 
 /** An error as plain data. */
 export interface Failure {

@@ -1,6 +1,6 @@
-// One run of many: which trace, on what. A job is plain data, so that a worker can be sent it; a trace
-// is made from its recipe where the run takes place, and stays there as long as runs of the same
-// trace follow.
+// One run of many: which trace, on what. A job is plain data, so that a worker can be sent it; a
+// trace is made from its recipe where the run takes place, and stays there as long as runs of the
+// same trace follow.
 
 import type {LoadedTrace} from '../../formats/reader.ts';
 import type {ReplayRequest} from '../../replay/replay.ts';
@@ -29,7 +29,10 @@ export interface ReplayJob {
   readonly request: ReplayRequest;
   /** What the line of progress says while it runs. */
   readonly label: string;
-  /** How long it may take on this host, ms: a guess, good for who comes first and whether workers pay. */
+  /**
+   * How long it may take on this host, ms: a guess, good for who comes first and whether workers
+   * pay.
+   */
   readonly guessMs: number;
 }
 

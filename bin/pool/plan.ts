@@ -1,10 +1,11 @@
 // How many threads some work is worth.
 //
-// A worker costs about a second of its CPU before it is as fast as this thread: it loads every module
-// again (0.4 s), and runs slowly until V8 has compiled what is hot (the first run of a fork storm takes
-// five times as long as the sixth). So n workers take COLD + rest / n where this thread takes rest.
-// How long the rest takes is a guess before the first run. After it the runs done so far tell, but only
-// once they have taken as long as a worker's start would have: until then this thread is cold as well.
+// A worker costs about a second of its CPU before it is as fast as this thread: it loads every
+// module again (0.4 s), and runs slowly until V8 has compiled what is hot (the first run of a fork
+// storm takes five times as long as the sixth). So n workers take COLD + rest / n where this thread
+// takes rest. How long the rest takes is a guess before the first run. After it the runs done so
+// far tell, but only once they have taken as long as a worker's start would have: until then this
+// thread is cold as well.
 
 import {availableParallelism} from 'node:os';
 import {availableMemory} from 'node:process';
@@ -30,8 +31,8 @@ export function thisHost(): Host {
 }
 
 /**
- * Workers for the jobs from `at` on, after the ones before it took `spentMs` in this thread; 1 means to
- * go on in this thread.
+ * Workers for the jobs from `at` on, after the ones before it took `spentMs` in this thread; 1
+ * means to go on in this thread.
  */
 export function workersFor(
   jobs: readonly Guess[],

@@ -1,5 +1,6 @@
-// Many independent runs: in this thread when they are few and short, else in worker threads. Reports come
-// back in the order of the jobs and are the same either way, but for the host's times in them.
+// Many independent runs: in this thread when they are few and short, else in worker threads.
+// Reports come back in the order of the jobs and are the same either way, but for the host's times
+// in them.
 
 import type {LoadedTrace} from '../../formats/reader.ts';
 import type {RunReport} from '../../results/run.ts';
@@ -23,7 +24,10 @@ export interface ReplayAllOptions {
   done?(report: RunReport): void;
 }
 
-/** Runs all jobs. Throws the error of the first of them that fails, after the ones before it are done. */
+/**
+ * Runs all jobs. Throws the error of the first of them that fails, after the ones before it are
+ * done.
+ */
 export async function replayAll(
   jobs: readonly ReplayJob[],
   options: ReplayAllOptions,

@@ -9,7 +9,10 @@ import {type Entry, Schedule} from './schedule.ts';
 const entriesOf = (traces: readonly number[]): Entry[] =>
   traces.map((trace, index) => ({index, key: String(trace), guessMs: trace}));
 
-/** Hands out everything to `workers` that take turns; the job that fails, if any, when it is handed out. */
+/**
+ * Hands out everything to `workers` that take turns; the job that fails, if any, when it is handed
+ * out.
+ */
 function handOut(entries: readonly Entry[], workers: number, failing = -1): number[] {
   const schedule = new Schedule(entries);
   const last: (string | null)[] = Array.from({length: workers}, () => null);

@@ -1,9 +1,10 @@
 // Which run a worker gets next. Results never depend on it, only how soon they are there:
 //   1. a run of the trace that the worker has at hand, the first in the order asked for;
-//   2. else of a trace that no worker has at hand, the longest first, so that the last to end is a short one;
+//   2. else of a trace that no worker has at hand, the longest first, so that the last to end is a
+//     short one;
 //   3. else of any trace: at the end, several workers share what is left.
-// After a failure only runs before it are still handed out: one of them may fail too, and the first in
-// the order asked for decides what the user reads, as it would in one thread.
+// After a failure only runs before it are still handed out: one of them may fail too, and the first
+// in the order asked for decides what the user reads, as it would in one thread.
 
 /** Runs of one trace. */
 interface Group {
@@ -39,7 +40,10 @@ export class Schedule {
     this.groups = [...this.byKey.values()].sort((a, b) => b.guessMs - a.guessMs);
   }
 
-  /** Index of the job for a worker whose last run was of trace `last` (null: it has none); null when nothing is left. */
+  /**
+   * Index of the job for a worker whose last run was of trace `last` (null: it has none); null when
+   * nothing is left.
+   */
   next(last: string | null): number | null {
     const own = last === null ? undefined : this.byKey.get(last);
     if (own !== undefined && this.has(own)) return own.jobs[own.at++];

@@ -1,6 +1,7 @@
-// A trace that several threads read at once: its columns lie in shared memory, the rest (header, tables,
-// footer) is small and copied. Decoded once, whatever it came from, standard input included. Sharing
-// costs one more copy of the columns, 19 bytes an event and 8 an argument, for any number of threads.
+// A trace that several threads read at once: its columns lie in shared memory, the rest (header,
+// tables, footer) is small and copied. Decoded once, whatever it came from, standard input
+// included. Sharing costs one more copy of the columns, 19 bytes an event and 8 an argument, for
+// any number of threads.
 
 import type {EventColumns} from '../../formats/columns.ts';
 import type {LoadedTrace} from '../../formats/reader.ts';

@@ -1,4 +1,5 @@
-// A worker thread: does the jobs it is sent, one at a time, and sends back the report or what went wrong.
+// A worker thread: does the jobs it is sent, one at a time, and sends back the report or what went
+// wrong.
 
 import {parentPort, workerData} from 'node:worker_threads';
 import type {LoadedTrace} from '../../formats/reader.ts';

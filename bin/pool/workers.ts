@@ -1,9 +1,10 @@
-// Runs in worker threads. Every worker has its own heap and its own copy of the code; what they share is
-// the columns of loaded traces. A worker is sent one job at a time (a message takes 0.1 ms, the
-// shortest runs some ms) and is ended as soon as nothing is left for it.
+// Runs in worker threads. Every worker has its own heap and its own copy of the code; what they
+// share is the columns of loaded traces. A worker is sent one job at a time (a message takes 0.1
+// ms, the shortest runs some ms) and is ended as soon as nothing is left for it.
 //
 // The first failing run in the order asked for decides, as in one thread: after a failure the runs
-// after it are dropped, those being done are ended, those before it are still finished. Ctrl-C ends all.
+// after it are dropped, those being done are ended, those before it are still finished. Ctrl-C ends
+// all.
 
 import {Worker, type WorkerOptions} from 'node:worker_threads';
 import {EXIT, UserError} from '../../formats/errors.ts';

@@ -113,7 +113,10 @@ function jobsOf(trace: LoadedTrace, designs: readonly string[], flags: CompareFl
   );
 }
 
-/** The reports of all jobs. What `--save` asks for is written even if a run fails: the runs before it. */
+/**
+ * The reports of all jobs. What `--save` asks for is written even if a run fails: the runs before
+ * it.
+ */
 async function runAndSave(
   trace: LoadedTrace,
   jobs: readonly ReplayJob[],
@@ -133,7 +136,10 @@ async function runAndSave(
   }
 }
 
-/** The comparison with only those mechanism rows whose name contains one of `texts`, comma separated. */
+/**
+ * The comparison with only those mechanism rows whose name contains one of `texts`, comma
+ * separated.
+ */
 function mechanismRows(comparison: Comparison, texts: string): Comparison {
   const wanted = texts.split(',');
   const tables = comparison.tables.map((table) => {

@@ -1,4 +1,5 @@
-// mmreplay demo (npm start): the bundled recorded fork storm on an 8-socket machine, pgd_list against its alternatives.
+// mmreplay demo (npm start): the bundled recorded fork storm on an 8-socket machine, pgd_list
+// against its alternatives.
 
 import {join} from 'node:path';
 import type {Command} from 'commander';
@@ -12,7 +13,9 @@ import {compareDesigns} from './compare.ts';
 const TRACE = 'workloads/samples/fork-storm.mmt.gz';
 const MACHINE = 'westmere-ex-8s-80c';
 const COPIES = 8;
-/** How much of the recording: the start of the storm, so that the table is there within the minute. */
+/**
+ * How much of the recording: the start of the storm, so that the table is there within the minute.
+ */
 const UNTIL_MS = 120;
 /** What has to do with the lock, and the fault path, which reads a word beside it. */
 const ONLY = 'pgd,do_user_addr_fault';

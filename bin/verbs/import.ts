@@ -1,4 +1,5 @@
-// mmreplay import RECORDING: turns a foreign recording into a trace and accounts for every event of it.
+// mmreplay import RECORDING: turns a foreign recording into a trace and accounts for every event of
+// it.
 
 import {basename} from 'node:path';
 import Table from 'cli-table3';

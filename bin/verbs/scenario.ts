@@ -1,4 +1,5 @@
-// mmreplay scenario run NAME|--all: the catalogue of bugs and fixes, each caught or clean as it must be.
+// mmreplay scenario run NAME|--all: the catalogue of bugs and fixes, each caught or clean as it
+// must be.
 
 import Table from 'cli-table3';
 import type {Command} from 'commander';

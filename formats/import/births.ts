@@ -1,5 +1,5 @@
-// Births of threads. A fork shows as a system call, as a side-band record and as two tracepoints, in
-// any combination: the first evidence makes the operation, what repeats it is an answer.
+// Births of threads. A fork shows as a system call, as a side-band record and as two tracepoints,
+// in any combination: the first evidence makes the operation, what repeats it is an answer.
 
 import {KIND} from '../kinds.ts';
 import {between, num, ptr, type Arg} from './fields.ts';

@@ -7,8 +7,8 @@
 // everything that repeats it is an answer. So a recording without system calls still replays, and
 // nothing is ever done twice.
 //
-// State: per thread the modelled system call that it is in, and what is held for it (threads.ts); who
-// was born how (births.ts).
+// State: per thread the modelled system call that it is in, and what is held for it (threads.ts);
+// who was born how (births.ts).
 
 import {KIND} from '../kinds.ts';
 import type {TraceWriter} from '../writer.ts';

@@ -1,5 +1,5 @@
-// The threads of a recording while it is imported: which modelled system call each is in, and what is
-// held for it. Bounded by the live threads.
+// The threads of a recording while it is imported: which modelled system call each is in, and what
+// is held for it. Bounded by the live threads.
 
 import type {TraceWriter} from '../writer.ts';
 import type {HeldEvent, HoldQueue} from './hold.ts';

@@ -3,7 +3,8 @@
 // number of tasks, wake-up preemption beyond the wake-up granularity. From 6.6 EEVDF: one base
 // slice, places by lag, and RUN_TO_PARITY: who was picked runs its slice out, as long as it is
 // eligible (not ahead of the queue's average: pick_eevdf looks at that first). With equal weights
-// and slices the earliest deadline is taken to be the least vruntime, so both share one queue order.
+// and slices the earliest deadline is taken to be the least vruntime, so both share one queue
+// order.
 //
 // From 6.12 DELAY_DEQUEUE: a task that goes to sleep ahead of the average stays on the queue until
 // it is picked and found asleep. Woken before, it is where it was, and so runs before tasks that

@@ -8,9 +8,10 @@
 // CPU that faults on it if the last fault came from that node, too, or from the same task (last
 // cpupid): one pass of a stray thread moves nothing.
 //
-// Only machines with more than one node scan, and kernels from 3.8 on. Before 3.13 the filter knows nodes only; before 4.20 a task's first faults are filtered, too.
-// Not modelled: numa groups (threads that share pages count their faults apart, and a shared fault
-// is decided without the group's statistics), swapping tasks between nodes, memory tiering.
+// Only machines with more than one node scan, and kernels from 3.8 on. Before 3.13 the filter knows
+// nodes only; before 4.20 a task's first faults are filtered, too. Not modelled: numa groups
+// (threads that share pages count their faults apart, and a shared fault is decided without the
+// group's statistics), swapping tasks between nodes, memory tiering.
 
 import type {Kernel} from '../kernel.ts';
 import type {UserMm} from '../mm/user_mm.ts';
@@ -56,7 +57,10 @@ export class TaskNuma {
   lastRunTicks = 0;
   /** numa_faults_locality: remote, local, failed to migrate. */
   readonly locality = [0, 0, 0];
-  /** numa_faults by node * 2 + private: decayed, and of the current window; memory's node, CPU's node. */
+  /**
+   * numa_faults by node * 2 + private: decayed, and of the current window; memory's node, CPU's
+   * node.
+   */
   readonly mem: Float64Array;
   readonly memWindow: Float64Array;
   readonly cpu: Float64Array;
@@ -108,7 +112,9 @@ export class NumaBalancing {
     this.firstFaultsMove = !isBefore(version, '4.20');
   }
 
-  /** init_numa_balancing, when the task is first looked at. Later threads of an mm start staggered. */
+  /**
+   * init_numa_balancing, when the task is first looked at. Later threads of an mm start staggered.
+   */
   of(t: Task): TaskNuma {
     const known = this.tasks.get(t);
     if (known !== undefined) return known;
@@ -199,8 +205,8 @@ export class NumaBalancing {
   }
 
   /**
-   * task_numa_fault: counts `n` pages of `node`. Returns true when it is time to go to the preferred
-   * node (numa_migrate_preferred).
+   * task_numa_fault: counts `n` pages of `node`. Returns true when it is time to go to the
+   * preferred node (numa_migrate_preferred).
    */
   fault(t: Task, fault: NumaFault): boolean {
     const state = this.of(t);
@@ -269,7 +275,9 @@ export class NumaBalancing {
     return share * 65536;
   }
 
-  /** update_task_scan_period: 10 slots; three more local or private ones are slower, fewer faster. */
+  /**
+   * update_task_scan_period: 10 slots; three more local or private ones are slower, fewer faster.
+   */
   private updateScanPeriod(user: UserMm, state: TaskNuma, shared: number, priv: number): void {
     const [remote, local, failed] = state.locality;
     if (local + shared === 0 || failed > 0) {

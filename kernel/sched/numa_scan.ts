@@ -3,9 +3,9 @@
 //
 // mmap_lock is only tried, for read; per VMA change_prot_numa, with mprotect's notifications. 6.4+:
 // VMAs that this task has had no hinting fault in are left to other threads, unless nothing else is
-// left (6.7+ RECALLED). A task pays at least 32 times its scanning in other run time before it scans
-// again. Linux looks at every tick (4 ms); here a task looks when it comes from user work and now
-// and then in a long run of accesses.
+// left (6.7+ RECALLED). A task pays at least 32 times its scanning in other run time before it
+// scans again. Linux looks at every tick (4 ms); here a task looks when it comes from user work and
+// now and then in a long run of accesses.
 
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';
@@ -93,8 +93,9 @@ function* scan(numa: NumaBalancing, t: Task, user: UserMm): Code {
 }
 
 /**
- * From the scan's offset to the last VMA, or until the budget is used up ('stopped'). 'skipped': the
- * end was reached, but VMAs that only others use were left out. `forced`: one such VMA is scanned.
+ * From the scan's offset to the last VMA, or until the budget is used up ('stopped'). 'skipped':
+ * the end was reached, but VMAs that only others use were left out. `forced`: one such VMA is
+ * scanned.
  */
 function* scanPass(
   numa: NumaBalancing,

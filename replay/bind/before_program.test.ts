@@ -8,7 +8,10 @@ import {replayTrace} from '../replay.ts';
 const RECORDER = 7;
 const CHILD = 8;
 
-/** Warnings and notes, by how often each came, of a recording whose process maps nothing that is known. */
+/**
+ * Warnings and notes, by how often each came, of a recording whose process maps nothing that is
+ * known.
+ */
 function said(execs: boolean): {warnings: number[]; notes: number[]} {
   const trace = traceFrom('test', (sink) => {
     const w = new TraceWriter(sink, {source: 'perf-script', machine: {cpus: 2}});

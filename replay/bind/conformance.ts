@@ -1,9 +1,11 @@
-// Bindings of the expect_ operations: do what a selftest does and compare the outcome with what it expects. A difference
-// is a finding, `conformance: <step>: expected ..., found ...`; every expectation that was looked at counts in
-// `conformance_steps`, so that a trace whose steps were never reached is not taken for one that passed.
+// Bindings of the expect_ operations: do what a selftest does and compare the outcome with what it
+// expects. A difference is a finding, `conformance: <step>: expected ..., found ...`; every
+// expectation that was looked at counts in `conformance_steps`, so that a trace whose steps were
+// never reached is not taken for one that passed.
 //
-// What a page holds is a class of content (kernel/mm/page.ts): a store writes it after the access was let through, a load
-// compares it. Reads and writes through a pin go past the page table, to the page frame that was pinned.
+// What a page holds is a class of content (kernel/mm/page.ts): a store writes it after the access
+// was let through, a load compares it. Reads and writes through a pin go past the page table, to
+// the page frame that was pinned.
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
@@ -122,8 +124,8 @@ function* expect_call(context: BindingContext, t: Task, i: number): Code<Outcome
 }
 
 /**
- * One access: the signal that it gets, 0 for none. As on hardware the access is made again after a fault, until it needs
- * none: what a fault brought may be gone again.
+ * One access: the signal that it gets, 0 for none. As on hardware the access is made again after a
+ * fault, until it needs none: what a fault brought may be gone again.
  */
 function* accessPage(k: Kernel, t: Task, vpn: number, code: number): Code<number> {
   if (t.mm === null) return SIGSEGV;
@@ -183,7 +185,9 @@ function* expect_load(context: BindingContext, t: Task, i: number): Code<Outcome
   return yield* run(context, t, i, false);
 }
 
-/** `same-frame`: the first to ask for a group says which frame it is, the others must have the same. */
+/**
+ * `same-frame`: the first to ask for a group says which frame it is, the others must have the same.
+ */
 function sameFrame(context: BindingContext, group: number, pfn: number): number {
   const {frames} = benchOf(context);
   const known = frames.get(group);
@@ -209,7 +213,10 @@ function* expect_state(context: BindingContext, t: Task, i: number): Code<Outcom
   return 'failed';
 }
 
-/** ptrace: writes whatever the protection is, page by page; the result is the pages written or an error. */
+/**
+ * ptrace: writes whatever the protection is, page by page; the result is the pages written or an
+ * error.
+ */
 function* expect_remote(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {events, kernel} = context;
   const target = kernel.taskList.find(context.pidOf(argNumber(events, i, 1)));

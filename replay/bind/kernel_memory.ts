@@ -1,4 +1,5 @@
-// Bindings of operations on the kernel's own address space: vmalloc, memory hotplug, page attributes, EFI, Xen.
+// Bindings of operations on the kernel's own address space: vmalloc, memory hotplug, page
+// attributes, EFI, Xen.
 
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';

@@ -1,6 +1,7 @@
-// What a selftest can learn about a mapping: the answers of /proc/self/pagemap, smaps, maps, status, /proc/kpageflags and
-// /sys/kernel/mm/ksm, read from the model. Each is a number: how many pages of the range are so, how many VMAs there
-// are, or a counter of the process or of the machine.
+// What a selftest can learn about a mapping: the answers of /proc/self/pagemap, smaps, maps,
+// status, /proc/kpageflags and /sys/kernel/mm/ksm, read from the model. Each is a number: how many
+// pages of the range are so, how many VMAs there are, or a counter of the process or of the
+// machine.
 
 import {walkSlot} from '../../kernel/arch/x86/mm/pgtable.ts';
 import {

@@ -1,5 +1,6 @@
-// The files that a recording names, as files of the simulated machine: one AddressSpace for each name, made when it is first
-// mapped, with what is known of its page cache. All copies of a trace share them, as processes share libraries.
+// The files that a recording names, as files of the simulated machine: one AddressSpace for each
+// name, made when it is first mapped, with what is known of its page cache. All copies of a trace
+// share them, as processes share libraries.
 
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
@@ -7,7 +8,9 @@ import {PG_readahead} from '../../kernel/mm/page_flags.ts';
 import {hugeFile, mayGrow} from './huge_files.ts';
 import type {CacheMarks, LockedPages} from '../page_cache_marks.ts';
 
-/** Files of tmpfs without a disk behind them: System V shared memory, POSIX shared memory, memfd. */
+/**
+ * Files of tmpfs without a disk behind them: System V shared memory, POSIX shared memory, memfd.
+ */
 const SHMEM_NAMES = /^\/(SYSV[0-9a-f]{8}|dev\/shm\/|memfd:)/;
 
 /** Files by recorded name. */
@@ -37,8 +40,8 @@ export class RecordedFiles {
   }
 
   /**
-   * The file called `name`, at least `sizePages` long: a recording does not state sizes, so a file is as long as the longest mapping of it that
-   * was seen.
+   * The file called `name`, at least `sizePages` long: a recording does not state sizes, so a file
+   * is as long as the longest mapping of it that was seen.
    */
   named(name: string, sizePages: number): AddressSpace {
     let mapping = this.byName.get(name);

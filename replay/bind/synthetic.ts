@@ -1,4 +1,5 @@
-// Bindings of work that only generated traces have: a critical section under a named spinlock, affinity, yielding.
+// Bindings of work that only generated traces have: a critical section under a named spinlock,
+// affinity, yielding.
 
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
@@ -46,7 +47,10 @@ function* writeLines(t: Task, lines: readonly CacheLine[], count: number, fn: nu
   }
 }
 
-/** A critical section of a named lock and the work after it; see the kind's comment in formats/kinds.ts. */
+/**
+ * A critical section of a named lock and the work after it; see the kind's comment in
+ * formats/kinds.ts.
+ */
 function* lock_section({kernel, events}: BindingContext, t: Task, i: number): Code<Outcome> {
   const lines = argNumber(events, i, 2);
   const ownLineWrites = argNumber(events, i, 4);
@@ -76,7 +80,8 @@ function* sched_setaffinity({kernel, events}: BindingContext, t: Task, i: number
     return 'skipped';
   }
   t.pinnedCpu = cpu;
-  // The migration thread of the old CPU moves the task: it sleeps for a moment and wakes up where it may run.
+  // The migration thread of the old CPU moves the task: it sleeps for a moment and wakes up where
+  // it may run.
   if (t.cpu.id !== cpu) yield* kernel.sched.sleep(t, nsToTicks(MIGRATION_NS));
   return 'done';
 }

@@ -1,6 +1,7 @@
-// Binding of a write to a file of /sys: /sys/kernel/mm/ksm, /sys/kernel/mm/transparent_hugepage, /sys/kernel/mm/hugepages. The path may be given with
-// or without /sys/kernel/mm. khugepaged is there from the first write to its directory on: it sleeps 10 s between two
-// scans by default, so replays that do not set it up do without.
+// Binding of a write to a file of /sys: /sys/kernel/mm/ksm, /sys/kernel/mm/transparent_hugepage,
+// /sys/kernel/mm/hugepages. The path may be given with or without /sys/kernel/mm. khugepaged is
+// there from the first write to its directory on: it sleeps 10 s between two scans by default, so
+// replays that do not set it up do without.
 
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';

@@ -1,10 +1,12 @@
-// System calls by their x86-64 number with the arguments of the ABI, for traces that say what a call must return
-// (expect_call). The bindings of recordings put things where the recorded kernel put them and leave out what failed there;
-// here a call is made as it stands, and its errors come from the model. What the kernel checks before it thinks in pages
-// (alignment, lengths of 0) is checked here.
+// System calls by their x86-64 number with the arguments of the ABI, for traces that say what a
+// call must return (expect_call). The bindings of recordings put things where the recorded kernel
+// put them and leave out what failed there; here a call is made as it stands, and its errors come
+// from the model. What the kernel checks before it thinks in pages (alignment, lengths of 0) is
+// checked here.
 //
-// An array of addresses (process_madvise, move_pages) is what iovec operations said before.
-// A file descriptor is a number that open_file gave a meaning; a pidfd is the tid of the process it refers to.
+// An array of addresses (process_madvise, move_pages) is what iovec operations said before. A file
+// descriptor is a number that open_file gave a meaning; a pidfd is the tid of the process it refers
+// to.
 
 import {EBADF, EEXIST, EINVAL, ENODEV, ENOMEM} from '../../kernel/errno.ts';
 import type {AddressSpace} from '../../kernel/mm/address_space.ts';
@@ -41,7 +43,10 @@ export interface CallState {
   readonly vector: readonly IoVec[];
 }
 
-/** A call: its result as the kernel returns it, negative errno on failure. `a`: the six arguments, signed. */
+/**
+ * A call: its result as the kernel returns it, negative errno on failure. `a`: the six arguments,
+ * signed.
+ */
 export type SystemCall = (
   context: BindingContext,
   t: Task,
@@ -190,8 +195,8 @@ function* processMadvise(
 const MPOL_MF_MOVE_ALL = 4;
 
 /**
- * The pages are the ranges that `iovec` operations said, all of them to go to node `node`; the result is how many could not
- * be moved.
+ * The pages are the ranges that `iovec` operations said, all of them to go to node `node`; the
+ * result is how many could not be moved.
  */
 function* movePages(
   {kernel}: BindingContext,

@@ -1,4 +1,5 @@
-// A sweep as a table: a row per x, a column per design, throughput and the ratio to the first design.
+// A sweep as a table: a row per x, a column per design, throughput and the ratio to the first
+// design.
 
 import Table from 'cli-table3';
 import type {Sweep} from '../sweep.ts';

@@ -1,4 +1,5 @@
-// A verification for people: the two agreements first, then what disagrees most and the first cases of it, then times.
+// A verification for people: the two agreements first, then what disagrees most and the first cases
+// of it, then times.
 
 import pc from 'picocolors';
 import type {CountPair, DifferenceReport, DurationReport, VerifyReport} from '../verify.ts';

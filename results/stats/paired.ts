@@ -6,8 +6,8 @@
 // Three kinds of "different" are kept apart:
 // - sampled: values vary with the seed; a test and an interval apply;
 // - exact: each side has one value under every seed. The seed does not reach this metric, n copies
-//   of one number are not n samples, so there is no test and no interval: the difference is simply a
-//   fact about this workload;
+//   of one number are not n samples, so there is no test and no interval: the difference is simply
+//   a fact about this workload;
 // - equal: both sides agree under every seed.
 
 import {median, medianInterval, type Interval} from './order.ts';

@@ -1,8 +1,8 @@
-// tools/testing/selftests/mm/cow.c, anonymous memory: after fork nobody sees what the other writes, in every kind of
-// memory; and what somebody has pinned stays what the page table shows.
+// tools/testing/selftests/mm/cow.c, anonymous memory: after fork nobody sees what the other writes,
+// in every kind of memory; and what somebody has pinned stays what the page table shows.
 //
-// A pin stands for a page in a pipe (vmsplice: a plain reference) or in a buffer of io_uring or of the gup test
-// (FOLL_PIN | FOLL_LONGTERM).
+// A pin stands for a page in a pipe (vmsplice: a plain reference) or in a buffer of io_uring or of
+// the gup test (FOLL_PIN | FOLL_LONGTERM).
 
 import {COW_MEMORY, type CowMemory, HUGETLB_MEMORY, SMALL_MEMORY} from './cow_memory.ts';
 import {
@@ -50,7 +50,10 @@ const parentWrites =
     reap('child'),
   ];
 
-/** The child holds the pages in a pipe and unmaps them: the parent's later write must not show there. */
+/**
+ * The child holds the pages in a pipe and unmaps them: the parent's later write must not show
+ * there.
+ */
 const childSplices =
   (toggle: boolean): CowTest =>
   (m) => [

@@ -1,5 +1,6 @@
-// tools/testing/selftests/mm/cow.c, what is no anonymous memory: a private mapping of something that others see, too.
-// Nobody else sees its writes, and a read-only longterm pin sees them (6.2+: pinning breaks COW).
+// tools/testing/selftests/mm/cow.c, what is no anonymous memory: a private mapping of something
+// that others see, too. Nobody else sees its writes, and a read-only longterm pin sees them (6.2+:
+// pinning breaks COW).
 
 import {
   advise,

@@ -1,4 +1,5 @@
-// Kinds of anonymous memory that cow.c tests. Each holds content 1 in its `pages` pages from page 0 on.
+// Kinds of anonymous memory that cow.c tests. Each holds content 1 in its `pages` pages from page 0
+// on.
 
 import {
   advise,

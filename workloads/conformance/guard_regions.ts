@@ -1,5 +1,6 @@
-// tools/testing/selftests/mm/guard-regions.c: a guard is a marker in the page table, not a mapping. It outlives whatever
-// happens to the mapping's pages and protection, moves with them, and goes with the mapping alone.
+// tools/testing/selftests/mm/guard-regions.c: a guard is a marker in the page table, not a mapping.
+// It outlives whatever happens to the mapping's pages and protection, moves with them, and goes
+// with the mapping alone.
 
 import {
   advise,

@@ -1,5 +1,6 @@
-// tools/testing/selftests/mm/khugepaged.c, anonymous memory: which 2 MB ranges become one huge page, by the daemon and by
-// MADV_COLLAPSE. The daemon keeps its limits (max_ptes_none, max_ptes_swap, max_ptes_shared), the call knows none.
+// tools/testing/selftests/mm/khugepaged.c, anonymous memory: which 2 MB ranges become one huge
+// page, by the daemon and by MADV_COLLAPSE. The daemon keeps its limits (max_ptes_none,
+// max_ptes_swap, max_ptes_shared), the call knows none.
 
 import {
   advise,
@@ -39,7 +40,10 @@ const settings = (maxShared: number): Move =>
     khugepaged('scan_sleep_millisecs', 5),
   );
 
-/** Who collapses: makes [at, at + pages) huge, or (`limit`) leaves it as it is where a limit is kept. */
+/**
+ * Who collapses: makes [at, at + pages) huge, or (`limit`) leaves it as it is where a limit is
+ * kept.
+ */
 interface Collapser {
   readonly keepsLimits: boolean;
   collapse(at: number, pages: number): Move;

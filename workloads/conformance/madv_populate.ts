@@ -1,4 +1,5 @@
-// tools/testing/selftests/mm/madv_populate.c. Soft-dirty is in soft_dirty.ts, where the bits can be cleared.
+// tools/testing/selftests/mm/madv_populate.c. Soft-dirty is in soft_dirty.ts, where the bits can be
+// cleared.
 
 import {advise, EINVAL, ENOMEM, load, map, mapShared, R, state, unmap, W} from './moves.ts';
 import {differs, holds, type Move, type Selftest} from './selftest.ts';

@@ -1,5 +1,6 @@
-// tools/testing/selftests/mm/merge.c: when neighbours become one VMA. What a mapping holds decides: two sides with pages
-// merge only when these hang on the same anon_vma, and one side's pages must not have come by fork.
+// tools/testing/selftests/mm/merge.c: when neighbours become one VMA. What a mapping holds decides:
+// two sides with pages merge only when these hang on the same anon_vma, and one side's pages must
+// not have come by fork.
 
 import {
   inChild,

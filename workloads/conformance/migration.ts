@@ -1,5 +1,5 @@
-// tools/testing/selftests/mm/migration.c and rmap.c: pages move between nodes while others use them, and every mapping
-// follows.
+// tools/testing/selftests/mm/migration.c and rmap.c: pages move between nodes while others use
+// them, and every mapping follows.
 
 import {
   advise,

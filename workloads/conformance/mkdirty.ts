@@ -1,5 +1,6 @@
-// tools/testing/selftests/mm/mkdirty.c: an entry becomes dirty while the mapping is read-only. It must not become writable
-// by that: a plain store still gets SIGSEGV, and the memory stays as it is.
+// tools/testing/selftests/mm/mkdirty.c: an entry becomes dirty while the mapping is read-only. It
+// must not become writable by that: a plain store still gets SIGSEGV, and the memory stays as it
+// is.
 
 import {
   advise,

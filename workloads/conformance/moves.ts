@@ -1,5 +1,5 @@
-// The vocabulary of selftests: each function makes a move (selftest.ts). Places and lengths are in pages from BASE on;
-// what a call must return comes last and is success where it is left out.
+// The vocabulary of selftests: each function makes a move (selftest.ts). Places and lengths are in
+// pages from BASE on; what a call must return comes last and is success where it is left out.
 
 import {KIND} from '../../formats/kinds.ts';
 import {
@@ -211,7 +211,10 @@ export function poke(
 const FOLL_WRITE = 1;
 const FOLL_PIN = 2;
 const FOLL_LONGTERM = 4;
-/** Kinds of pin: vmsplice takes a plain reference for reading, the others are FOLL_PIN | FOLL_LONGTERM. */
+/**
+ * Kinds of pin: vmsplice takes a plain reference for reading, the others are FOLL_PIN |
+ * FOLL_LONGTERM.
+ */
 export const PIN = Object.freeze({
   vmsplice: 0,
   read: FOLL_PIN | FOLL_LONGTERM,
@@ -270,7 +273,9 @@ export const clearSoftDirty: Move = (p) => p.op(KIND.clear_refs, 4);
 
 const MPOL_MF_MOVE_ALL = 4;
 
-/** move_pages(2) of a range to a node, whoever else maps it. `ret`: pages that could not be moved. */
+/**
+ * move_pages(2) of a range to a node, whoever else maps it. `ret`: pages that could not be moved.
+ */
 export function movePages(at: number, pages: number, node: number, ret = 0): Move {
   return function* (p) {
     p.op(KIND.iovec, addr(at), pages * PAGE);
@@ -281,7 +286,10 @@ export function movePages(at: number, pages: number, node: number, ret = 0): Mov
   };
 }
 
-/** As movePages while others use the pages: best effort, so that only the last of some attempts must succeed. */
+/**
+ * As movePages while others use the pages: best effort, so that only the last of some attempts must
+ * succeed.
+ */
 export function movePagesInUse(at: number, pages: number, node: number): Move {
   const attempt = movePages(at, pages, node, ANY_RESULT);
   return all(attempt, attempt, attempt, movePages(at, pages, node));

@@ -50,7 +50,9 @@ function moves(source: number, target: number, pages: number, preceding = 0): re
   ];
 }
 
-/** A mapping that ends `offset` pages after 10 grows over a hole of one page, up to its neighbour. */
+/**
+ * A mapping that ends `offset` pages after 10 grows over a hole of one page, up to its neighbour.
+ */
 const expandMerges = (offset: number): readonly Move[] => [
   map(10, offset + 3),
   unmap(10 + offset + 1, 1),

@@ -1,4 +1,5 @@
-// Numbers of the ABI that selftests use: protection, flags, advice, signals, and errors as calls return them.
+// Numbers of the ABI that selftests use: protection, flags, advice, signals, and errors as calls
+// return them.
 
 export const NONE = 0;
 export const R = 1;

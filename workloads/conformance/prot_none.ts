@@ -1,6 +1,7 @@
-// What happens to memory that nobody may touch: it moves, is swapped, forked, written by a debugger, and must come back
-// untouchable. The kernel's selftests meet it in ksm_functional_tests.c (prot_none) and in mkdirty.c's forced writes; the
-// rest is their rule carried on: protection belongs to the mapping, whatever brings a page in.
+// What happens to memory that nobody may touch: it moves, is swapped, forked, written by a
+// debugger, and must come back untouchable. The kernel's selftests meet it in
+// ksm_functional_tests.c (prot_none) and in mkdirty.c's forced writes; the rest is their rule
+// carried on: protection belongs to the mapping, whatever brings a page in.
 
 import {
   advise,

@@ -1,10 +1,11 @@
-// How a selftest of the kernel becomes a scenario: cases, each a list of moves that a process of its own makes one after
-// the other. A move is one operation of the trace, with the outcome that the selftest expects (expect_ kinds); replay
-// compares. So a selftest reads here as the table that it is, and its trace is a file like any other.
+// How a selftest of the kernel becomes a scenario: cases, each a list of moves that a process of
+// its own makes one after the other. A move is one operation of the trace, with the outcome that
+// the selftest expects (expect_ kinds); replay compares. So a selftest reads here as the table that
+// it is, and its trace is a file like any other.
 //
-// A driver process with an empty address space forks a child for each case and waits for it: cases cannot meet. Pages are
-// numbered from BASE on, which every page-table level has aligned. Cases say `fork` for a child, which runs beside its
-// parent, and `meet` where the two wait for each other.
+// A driver process with an empty address space forks a child for each case and waits for it: cases
+// cannot meet. Pages are numbered from BASE on, which every page-table level has aligned. Cases say
+// `fork` for a child, which runs beside its parent, and `meet` where the two wait for each other.
 
 import {KIND, type KindName} from '../../formats/kinds.ts';
 import type {TraceSummary} from '../../formats/writer.ts';

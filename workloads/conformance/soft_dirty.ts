@@ -1,5 +1,5 @@
-// tools/testing/selftests/mm/soft-dirty.c, and the soft-dirty part of madv_populate.c: what pagemap's bit 55 says after
-// clear_refs.
+// tools/testing/selftests/mm/soft-dirty.c, and the soft-dirty part of madv_populate.c: what
+// pagemap's bit 55 says after clear_refs.
 
 import {
   advise,

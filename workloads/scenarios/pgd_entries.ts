@@ -23,9 +23,10 @@ const SEEDS = [1, 2, 3];
 const ROUNDS = 60;
 
 /**
- * Memory comes and goes in one slot: its top-level entry is freed and made anew. Children come and go
- * too; one that exits between the free and the walk shows what its PGD then names. Registrations of die
- * notifiers walk all PGDs as well, so the remover has to queue for pgd_lock, and exits queue before it.
+ * Memory comes and goes in one slot: its top-level entry is freed and made anew. Children come and
+ * go too; one that exits between the free and the walk shows what its PGD then names. Registrations
+ * of die notifiers walk all PGDs as well, so the remover has to queue for pgd_lock, and exits queue
+ * before it.
  */
 function putRemoveWindow(stage: Stage, seed: number): void {
   sleepers(stage, 60);
@@ -67,8 +68,8 @@ function efiUnmap(self: Actor, addr: number | bigint): undefined {
 }
 
 /**
- * A 1:1 mapping of the firmware lies in a slot whose memory has been removed: it is the last user of the
- * slot's PUD page, which swapper_pg_dir and every PGD name. Then the memory comes back.
+ * A 1:1 mapping of the firmware lies in a slot whose memory has been removed: it is the last user
+ * of the slot's PUD page, which swapper_pg_dir and every PGD name. Then the memory comes back.
  */
 function putUnmapFreesPud(stage: Stage): void {
   sleepers(stage, 10);
@@ -91,8 +92,8 @@ function putUnmapFreesPud(stage: Stage): void {
 }
 
 /**
- * Firmware calls on one CPU, memory added on another. The special PGD is on no list and belongs to no
- * task; it is copied from the reference before each call, and may lack what is added during one.
+ * Firmware calls on one CPU, memory added on another. The special PGD is on no list and belongs to
+ * no task; it is copied from the reference before each call, and may lack what is added during one.
  */
 function putSpecialPgds(stage: Stage, seed: number): void {
   sleepers(stage, 10);

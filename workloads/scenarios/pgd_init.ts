@@ -3,21 +3,22 @@
 // GiB slots of the direct map, where nothing repairs a missing entry later: vmalloc_fault serves
 // only the vmalloc area.
 //
-// The store-buffering window of pgd-late-init-barrier is between the creator's store
-// that makes its mm visible and its load of the reference entry, against the walker's store of that
-// entry and its load of the list. A new process is the last on the list, so its store must wait in the
-// store buffer until the walk has come to the end; two other processes keep the walk short. x86 bounds
-// that wait by nothing: a buffer of 56 stores that each miss to the other socket takes 7 us to drain.
-// The runs set the mean to DRAIN_NS, so that a short trace meets what a machine meets once in months.
+// The store-buffering window of pgd-late-init-barrier is between the creator's store that makes its
+// mm visible and its load of the reference entry, against the walker's store of that entry and its
+// load of the list. A new process is the last on the list, so its store must wait in the store
+// buffer until the walk has come to the end; two other processes keep the walk short. x86 bounds
+// that wait by nothing: a buffer of 56 stores that each miss to the other socket takes 7 us to
+// drain. The runs set the mean to DRAIN_NS, so that a short trace meets what a machine meets once
+// in months.
 //
-// Forker and adder meet before each round; then the forks are dealt over SPREAD_NS in strata, so that
-// some lie in the window on every seed. LEAD_NS is how much later than the forker the adder starts.
-// Together they leave room for a fork that takes 10 us less or more to become visible; the counter
-// pgd_missed_unseen says how many forks met the window.
+// Forker and adder meet before each round; then the forks are dealt over SPREAD_NS in strata, so
+// that some lie in the window on every seed. LEAD_NS is how much later than the forker the adder
+// starts. Together they leave room for a fork that takes 10 us less or more to become visible; the
+// counter pgd_missed_unseen says how many forks met the window.
 //
-// v1 and v2 also write user entry 0 of every PGD that they visit (pgd-index), and BUG on it in the next
-// walk, which vmemmap_populate already starts. So each round has an adder of its own, and the forker
-// execs before it: fresh PGDs.
+// v1 and v2 also write user entry 0 of every PGD that they visit (pgd-index), and BUG on it in the
+// next walk, which vmemmap_populate already starts. So each round has an adder of its own, and the
+// forker execs before it: fresh PGDs.
 
 import {KIND} from '../../formats/kinds.ts';
 import type {Expectation, Scenario, ScenarioRun, Verdict} from '../catalogue.ts';
