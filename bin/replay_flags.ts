@@ -71,7 +71,8 @@ export function addReplayFlags(command: Command, machine: string): Command {
     )
     .option(
       '--time <mode>',
-      'when it starts then: asap, timed (as recorded), scaled=X (X times as fast) or think (after the recorded think time)',
+      'when it starts then: asap, timed (as recorded), scaled=X (X times as fast) or ' +
+        'think (after the recorded think time)',
       d.time,
     )
     .option(

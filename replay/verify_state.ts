@@ -334,7 +334,8 @@ export class StateGrader implements ReplayObserver, MmProbe {
     const whose = life.index === recorded.opLife[op] ? '' : ' of another mm';
     const sign = Math.abs(change) > Math.abs(sample.change) ? 'more' : 'less';
     const by = sample.background ? ' by the background' : '';
-    const cause = `rss ${MEMBER_NAMES[member]}${whose}${by} in ${name}${fault}: ${sign} than recorded`;
+    const where = `${MEMBER_NAMES[member]}${whose}${by} in ${name}${fault}`;
+    const cause = `rss ${where}: ${sign} than recorded`;
     const expected = `${signed(sample.change)} to ${sample.pages}`;
     this.differences.add(op, sample.event, cause, expected, `${signed(change)} to ${found}`);
   }

@@ -70,8 +70,9 @@ export function publishedRun(published: PublishedWorkload, xName: string, x: num
 function ownWorkload(name: string, xName: string): Translate {
   const workload = workloadByName(name);
   if (!workload.params.some((param) => param.name === xName)) {
+    const known = workload.params.map((param) => param.name).join(', ');
     throw new UserError(
-      `${name} has no parameter ${xName} for the x axis; name one of ${workload.params.map((p) => p.name).join(', ')}`,
+      `${name} has no parameter ${xName} for the x axis; name one of ${known}`,
       EXIT.badInput,
     );
   }

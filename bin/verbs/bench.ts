@@ -113,7 +113,8 @@ function draw(results: readonly Figures[], together: AllThreads | null): string 
 function togetherLine(together: AllThreads | null): string {
   if (together === null) return '';
   const {name, threads, unit, ops_per_s} = together;
-  return `${name}: ${millions(ops_per_s)} ${unit} per second in ${threads} threads, their start included\n`;
+  const speed = `${millions(ops_per_s)} ${unit} per second`;
+  return `${name}: ${speed} in ${threads} threads, their start included\n`;
 }
 
 function memoryLine({name, bytes_per_page}: Figures): string {

@@ -31,7 +31,8 @@ export function demoVerb(program: Command, invocation: Invocation): void {
     const {out, err} = invocation;
     (json ? err : out).write(
       `$ mmreplay compare ${TRACE} --a pgd=pgd-list --b pgd=pgd-list-padded \\\n` +
-        `    --b pgd=lockless-2015-09 --kernel 4.1 --machine ${MACHINE} --copies ${COPIES} --until ${UNTIL_MS} --seeds ${SEEDS} --only ${ONLY}\n\n`,
+        `    --b pgd=lockless-2015-09 --kernel 4.1 --machine ${MACHINE} --copies ${COPIES} ` +
+        `--until ${UNTIL_MS} --seeds ${SEEDS} --only ${ONLY}\n\n`,
     );
     const trace = loadTrace(join(packageRoot(), TRACE));
     const flags = {

@@ -32,13 +32,12 @@ export function generateVerb(program: Command, {out, err}: Invocation): void {
       );
       file.close();
       const messages = flags.output === '-' ? err : out;
-      if (flags.json)
-        messages.write(
-          `${JSON.stringify({schema: 'mmreplay.generate/1', workload: name, params, seed: flags.seed, ...summary}, null, 1)}\n`,
-        );
-      else
-        messages.write(
-          `${flags.output}: ${summary.events} events of ${name}, seed ${flags.seed}\n`,
-        );
+      const {seed} = flags;
+      const report = {schema: 'mmreplay.generate/1', workload: name, params, seed, ...summary};
+      messages.write(
+        flags.json
+          ? `${JSON.stringify(report, null, 1)}\n`
+          : `${flags.output}: ${summary.events} events of ${name}, seed ${seed}\n`,
+      );
     });
 }

@@ -75,13 +75,14 @@ function draw(summary: ImportSummary): string {
     });
   }
   const total = sum(operations) + sum(answers) - summary.derived + sum(unmodelled);
+  const size = `${(summary.bytes / 1e6).toFixed(2)} MB`;
   const lines = [
-    `${summary.input} (${summary.format}) -> ${summary.output}, ${(summary.bytes / 1e6).toFixed(2)} MB`,
+    `${summary.input} (${summary.format}) -> ${summary.output}, ${size}`,
     table.toString(),
     `${summary.events} events = ${sum(operations)} operations + ${sum(answers)} answers + ` +
       `${sum(unmodelled)} unmodelled${summary.derived > 0 ? ` - ${summary.derived} derived` : ''}` +
-      `${total === summary.events ? '' : ' (DOES NOT ADD UP)'}; ${summary.metadata} lines of metadata, ` +
-      `${summary.lost} lost, ${summary.reordered} out of order`,
+      `${total === summary.events ? '' : ' (DOES NOT ADD UP)'}; ` +
+      `${summary.metadata} lines of metadata, ${summary.lost} lost, ${summary.reordered} out of order`,
     ...summary.warnings.map((warning) => `warning: ${warning}`),
     ...(summary.truncated === undefined ? [] : [`truncated: ${summary.truncated.message}`]),
   ];

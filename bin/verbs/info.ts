@@ -46,12 +46,17 @@ function draw(trace: LoadedTrace): string {
   const info = summarise(trace);
   const {header} = trace;
   const workload = Object.entries(header.workload.params).map(([key, value]) => `${key}=${value}`);
+  const {cpus, model, kernelRelease} = header.machine;
+  const machine = [cpus > 0 ? `${cpus} CPUs` : '', model, kernelRelease].filter((s) => s !== '');
+  const seconds = (Number(info['duration_ns']) / 1e9).toFixed(6);
   const lines = [
     `trace     ${trace.path} (${trace.hash})`,
     `source    ${header.source}${header.provenance === '' ? '' : `, ${header.provenance}`}`,
-    `machine   ${header.machine.cpus} CPUs ${header.machine.model} ${header.machine.kernelRelease}`,
-    `workload  ${header.workload.name} ${workload.join(' ')}`,
-    `events    ${info['events']} over ${(Number(info['duration_ns']) / 1e9).toFixed(6)} s, ${info['tasks']} tasks, ${info['lost']} lost`,
+    ...(machine.length > 0 ? [`machine   ${machine.join(' ')}`] : []),
+    ...(header.workload.name === ''
+      ? []
+      : [`workload  ${header.workload.name} ${workload.join(' ')}`]),
+    `events    ${info['events']} over ${seconds} s, ${info['tasks']} tasks, ${info['lost']} lost`,
   ];
   const table = new Table({
     head: ['stream', 'event', 'count'],

@@ -23,7 +23,8 @@ export function machinesVerb(program: Command, {out}: Invocation): void {
         wordWrap: true,
       });
       for (const {name, cpus, description} of list) table.push([name, cpus, description]);
-      return `${table.toString()}\nAny other: a file in the same form, or a shorthand like 8s18c2t or 2s4l16c2t@milan-2s-7763.\n`;
+      const others = 'a file in the same form, or a shorthand like 8s18c2t or';
+      return `${table.toString()}\nAny other: ${others} 2s4l16c2t@milan-2s-7763.\n`;
     },
     out,
   );

@@ -114,7 +114,8 @@ function draw(results: readonly ScenarioResult[]): string {
     (result) => `  ${result.command}\n${result.evidence.map((line) => `    ${line}\n`).join('')}`,
   );
   const ok = results.length - bad.length;
-  return `${table.toString()}\n${ok} of ${results.length} runs as expected; to replay one:\n${replays.join('')}`;
+  const sum = `${ok} of ${results.length} runs as expected; to replay one:`;
+  return `${table.toString()}\n${sum}\n${replays.join('')}`;
 }
 
 /** Results of one scenario and design together, in order. */

@@ -72,7 +72,8 @@ function variedParam(rows: readonly Params[]): string {
   );
   if (names.length === 1) return names[0];
   throw new UserError(
-    `sweep: ${names.length} parameters vary (${names.join(', ') || 'none'}); give several values to exactly one, like workers=1,2,4..144`,
+    `sweep: ${names.length} parameters vary (${names.join(', ') || 'none'}); ` +
+      'give several values to exactly one, like workers=1,2,4..144',
     EXIT.usage,
   );
 }

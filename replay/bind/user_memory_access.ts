@@ -36,9 +36,11 @@ import {
 const OUTSIDE =
   'access: outside every mapping that the trace has; no page is mapped (SIGSEGV is not delivered)';
 const UNKNOWN =
-  'accesses of a process that is older than the recording, which does not say what it maps: none is modelled; record the program from its start';
+  'accesses of a process that is older than the recording, which does not say what it maps: ' +
+  'none is modelled; record the program from its start';
 const BEFORE_PROGRAM =
-  'accesses of the recorder before it started the program were left out: what it maps is in no recording';
+  'accesses of the recorder before it started the program were left out: ' +
+  'what it maps is in no recording';
 
 /** What became of a fault. */
 function outcomeOf({kernel}: BindingContext, faultClass: number): Outcome {
