@@ -68,6 +68,10 @@ export abstract class SleepingLock implements Waitable {
 
   /** The owner changed on `cpu`: who looks sees it when the line has come. */
   protected notifyLookers(cpu: Cpu): void {
+    if (this.lookers.length > 0) this.notifyAll(cpu);
+  }
+
+  private notifyAll(cpu: Cpu): void {
     const {topology} = this.kernel.machine;
     for (const spinner of this.lookers.slice()) {
       const to = spinner.task.cpu.id;
