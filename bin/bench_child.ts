@@ -6,6 +6,7 @@ import {type Bench as Task, benchNamed} from '../replay/benches.ts';
 
 const MEASURE_MS = 1500;
 const WARMUP_MS = 300;
+const MEASURE_CALLS = 7;
 
 const name = process.argv[2] ?? '';
 const task = await benchNamed(name);
@@ -14,12 +15,12 @@ if (task.once === undefined) await repeat(task);
 else runOnce(task, task.once);
 
 /** Median over many calls. */
-async function repeat({perCall, unit, fn}: Task): Promise<void> {
+async function repeat({perCall, unit, warmUps = 1, fn}: Task): Promise<void> {
   const bench = new Bench({
     time: MEASURE_MS,
     warmupTime: WARMUP_MS,
-    iterations: 3,
-    warmupIterations: 1,
+    iterations: MEASURE_CALLS,
+    warmupIterations: warmUps,
   });
   bench.add(name, () => fn());
   await bench.run();

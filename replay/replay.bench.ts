@@ -9,6 +9,9 @@ import {packageRoot} from '../formats/schema.ts';
 import {type Bench, RECORDINGS_VARIABLE} from './benches.ts';
 import {replayTrace} from './replay.ts';
 
+/** A replay runs so much code that the first few are compiled: they take up to three times as long. */
+const WARM_UPS = 10;
+
 function samplePath(): string {
   return join(packageRoot(), 'workloads/samples/fork-storm.mmt.gz');
 }
@@ -32,6 +35,7 @@ function replayOf(name: string, paths: () => string[]): Bench {
       if (operations === 0) fn();
       return operations;
     },
+    warmUps: WARM_UPS,
     fn,
   };
 }
