@@ -42,12 +42,17 @@ export const NO_CHILD_YET = -1;
 /** Carries out operation `op`, which is event `i`, for `t`. */
 export type Binding = (context: BindingContext, t: Task, i: number, op: number) => Code<Outcome>;
 
-/** From a quick binding: the process's resumption is queued; yield, then call it again from `context.resume`. */
+/**
+ * From a quick binding: the process's resumption is queued; yield, then call it again from
+ * `context.resume`.
+ */
 export const LATER = 'later';
 /** From a quick binding: go on with the other half, which finds `context.resume`. */
 export const BLOCKS = 'blocks';
 
-/** What a quick binding says: all of them names, so that comparing two is comparing their addresses. */
+/**
+ * What a quick binding says: all of them names, so that comparing two is comparing their addresses.
+ */
 export type QuickOutcome = Outcome | typeof LATER | typeof BLOCKS;
 
 /** The plain half of a binding: never yields. `from`: where it stopped before with LATER, 0 at first. */
