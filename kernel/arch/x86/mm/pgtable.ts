@@ -200,7 +200,7 @@ export function pteSlot(pgd: UserPgd, vpn: number): number {
   const high = (vpn * PER_PUD) | 0;
   let table = pgd.walkTable;
   if (pgd.walkGb !== high || pgd.walkEpoch !== pt.walkEpoch) {
-    table = entries[pgdSlot | (high >>> 9)];
+    table = entries[pgdSlot | ((high >>> 9) & 511)];
     if (table <= 0) return -1;
     table = entries[(table << 9) | (high & 511)];
     if (table <= 0) return -1;
