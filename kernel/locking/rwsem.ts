@@ -42,7 +42,7 @@ export class RwSemaphore extends RwsemSpin {
    */
   readAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
     this.kernel.sched.mightSleep(t, 'down_read');
-    this.locks.lockdep?.acquire(t, this.classId, fn, how);
+    if (this.locks.lockdep !== null) this.noteAcquire(t, fn, how);
     if (t.cpu.settle()) return false;
     return this.tryRead(t);
   }
@@ -97,7 +97,7 @@ export class RwSemaphore extends RwsemSpin {
   /** down_write(). False: go on with writeAcquireSlow. */
   writeAcquire(t: Task, fn: number, how: Acquisition = SLEEPING): boolean {
     this.kernel.sched.mightSleep(t, 'down_write');
-    this.locks.lockdep?.acquire(t, this.classId, fn, how);
+    if (this.locks.lockdep !== null) this.noteAcquire(t, fn, how);
     if (t.cpu.settle()) return false;
     return this.tryWrite(t);
   }

@@ -11,6 +11,7 @@ import type {Cpu} from '../../machine/cpu.ts';
 import {type Process, Timer} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
+import type {Acquisition} from './lockdep.ts';
 import type {LockOptions} from './registry.ts';
 import {type RwsemFacts, rwsemFacts} from './rwsem_facts.ts';
 import {HolderStats, SleepingLock} from './sleeping_lock.ts';
@@ -108,7 +109,7 @@ export abstract class RwsemState extends SleepingLock {
   /** True when nothing is left to do. */
   protected dropRead(t: Task): boolean {
     assert(this.readers > 0, 'up_read without a reader');
-    this.locks.lockdep?.release(t, this.classId);
+    if (this.locks.lockdep !== null) this.noteRelease(t);
     this.rmw(t.cpu, this.readFn);
     if (--this.readers > 0) return true;
     this.readHolders.stats.holdTicks += this.now - this.heldSince;
@@ -138,18 +139,30 @@ export abstract class RwsemState extends SleepingLock {
    * somebody is there already. False: go on with writeReleaseSlow.
    */
   writeReleaseAhead(t: Task): boolean {
+    if (this.hasCompany()) return this.writeRelease(t);
     const {cpu} = t;
-    if (this.waiters.length > 0 || this.lookers.length > 0 || !this.osq.isEmpty) {
-      return this.writeRelease(t);
-    }
     const {now} = this.engine;
     const tick = now + cpu.pendingTicks;
-    this.locks.lockdep?.release(t, this.classId);
+    if (this.locks.lockdep !== null) this.noteRelease(t);
     this.writeHolders.stats.holdTicks += tick - this.heldSince;
     cpu.stall(this.line.rmw(cpu, tick), this.writeFn);
-    if (cpu.pendingTicks === 0 || tick === now) this.heldBy = null;
+    if (tick === now) this.heldBy = null;
     else this.releaseTick = tick;
     return true;
+  }
+
+  /** Somebody waits for the lock, or looks at it. */
+  private hasCompany(): boolean {
+    return this.waiters.length + this.lookers.length > 0 || !this.osq.isEmpty;
+  }
+
+  /** For lockdep; apart, to keep the fast paths short. */
+  protected noteAcquire(t: Task, fn: number, how: Acquisition): void {
+    this.locks.lockdep?.acquire(t, this.classId, fn, how);
+  }
+
+  protected noteRelease(t: Task): void {
+    this.locks.lockdep?.release(t, this.classId);
   }
 
   /** Somebody looks at a lock that was given up ahead. */
