@@ -56,8 +56,9 @@ export function encodePacket(body: Record<string, unknown>): Uint8Array {
 
 /** Decodes a message. Throws WireError when the bytes are no such message. */
 export function decodeMessage(name: string, bytes: Uint8Array): Record<string, unknown> {
+  const type = messageType(name);
   try {
-    return messageType(name).decode(bytes) as unknown as Record<string, unknown>;
+    return type.decode(bytes) as unknown as Record<string, unknown>;
   } catch (error) {
     throw new WireError((error as Error).message);
   }
