@@ -99,11 +99,13 @@ test('interval trees find what overlaps, in order of start, end, insertion', () 
           const first = model.findIndex((other) => other.start === start);
           // Every third one is put right behind an equal one, as fork does.
           if (item % 3 === 0 && first >= 0) {
-            forest.insertAfter(tree, node, model[first].node, start, last);
+            forest.setExtent(node, start, last);
+            forest.insertAfter(tree, node, model[first].node);
             const at = model[first].last === last ? first : model.findLastIndex(before);
             model.splice(at + 1, 0, entry);
           } else {
-            forest.insert(tree, node, start, last);
+            forest.setExtent(node, start, last);
+            forest.insert(tree, node);
             model.splice(model.findLastIndex(before) + 1, 0, entry);
           }
         });
@@ -262,10 +264,15 @@ test('every change of a counter is reported with its new value in bytes', () => 
 test('walks of interval trees take time by what they find, not by what is there', () => {
   const forest = new IntervalForest<number>();
   const tree = {root: 0};
-  for (let i = 0; i < 100_000; i++) forest.insert(tree, forest.allocate(i, 0), i * 10, i * 10 + 12);
+  const insert = (into: {root: number}, i: number, start: number, last: number): void => {
+    const node = forest.allocate(i, 0);
+    forest.setExtent(node, start, last);
+    forest.insert(into, node);
+  };
+  for (let i = 0; i < 100_000; i++) insert(tree, i, i * 10, i * 10 + 12);
   // Equal starts, as one anon_vma of a fork storm has them.
   const storm = {root: 0};
-  for (let i = 0; i < 20_000; i++) forest.insert(storm, forest.allocate(i, 0), 5, 9);
+  for (let i = 0; i < 20_000; i++) insert(storm, i, 5, 9);
   assert.ok(depth(forest, tree.root) < 60);
   assert.ok(depth(forest, storm.root) < 60);
   assert.equal(forest.item[forest.iterFirst(tree, 500_001, 500_001)], 49_999);

@@ -127,9 +127,9 @@ export class AddressSpaces {
     const {mapping} = vma;
     if (mapping === null) return;
     const node = this.forest.allocate(vma, mapping.id);
-    const last = vma.pgoff + vma.pages - 1;
-    if (after === null) this.forest.insert(mapping, node, vma.pgoff, last);
-    else this.forest.insertAfter(mapping, node, after.iMmapNode, vma.pgoff, last);
+    this.forest.setExtent(node, vma.pgoff, vma.pgoff + vma.pages - 1);
+    if (after === null) this.forest.insert(mapping, node);
+    else this.forest.insertAfter(mapping, node, after.iMmapNode);
     vma.iMmapNode = node;
     mapping.nrMaps++;
   }
@@ -152,6 +152,7 @@ export class AddressSpaces {
   /** Puts it back, at its new extent. */
   postUpdate(vma: VmArea): void {
     if (vma.mapping === null) return;
-    this.forest.insert(vma.mapping, vma.iMmapNode, vma.pgoff, vma.pgoff + vma.pages - 1);
+    this.forest.setExtent(vma.iMmapNode, vma.pgoff, vma.pgoff + vma.pages - 1);
+    this.forest.insert(vma.mapping, vma.iMmapNode);
   }
 }

@@ -157,7 +157,8 @@ export class AnonVmas {
     const {forest} = this;
     for (let node = vma.anonChain; node !== 0; node = forest.nextInChain(node)) {
       const anon = this.byId[forest.ownerOf(node)];
-      if (anon !== null) forest.insert(anon, node, vma.pgoff, last);
+      forest.setExtent(node, vma.pgoff, last);
+      if (anon !== null) forest.insert(anon, node);
     }
   }
 
@@ -185,7 +186,8 @@ export class AnonVmas {
     else this.forest.chain(vma.anonChainTail, node);
     vma.anonChainTail = node;
     vma.anonChainLength++;
-    this.forest.insert(anon, node, vma.pgoff, vma.pgoff + vma.pages - 1);
+    this.forest.setExtent(node, vma.pgoff, vma.pgoff + vma.pages - 1);
+    this.forest.insert(anon, node);
   }
 }
 

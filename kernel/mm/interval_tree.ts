@@ -77,8 +77,17 @@ export class IntervalForest<T> {
     this.free.push(node);
   }
 
-  /** Inserts a node for the offsets [start, last]. */
-  insert(tree: IntervalRoot, node: number, start: number, last: number): void {
+  /** The offsets [start, last] of a node that is in no tree. Apart, so that no call passes them on. */
+  setExtent(node: number, start: number, last: number): void {
+    const {ext} = this;
+    ext[node * EXTENT + START] = start;
+    ext[node * EXTENT + LAST] = last;
+  }
+
+  /** Inserts a node by its extent. */
+  insert(tree: IntervalRoot, node: number): void {
+    const start = this.ext[node * EXTENT + START];
+    const last = this.ext[node * EXTENT + LAST];
     let above = 0;
     let at = tree.root;
     let goLeft = false;
@@ -88,22 +97,23 @@ export class IntervalForest<T> {
       if (begin === start) {
         const end = this.ext[at * EXTENT + LAST];
         if (end === last) {
-          this.joinRing(node, this.link[at * LINKS + BEFORE], start, last);
+          this.joinRing(node, this.link[at * LINKS + BEFORE]);
           return;
         }
         goLeft = last < end;
       } else goLeft = start < begin;
       at = goLeft ? this.link[at * LINKS + LEFT] : this.link[at * LINKS + RIGHT];
     }
-    this.attach(tree, node, start, last, above, goLeft);
+    this.attach(tree, node, above, goLeft);
   }
 
   /** As insert, right behind `before` when that has the same extent (fork's child next to its parent). */
-  insertAfter(tree: IntervalRoot, node: number, before: number, start: number, last: number): void {
-    const at = before * EXTENT;
-    if (this.ext[at + START] !== start || this.ext[at + LAST] !== last) {
-      this.insert(tree, node, start, last);
-    } else this.joinRing(node, before, start, last);
+  insertAfter(tree: IntervalRoot, node: number, before: number): void {
+    const {ext} = this;
+    const sameStart = ext[before * EXTENT + START] === ext[node * EXTENT + START];
+    if (sameStart && ext[before * EXTENT + LAST] === ext[node * EXTENT + LAST]) {
+      this.joinRing(node, before);
+    } else this.insert(tree, node);
   }
 
   /** Takes a node out of its tree; it can be inserted again or released. */
@@ -177,10 +187,8 @@ export class IntervalForest<T> {
   }
 
   /** Puts a node of equal extent behind `before` in its ring. */
-  private joinRing(node: number, before: number, start: number, last: number): void {
+  private joinRing(node: number, before: number): void {
     const next = this.link[before * LINKS + AFTER];
-    this.ext[node * EXTENT + START] = start;
-    this.ext[node * EXTENT + LAST] = last;
     this.link[node * LINKS + PARENT] = TWIN;
     this.link[before * LINKS + AFTER] = node;
     this.link[node * LINKS + BEFORE] = before;
@@ -203,16 +211,8 @@ export class IntervalForest<T> {
     this.replaceChild(tree, above, node, twin);
   }
 
-  private attach(
-    tree: IntervalRoot,
-    node: number,
-    start: number,
-    last: number,
-    above: number,
-    goLeft: boolean,
-  ): void {
-    this.ext[node * EXTENT + START] = start;
-    this.ext[node * EXTENT + LAST] = last;
+  private attach(tree: IntervalRoot, node: number, above: number, goLeft: boolean): void {
+    const last = this.ext[node * EXTENT + LAST];
     this.ext[node * EXTENT + MOST] = last;
     this.link[node * LINKS + LEFT] = 0;
     this.link[node * LINKS + RIGHT] = 0;
