@@ -1,16 +1,17 @@
 // mmreplay bench: how fast the simulator itself is, against the goals of the design.
 
-import {execFileSync} from 'node:child_process';
+import {execFile} from 'node:child_process';
 import {existsSync} from 'node:fs';
+import {availableParallelism} from 'node:os';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
+import {promisify} from 'node:util';
 import Table from 'cli-table3';
 import type {Command} from 'commander';
 import {EXIT, UserError} from '../../formats/errors.ts';
 import {benchNames, GOALS, MEMORY_GOALS, RECORDINGS_VARIABLE} from '../../replay/benches.ts';
 import type {Invocation} from '../main.ts';
 import {Progress} from '../progress.ts';
-import {type AllThreads, benchAllThreads} from '../recordings_bench.ts';
 
 /** Name and version of what `bench --json` prints. */
 const BENCH_SCHEMA = 'mmreplay.bench/1';
@@ -25,6 +26,17 @@ interface Figures {
   /** Host memory for each simulated page, where that was measured. */
   bytes_per_page?: number;
 }
+
+/** The same benchmark in as many processes as there are CPUs, at the same time. */
+interface Together {
+  name: string;
+  unit: string;
+  processes: number;
+  /** Sum of their medians. */
+  ops_per_s: number;
+}
+
+const RECORDINGS = 'replay: recordings';
 
 interface Flags {
   only: string;
@@ -51,15 +63,13 @@ export function benchVerb(program: Command, invocation: Invocation): void {
         );
       }
       const progress = new Progress(invocation.err);
-      const results = names.map((name) => {
+      const results: Figures[] = [];
+      for (const name of names) {
         progress.show(name);
-        return runChild(name);
-      });
+        results.push(await runChild(name));
+      }
+      const together = names.includes(RECORDINGS) ? await runTogether(RECORDINGS) : null;
       progress.clear();
-      const together =
-        flags.recordings !== undefined && names.includes('replay: recordings')
-          ? await benchAllThreads(flags.recordings, invocation.err)
-          : null;
       const missed = results.filter(
         ({name, ops_per_s, bytes_per_page = 0}) =>
           ops_per_s < (GOALS[name]?.floor ?? 0) ||
@@ -71,26 +81,35 @@ export function benchVerb(program: Command, invocation: Invocation): void {
 }
 
 /** The child is this file's neighbour, compiled or not. */
-function runChild(name: string): Figures {
+async function runChild(name: string): Promise<Figures> {
   const folder = join(dirname(fileURLToPath(import.meta.url)), '..');
   const compiled = join(folder, 'bench_child.js');
   const args = existsSync(compiled)
     ? [compiled, name]
     : ['--import', 'tsx', join(folder, 'bench_child.ts'), name];
-  return JSON.parse(execFileSync(process.execPath, args, {encoding: 'utf8'})) as Figures;
+  const {stdout} = await promisify(execFile)(process.execPath, args);
+  return JSON.parse(stdout) as Figures;
 }
 
-function json(results: readonly Figures[], together: AllThreads | null): string {
+/** What this host does when all its CPUs replay, as for compare, sweep and their kind. */
+async function runTogether(name: string): Promise<Together> {
+  const processes = availableParallelism();
+  const all = await Promise.all(Array.from({length: processes}, () => runChild(name)));
+  const ops_per_s = all.reduce((sum, figures) => sum + figures.ops_per_s, 0);
+  return {name, unit: all[0].unit, processes, ops_per_s};
+}
+
+function json(results: readonly Figures[], together: Together | null): string {
   const benchmarks = results.map((result) => ({
     ...result,
     ...GOALS[result.name],
     memory_goal: MEMORY_GOALS[result.name],
   }));
-  const more = together === null ? {} : {all_threads: together};
+  const more = together === null ? {} : {together};
   return `${JSON.stringify({schema: BENCH_SCHEMA, benchmarks, ...more}, null, 1)}\n`;
 }
 
-function draw(results: readonly Figures[], together: AllThreads | null): string {
+function draw(results: readonly Figures[], together: Together | null): string {
   const table = new Table({
     head: ['benchmark', 'per second', 'ns each', '±', 'floor', 'target'],
     style: {head: [], border: []},
@@ -110,11 +129,11 @@ function draw(results: readonly Figures[], together: AllThreads | null): string 
   return `${table.toString()}\n${results.map(memoryLine).join('')}${togetherLine(together)}`;
 }
 
-function togetherLine(together: AllThreads | null): string {
+function togetherLine(together: Together | null): string {
   if (together === null) return '';
-  const {name, threads, unit, ops_per_s} = together;
+  const {name, processes, unit, ops_per_s} = together;
   const speed = `${millions(ops_per_s)} ${unit} per second`;
-  return `${name}: ${speed} in ${threads} threads, their start included\n`;
+  return `${name}, ${processes} processes at once: ${speed} in all\n`;
 }
 
 function memoryLine({name, bytes_per_page}: Figures): string {
