@@ -91,6 +91,12 @@ export class Kernel {
     this.shared = new SharedState(this);
   }
 
+  /**
+   * Told, of each invalidation that notifiers heard of, how many ticks passed from the call of
+   * invalidate_range_start to the return of invalidate_range_end.
+   */
+  invalidated: ((ticks: number) => void) | null = null;
+
   /** Memory management: made when first used, since its arenas are not small. */
   get mm(): Mm {
     this.mmState ??= new Mm(this);

@@ -10,6 +10,8 @@ import type {Outcome} from './bind/binding.ts';
 /** Counts and latencies of one run's operations. */
 export class OpRecorder {
   readonly lateness = new LatencyRecorder(TICKS_PER_NS);
+  /** Invalidations that notifiers heard of, from their start to their end. */
+  readonly invalidations = new LatencyRecorder(TICKS_PER_NS);
   done = 0;
   skipped = 0;
   failed = 0;

@@ -175,6 +175,7 @@ export class ReplayRun {
     locks.reset();
     checks.counters.clear();
     this.kernel.mmIfMade?.notifierCounts.clear();
+    this.kernel.invalidated = (ticks) => this.recorder.invalidations.record(ticks);
     this.timesAtStart = this.kernel.sched.times();
     this.background.start(this.kernel, this.options.scale);
     const {time} = this.options;

@@ -3,7 +3,6 @@
 
 import {DISTANCE_NAMES} from '../machine/topology.ts';
 import {TICKS_PER_S, ticksToNs} from '../machine/time.ts';
-import {NO_LATENCY} from '../results/latency.ts';
 import {RUN_SCHEMA, type Distance, type LockReport, type RunReport} from '../results/run.ts';
 import {mmCounters} from './mm_counters.ts';
 import type {ReplayRun} from './replay_run.ts';
@@ -38,16 +37,21 @@ export function reportOf(run: ReplayRun, wallS: number): RunReport {
     throughput_ops_s: (ops * TICKS_PER_S) / simulatedTicks,
     cpu: cpuPart(run, cpuTicks),
     locks: locksPart(run, cpuTicks),
-    notifier: {
-      calls: kernel.mmIfMade?.notifierCounts.starts() ?? {},
-      latency_ns: NO_LATENCY,
-      retries: 0,
-      eagain: 0,
-    },
+    notifier: notifierPart(run),
     tlb: tlbPart(run),
     faults: pick(kernel.checks.counters, (name) => name.includes('fault')),
     counters: {...Object.fromEntries(kernel.checks.counters), ...mmCounters(kernel)},
     checks: checksPart(run),
+  };
+}
+
+function notifierPart({kernel, recorder}: ReplayRun): RunReport['notifier'] {
+  const counts = kernel.mmIfMade?.notifierCounts;
+  return {
+    calls: counts?.starts() ?? {},
+    latency_ns: recorder.invalidations.summary(),
+    retries: counts?.retries ?? 0,
+    eagain: counts?.eagain ?? 0,
   };
 }
 

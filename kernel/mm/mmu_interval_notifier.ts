@@ -13,7 +13,7 @@ import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';
 import type {Task} from '../task.ts';
-import {MmuNotifierSubscriptions} from './mmu_notifier.ts';
+import {MmuNotifierSubscriptions, type NotifierCounts} from './mmu_notifier.ts';
 import {MMU_NOTIFY_RELEASE, MmuNotifierRange} from './mmu_notifier_types.ts';
 
 /** struct mmu_interval_notifier_ops. */
@@ -31,6 +31,8 @@ export class MmuIntervalNotifier {
   invalidateSeq = 0;
   mm: MmStruct | null = null;
   inTree = false;
+  /** Where collisions are counted, once the notifier has been inserted. */
+  counts: NotifierCounts | null = null;
 
   constructor(
     readonly ops: MmuIntervalNotifierOps,
@@ -46,7 +48,9 @@ export class MmuIntervalNotifier {
 
   /** mmu_interval_read_retry: under the driver's lock. True: collect again. */
   readRetry(seq: number): boolean {
-    return this.invalidateSeq !== seq;
+    if (this.invalidateSeq === seq) return false;
+    if (this.counts !== null) this.counts.retries++;
+    return true;
   }
 }
 
@@ -158,6 +162,7 @@ export function mmu_interval_notifier_insert(
   const subscriptions = user.notifierSubscriptions;
   subscriptions.interval ??= new IntervalTree(k);
   n.mm = mm;
+  n.counts = k.mm.notifierCounts;
   subscriptions.interval.insert(n);
   mm.count++;
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
+import {nsToTicks} from '../../machine/time.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Task} from '../task.ts';
 import {ANON_RW, access, duplicate, mapAnon, mapFile, runProcess, unmap} from './mm_testing.ts';
@@ -14,6 +15,7 @@ import {mmu_notifier_register, mmu_notifier_unregister} from './mmu_notifier_reg
 import {MmuNotifier, type MmuNotifierOps, type MmuNotifierRange} from './mmu_notifier_types.ts';
 
 const BASE = 0x5_5555_0000;
+const SLEEP_TICKS = nsToTicks(50_000);
 
 /** Delegating to it makes a generator of what does not wait. */
 const AT_ONCE: readonly undefined[] = [];
@@ -161,8 +163,33 @@ test('an interval notifier makes its reader wait for the end of all active inval
     assert.equal(n.readRetry(first), true);
     const second = yield* mmu_interval_read_begin(k, t, n);
     assert.equal(n.readRetry(second), false);
+    assert.equal(k.mm.notifierCounts.retries, 1);
     yield* mmu_interval_notifier_remove(k, t, n);
     assert.equal(mm.count, 1);
+  });
+});
+
+test('an invalidation lasts from its start to its end, waits of callbacks included', () => {
+  runProcess(function* (k, t) {
+    const mm = t.mm!;
+    const lasted: number[] = [];
+    k.invalidated = (ticks) => lasted.push(ticks);
+    const ops: MmuNotifierOps = {
+      name: 'slow',
+      *invalidate_range_start(_n, task) {
+        yield* k.sched.sleep(task, SLEEP_TICKS);
+        return 0;
+      },
+    };
+    mapAnon(k, mm, BASE, 8);
+    for (let i = 0; i < 8; i++) yield* access(k, t, BASE + i, true);
+    yield* unmap(k, t, mm, BASE, BASE + 2);
+    assert.deepEqual(lasted, [], 'nobody to tell');
+    yield* mmu_notifier_register(k, t, mm, new MmuNotifier(ops, {}));
+    yield* unmap(k, t, mm, BASE + 2, BASE + 8);
+    assert.equal(lasted.length, 1);
+    assert.ok(lasted[0] > SLEEP_TICKS && lasted[0] < 2 * SLEEP_TICKS, `${lasted[0]} ticks`);
+    k.invalidated = null;
   });
 });
 

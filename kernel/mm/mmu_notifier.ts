@@ -37,6 +37,10 @@ export class NotifierCounts {
   readonly sites = new Map<string, SiteCounts>();
   /** Callbacks run. */
   callbacks = 0;
+  /** Invalidations given up because a notifier would have had to wait (-EAGAIN). */
+  eagain = 0;
+  /** Collisions that mmu_interval_read_retry has found. */
+  retries = 0;
   /** The site that was asked for last: callers come in runs. */
   private lastName = '';
   private lastRow: SiteCounts | null = null;
@@ -54,6 +58,8 @@ export class NotifierCounts {
     this.sites.clear();
     this.lastRow = null;
     this.callbacks = 0;
+    this.eagain = 0;
+    this.retries = 0;
   }
 
   site(name: string): SiteCounts {
@@ -152,6 +158,13 @@ function record(k: Kernel, name: 'start' | 'end', range: MmuNotifierRange): void
 
 /** __mmu_notifier_invalidate_range_start. */
 export function* callStart(k: Kernel, t: Task, range: MmuNotifierRange): Code<number> {
+  range.beganTick = k.machine.engine.now + t.cpu.pendingTicks;
+  const result = yield* startAll(k, t, range);
+  if (result === -EAGAIN) k.mm.notifierCounts.eagain++;
+  return result;
+}
+
+function* startAll(k: Kernel, t: Task, range: MmuNotifierRange): Code<number> {
   const subscriptions = range.mm.user!.notifierSubscriptions!;
   if (range.blockable) k.sched.mightSleep(t, 'mmu_notifier_invalidate_range_start');
   if (subscriptions.interval !== null) {
@@ -224,6 +237,8 @@ function* callEnd(k: Kernel, t: Task, range: MmuNotifierRange, onlyEnd: boolean)
     if (!range.blockable) t.nonBlockCount--;
   }
   readUnlock(k, t, id);
+  const now = k.machine.engine.now + t.cpu.pendingTicks;
+  k.invalidated?.(now - range.beganTick);
 }
 
 /**

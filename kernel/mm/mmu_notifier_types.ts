@@ -31,6 +31,8 @@ export class MmuNotifierRange {
   blockable = true;
   /** Lets a driver recognise an invalidation that it caused itself. */
   owner: object | null = null;
+  /** Tick at which notifiers were first told of it. */
+  beganTick = 0;
 
   constructor(
     /** MMU_NOTIFY_ number. */

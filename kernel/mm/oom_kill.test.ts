@@ -200,6 +200,7 @@ test('notifiers: unnoticed in 4.13, left alone in 4.15, asked without waiting si
   assert.equal(refused.mm.oom.reaper.attempts, 10);
   assert.equal(refused.mm.oom.reaper.givenUp, 1);
   assert.equal(pairs(refused), 10);
+  assert.equal(refused.mm.notifierCounts.eagain, 10);
 });
 
 /** Takes all free memory of the machine but `spare` pages of each node above its min watermark. */
