@@ -39,7 +39,10 @@ function broken(change: (run: Record<string, unknown>) => void): unknown {
 
 test('a file that is no run report says where it is wrong', () => {
   const cases: readonly (readonly [unknown, RegExp])[] = [
-    [broken((r) => Object.assign(r, {schema: 'mmreplay.run/0'})), /\$\.schema: .*give what replay --json/],
+    [
+      broken((r) => Object.assign(r, {schema: 'mmreplay.run/0'})),
+      /\$\.schema: .*give what replay --json/,
+    ],
     [broken((r) => delete r['locks']), /\$\.locks: expected a field "locks"/],
     [broken((r) => Object.assign(r, {seed: 1.5})), /\$\.seed: expected an integer, found 1\.5/],
     [broken((r) => Object.assign(r, {tlb: {ipis: '9'}})), /\$\.tlb\.ipis: expected a number/],

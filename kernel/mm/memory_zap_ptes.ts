@@ -80,7 +80,7 @@ export class ZapLoop {
             i++;
             continue;
           }
-          ({refs} = this);
+          refs = this.refs;
           full = tlb.addFolio(head, refs);
         }
       } else if ((word & PTE_DIRTY) !== 0 && pfn === mm.zeroPfn) {
