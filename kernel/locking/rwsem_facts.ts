@@ -1,6 +1,5 @@
 // What the rw_semaphore of a kernel version does. Sources: kernel/locking/rwsem-xadd.c up to 5.2,
-// rwsem.c from 5.3 on (the merge of the two, with hand-off and spinning on readers); hardware.md
-// for the two time limits.
+// rwsem.c from 5.3 on (the merge of the two, with hand-off and spinning on readers).
 
 import {nsToTicks} from '../../machine/time.ts';
 import {isBefore} from '../version.ts';

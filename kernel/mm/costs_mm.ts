@@ -3,7 +3,7 @@
 // computed where they happen.
 //
 // Where a number comes from is said at each; "split" means that only a sum was measured
-// (hardware.md: a minor anonymous fault on bare metal 0.25 to 0.5 us, fork 76 ns a mapped page, a
+// (a minor anonymous fault on bare metal 0.25 to 0.5 us, fork 76 ns a mapped page, a
 // COW fault 770 ns with its trap) and the parts are an assumption, made from the instructions and
 // lines each part touches. "Measured": per page, in loops in C on Linux 6.18 in a 2-vCPU EPYC
 // guest, divided by that machine's kernelWork; docs/calibration.md has the table and the method.

@@ -1,5 +1,5 @@
 // 1 GB and 2 MB leaves of DAX mappings, and what each choice of the axis `pud` does to them
-// (kernel.md C.2; the series that 6.12 took).
+// (the series that 6.12 took).
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

@@ -50,7 +50,7 @@ function* scans(ksm: Ksm, t: Task, n: number): Code {
   for (const end = ksm.fullScans + n; ksm.fullScans < end; ) yield* ksm_do_scan(ksm, t, 1000);
 }
 
-/** kernel.md G.3. */
+/** How many pages ksmd shares and saves when `pages` are equal and `limit` may share one. */
 function formula(pages: number, limit: number): [shared: number, sharing: number] {
   const nodes = Math.floor(pages / limit);
   const rest = pages % limit;

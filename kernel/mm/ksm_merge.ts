@@ -1,8 +1,8 @@
 // mm/ksm.c, 6.18: making two equal pages one. write_protect_page takes write access from one page;
 // replace_page points its PTE at another. Each is one page in a CLEAR pair of its own, and flushes
 // where the entry needs it; neither moves a counter, for KSM pages are anonymous. A page with any
-// reference besides its mappings, the swap cache's and ksmd's is left alone (a pin). By generation
-// of the notifier as kernel.md B.6 has it.
+// reference besides its mappings, the swap cache's and ksmd's is left alone (a pin). The order of
+// its notifications is that of each generation of the notifier.
 
 import type {Code} from '../../machine/engine.ts';
 import {LEVEL_PAGES, pteSlot, pteValue, setPte, walkSlot} from '../arch/x86/mm/pgtable.ts';

@@ -8,7 +8,7 @@
 // is found stale later. The unstable tree is forgotten with every full scan.
 //
 // Counts are Linux's: pages_shared are nodes with items, pages_sharing the items beyond the first
-// of each. For N equal pages and M = max_page_sharing that gives kernel.md G.3.
+// of each. For N equal pages and M = max_page_sharing that gives what the test's formula says.
 
 import {assert} from '../../machine/assert.ts';
 import type {AnonVma} from './anon_vma.ts';

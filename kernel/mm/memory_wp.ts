@@ -3,7 +3,7 @@
 // An anonymous page that nobody else has is reused in place: since 5.19 because it is marked
 // exclusive or has no other reference (a reference in another CPU's LRU batch counts), 5.9 to 5.18
 // because its reference count is 1, before because it is mapped once. Else it is copied. Order of
-// the copy by generation (kernel.md B.6), S and E being the invalidation pair:
+// the copy by generation, S and E being the invalidation pair:
 //   G0      L clear flush IP set change_pte remove-rmap U
 //   G1      S L clear flush change_pte set remove-rmap U E
 //   G2, G3  S L clear flush IR change_pte set remove-rmap U E(+IR); G3b to G6 with only_end

@@ -1,5 +1,5 @@
 // mmu_interval_notifier (5.5+): invalidations of a range of an mm, with a sequence that tells a
-// driver whether what it collected is still true (kernel.md B.2, mm/mmu_notifier.c).
+// driver whether what it collected is still true (mm/mmu_notifier.c).
 //
 // invalidate_seq is odd while at least one node has been hit by an invalidation that is still
 // active; it becomes even when all active ones have ended, whether they hit a node or not. A node

@@ -1,5 +1,4 @@
-// mm/mmu_notifier.c: the core that tells secondary MMUs what happens to an address space (kernel.md
-// B.0, B.1, B.5).
+// mm/mmu_notifier.c: the core that tells secondary MMUs what happens to an address space.
 //
 // Notifiers of an mm are called in reverse order of registration. start asks the interval notifiers
 // first (mmu_interval_ notifier.ts installs itself in `interval`), then the list; end calls in the

@@ -1,4 +1,4 @@
-// What each generation of mmu_notifier has (kernel.md B.1, B.6). G0 2.6.27 to 3.6, G1 3.7 to 3.18,
+// What each generation of mmu_notifier has. G0 2.6.27 to 3.6, G1 3.7 to 3.18,
 // G2 3.19 to 4.10, G2b 4.11 and 4.12, G3 4.13 and 4.14, G3b 4.15 to 4.18, G4 4.19 to 5.1, G5 5.2
 // and 5.3, G5b 5.4, G6 5.5 to 6.5, G7 6.6 to 6.9, G8 6.10+.
 

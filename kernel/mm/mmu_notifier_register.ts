@@ -1,4 +1,4 @@
-// mm/mmu_notifier.c: registering and unregistering (kernel.md B.0).
+// mm/mmu_notifier.c: registering and unregistering.
 //
 // A registration happens with every lock of the mm taken, so that no unpaired end can be seen; it
 // holds mm_count. unregister runs release when that has not happened, unlinks, and waits for a

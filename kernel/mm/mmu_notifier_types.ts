@@ -1,4 +1,4 @@
-// mmu_notifier: what a range, a notifier and its operations are (kernel.md B.0 to B.3). Callbacks
+// mmu_notifier: what a range, a notifier and its operations are. Callbacks
 // are code of the consumer.
 
 import type {Code} from '../../machine/engine.ts';

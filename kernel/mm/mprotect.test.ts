@@ -1,5 +1,5 @@
 // Outcomes of the kernel's own selftests (tools/testing/selftests/mm) for calls that change
-// protection and advice: soft-dirty.c, madv_populate.c, guard-regions.c, merge.c (kernel.md G.2).
+// protection and advice: soft-dirty.c, madv_populate.c, guard-regions.c, merge.c.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

@@ -1,5 +1,5 @@
-// mm/mprotect.c: the walk of change_protection, in its three generations (axis `mprotect`, kernel.md
-// C.2). They differ in what a notifier is told:
+// mm/mprotect.c: the walk of change_protection, in its three generations (axis
+// `mprotect`). They differ in what a notifier is told:
 //   per-call  up to 3.14    one pair over the whole range, whatever is in it
 //   per-pud   3.15 to 6.11  a pair per PUD entry (1 GB), sent at its first populated PMD, from there
 //                           to the end of that entry's part of the range

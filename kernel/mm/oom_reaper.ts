@@ -1,5 +1,5 @@
 // mm/oom_kill.c: oom_reaper, a kernel thread that unmaps the anonymous and private memory of OOM
-// victims which are stuck (kernel.md C.3, B.5).
+// victims which are stuck.
 //
 //   before 4.6   there is none
 //   4.6 to 4.13  at once, under oom_lock; no notification at all: start/end consumers keep stale

@@ -5,7 +5,7 @@
 // counters ANON -1 SWAP +1 or FILE -1, rmap and reference dropped. With TTU_BATCH_FLUSH (4.3+,
 // RECALLED) an mm that other CPUs may use is only noted (rmap_unmap_flush.ts): its CPUs are
 // interrupted once for the whole batch, before anything is written or freed.
-// By generation (kernel.md B.6): invalidate_page before 4.13 after the PTL, with 4.11 and 4.12
+// By generation: invalidate_page before 4.13 after the PTL, with 4.11 and 4.12
 // under it; pair from 4.13; invalidate_range under the PTL 3.19 to 6.5; out of the flush since 6.6.
 
 import type {Code} from '../../machine/engine.ts';

@@ -1,4 +1,4 @@
-// mm/swapfile.c: try_to_unuse, how swapoff brings an area's pages in (kernel.md E.2).
+// mm/swapfile.c: try_to_unuse, how swapoff brings an area's pages in.
 //
 // Since 5.1: every mm of mmlist is walked once under mmap_lock; each entry of the area that is
 // found comes in with readahead and becomes present. Then folios that are only in the swap cache

@@ -1,4 +1,4 @@
-// vmalloc_fault (arch/x86/mm/fault.c): the lazy half of keeping PGDs in step (kernel.md A.4).
+// vmalloc_fault (arch/x86/mm/fault.c): the lazy half of keeping PGDs in step.
 //
 // The CPU walks the tables that are loaded. When the top-level entry there is none, the fault handler copies it from the
 // reference. 64-bit kernels to 5.7 and all 32-bit ones have the handler (features.vmallocFault); without it the access is

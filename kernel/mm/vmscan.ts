@@ -1,4 +1,4 @@
-// mm/vmscan.c: reclaim with the classic pair of LRU lists (6.18 with lru_gen off; kernel.md E.3).
+// mm/vmscan.c: reclaim with the classic pair of LRU lists (6.18 with lru_gen off).
 //
 // One pass over a node or a cgroup's lists (shrink_lruvec) scans size >> priority pages of each
 // kind in rounds of 32, anonymous against file memory by what reclaiming each has cost; priority

@@ -1,5 +1,5 @@
-// mm/vmscan.c: shrink_folio_list: what becomes of a batch of isolated folios, one by one (kernel.md
-// E.3): lock, references, a swap slot, unmapping, writing, freeing. 6.18's order; older kernels
+// mm/vmscan.c: shrink_folio_list: what becomes of a batch of isolated folios, one by
+// one: lock, references, a swap slot, unmapping, writing, freeing. 6.18's order; older kernels
 // wrote file pages here, too. A dirty page is written at once and comes back clean when the device
 // is done (it is rotated to the old end of the inactive list then); only clean, unmapped folios are
 // freed. A dirty file page is given to the flusher: here that is a write of its own on a disk that

@@ -1,7 +1,7 @@
 // arch/x86/platform/efi and realmode, as far as PGDs go: special PGDs that belong to no process and are on no list.
 //
 // EFI runtime services run on a PGD of their own (3.14 on; up to 4.5 it is the trampoline's). No walk finds it: neither
-// pgd_list nor the task list has it (H. Peter Anvin in seed 003). It is kept usable by efi_sync_low_kernel_mappings, which
+// pgd_list nor the task list has it (H. Peter Anvin in the thread of the lockless series). It is kept usable by efi_sync_low_kernel_mappings, which
 // copies all kernel entries from init_mm before each use. An entry that becomes new between that copy and the end of the
 // use is missing, whatever the design; one that was removed dangles until the next copy.
 

@@ -1,4 +1,4 @@
-// arch/x86/mm/fault.c, the part about kernel addresses: what happens when kernel code touches one (kernel.md A.4).
+// arch/x86/mm/fault.c, the part about kernel addresses: what happens when kernel code touches one.
 //
 // The lazy half of the scheme: a PGD need not have an entry of the vmalloc range until somebody uses it, because
 // vmalloc_fault copies it then. 64 bits (until 5.8) works on the PGD of current->active_mm, 32 bits on the one in CR3,

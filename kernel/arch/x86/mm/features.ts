@@ -1,4 +1,4 @@
-// What of the kernel-PGD machinery a kernel version had. Sources: kernel.md A.3 to A.6; the numbers marked RECALLED there
+// What of the kernel-PGD machinery a kernel version had. Sources: the commits named; the numbers marked RECALLED there
 // or here were not read in a tree.
 
 import type {Kernel} from '../../../kernel.ts';

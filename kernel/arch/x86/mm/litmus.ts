@@ -1,4 +1,4 @@
-// One round of arch_pgd_init_late against sync_global_pgds on two CPUs (kernel.md G.7), for tests: a fork whose late copy
+// One round of arch_pgd_init_late against sync_global_pgds on two CPUs, for tests: a fork whose late copy
 // and a reference update whose walk fall within a few hundred ns of each other, the offset drawn from the seed. The two CPUs
 // are threads of one core and the walker has walked before: the walk over two processes must be over before the stores of
 // the fork have left the store buffer, which takes about 200 ns.

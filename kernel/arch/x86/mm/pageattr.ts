@@ -181,7 +181,7 @@ export function* kernel_map_pages_in_pgd(
 
 /**
  * unmap_pgd_range: unmaps pages in `root` and frees tables that have become empty. Kernels that have it (3.14 to 4.7) also
- * free an empty PUD page and clear the entry of `root`, and of no other PGD that has a copy of it: patch 01 of seed 003.
+ * free an empty PUD page and clear the entry of `root`, and of no other PGD that has a copy of it: patch 01 of the lockless series.
  */
 export function* unmap_pgd_range(
   kernel: Kernel,

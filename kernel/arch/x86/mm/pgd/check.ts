@@ -1,4 +1,4 @@
-// The checks of kernel.md A.7 on PGDs: an entry that a completed synchronisation should have brought everywhere and that
+// The checks on PGDs: an entry that a completed synchronisation should have brought everywhere and that
 // nothing will repair is *missed*; an entry that differs from the reference is stale; one that names a freed table dangles.
 //
 // When a PGD is judged:

@@ -1,4 +1,4 @@
-// count-at-switch: Andy Lutomirski's idea in seed 003. Every PGD has a count of the kernel entries it has seen; a switch to
+// count-at-switch: Andy Lutomirski's idea in the thread of the lockless series. Every PGD has a count of the kernel entries it has seen; a switch to
 // an mm with fewer than init_mm has fixes it up. No list, no walk, no late copy, no lazy faults: "the update is just a
 // single PGD entry copy". Entries are never removed, so a count says everything (here: the generation of the reference).
 //

@@ -1,10 +1,10 @@
-// Common part of Ingo Molnar's "lockless pgd_alloc()/pgd_free()" series (June 2015, seed 003) in its postings: no pgd_list;
+// Common part of Ingo Molnar's "lockless pgd_alloc()/pgd_free()" series (June 2015) in its postings: no pgd_list;
 // pgd_alloc only clears the kernel half, and arch_pgd_init_late copies it once the mm can be found through the task list;
 // whoever changes the reference walks all processes under pgd_lock. PGD entries are never cleared (patches 01 and 03).
 //
 // The creator stores "mm is visible" and then loads the reference; the walker stores the reference and then loads "is the
 // mm visible". That is the store-buffering pattern: without a full barrier on both sides the new PGD can miss an entry for
-// good (Oleg Nesterov in the thread; kernel.md G.7). The walker's is the locked operation of spin_lock(&pgd_lock); the
+// good (Oleg Nesterov in the thread). The walker's is the locked operation of spin_lock(&pgd_lock); the
 // creator's is where the postings differ.
 
 import {assert} from '../../../../../machine/assert.ts';

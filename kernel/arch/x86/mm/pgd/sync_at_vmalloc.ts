@@ -1,4 +1,4 @@
-// sync-at-vmalloc: Ingo Molnar's counter-proposal in seed 003 ("how about this solution instead"): a generation counter lets
+// sync-at-vmalloc: Ingo Molnar's counter-proposal in the thread of the lockless series ("how about this solution instead"): a generation counter lets
 // sync_global_pgds see whether the reference has changed at all, vmalloc() calls it every time, and vmalloc_fault goes.
 // Nothing of it was posted as code. Built here on the last lockless posting, whose walk and late copy it needs.
 //
