@@ -1,4 +1,5 @@
-// The ksm workload end to end: what a run reports of KSM is what the selftest ksm_tests expects for these contents.
+// The ksm workload end to end: what a run reports of KSM is what the selftest ksm_tests expects for
+// these contents.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

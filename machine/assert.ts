@@ -1,4 +1,5 @@
-// Assertions guard against our own bugs and stay on in every run (0.7 ns each, measured). Bad input is never one of them.
+// Assertions guard against our own bugs and stay on in every run (0.7 ns each, measured). Bad input
+// is never one of them.
 
 /** A broken invariant of the simulator itself. */
 export class AssertionFailure extends Error {
@@ -14,7 +15,8 @@ export function assert(condition: boolean, message: string): asserts condition {
 }
 
 /**
- * Throws; for hot code whose message has to be put together: `assert` would build the text on every call.
+ * Throws; for hot code whose message has to be put together: `assert` would build the text on every
+ * call.
  *     if (time < now) bug(`event at ${time} is in the past`);
  */
 export function bug(message: string): never {

@@ -3,12 +3,13 @@
 //
 // States: modified or exclusive in `owner` (one holder), shared by several, or only in memory (no
 // holder). Most lines go from one owner to the next: then `owner` says all, and the sets of holders
-// are filled in when the line becomes shared. A miss costs the transfer from the nearest holder that can supply it, a write the
-// farthest holder that must be invalidated. Transfers of one line are served one after the other
-// (`busyUntil`): that queue is what makes a contended line slow. Costs come from core-to-core
-// matrices, so a miss includes the atomic operation that was measured with it. CPUs that spin on a
-// line poll it: each fetches it again after every write, before the next access of anyone else.
-// Everything is O(sockets). Lines of bulk objects (one per task, mm or PGD) are in LineArena.
+// are filled in when the line becomes shared. A miss costs the transfer from the nearest holder
+// that can supply it, a write the farthest holder that must be invalidated. Transfers of one line
+// are served one after the other (`busyUntil`): that queue is what makes a contended line slow.
+// Costs come from core-to-core matrices, so a miss includes the atomic operation that was measured
+// with it. CPUs that spin on a line poll it: each fetches it again after every write, before the
+// next access of anyone else. Everything is O(sockets). Lines of bulk objects (one per task, mm or
+// PGD) are in LineArena.
 
 import type {Cpu} from './cpu.ts';
 import {CpuMask} from './cpumask.ts';

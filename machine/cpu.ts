@@ -1,13 +1,15 @@
 // A logical CPU: who runs on it, how much time it owes, whether it takes interrupts.
 //
-// Code that runs on a CPU *charges* time as it goes and *settles* it before it does anything that another CPU could see.
-// So a CPU may run ahead of the others only while no one can tell: every access to a line that somebody else may hold is
-// preceded by settle(), which is where the events of all CPUs are put in order of time.
+// Code that runs on a CPU *charges* time as it goes and *settles* it before it does anything that
+// another CPU could see. So a CPU may run ahead of the others only while no one can tell: every
+// access to a line that somebody else may hold is preceded by settle(), which is where the events
+// of all CPUs are put in order of time.
 //     cpu.charge(ticks, fn);          // private work
 //     if (cpu.settle()) yield;        // now look at shared state
-// An interrupt taken while a process runs makes it late by the handler's time (`stolen`); the engine asks for that when
-// the process's event comes up. A process that only spins is late by what is left of a handler when its wait ends, not
-// by handlers that were done before. With interrupts off, interrupts wait until they are on again.
+// An interrupt taken while a process runs makes it late by the handler's time (`stolen`); the
+// engine asks for that when the process's event comes up. A process that only spins is late by what
+// is left of a handler when its wait ends, not by handlers that were done before. With interrupts
+// off, interrupts wait until they are on again.
 
 import {assert} from './assert.ts';
 import type {Engine, Gate, Process} from './engine.ts';
@@ -60,13 +62,18 @@ export class Cpu implements Gate {
     return Math.round(ticks * this.machine.topology.smtSlowdown);
   }
 
-  /** Lets a memory access of exactly `ticks` pass: latency, not work, so SMT does not stretch it. */
+  /**
+   * Lets a memory access of exactly `ticks` pass: latency, not work, so SMT does not stretch it.
+   */
   stall(ticks: number, fn: number): void {
     this.pendingTicks += ticks;
     this.profile.add(fn, ticks);
   }
 
-  /** Makes simulated time catch up with this CPU. True: the running process must yield before it goes on. */
+  /**
+   * Makes simulated time catch up with this CPU. True: the running process must yield before it
+   * goes on.
+   */
   settle(): boolean {
     const ticks = this.pendingTicks;
     if (ticks === 0) return false;
@@ -111,7 +118,10 @@ export class Cpu implements Gate {
     return true;
   }
 
-  /** An interrupt arrives while they are on, which the caller has checked. Returns the ticks that it took. */
+  /**
+   * An interrupt arrives while they are on, which the caller has checked. Returns the ticks that it
+   * took.
+   */
   interruptNow(handler: InterruptHandler): number {
     const ticks = this.handle(handler);
     const {process} = this;

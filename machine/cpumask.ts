@@ -1,4 +1,5 @@
-// Sets of CPUs as words of bits: 73 ns to fill with 16 of 256 and iterate, against 376 for a Set (measured).
+// Sets of CPUs as words of bits: 73 ns to fill with 16 of 256 and iterate, against 376 for a Set
+// (measured).
 
 /** A set of CPU numbers below a fixed count. */
 export class CpuMask {

@@ -1,5 +1,6 @@
-// A running fingerprint of everything that happens in a run: murmur3's mixing over 32-bit words, two lanes.
-// Same trace, machine, design and seed must give the same digest on every host. About 4 ns per word.
+// A running fingerprint of everything that happens in a run: murmur3's mixing over 32-bit words,
+// two lanes. Same trace, machine, design and seed must give the same digest on every host. About 4
+// ns per word.
 
 /** Order-sensitive 64-bit digest of a stream of 32-bit words. */
 export class Digest {

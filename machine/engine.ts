@@ -31,8 +31,8 @@ export type Code<T = void> = Generator<Code<unknown> | undefined, T, unknown>;
 type Step = IteratorResult<Code<unknown> | undefined, unknown>;
 
 /**
- * next() of all generators. Each generator function makes objects of a hidden class of its own, so looking it up in the
- * object costs more than the call.
+ * next() of all generators. Each generator function makes objects of a hidden class of its own, so
+ * looking it up in the object costs more than the call.
  */
 const resume: (this: Code<unknown>, value: unknown) => Step = Object.getPrototypeOf(function* () {})
   .prototype.next;
@@ -151,7 +151,9 @@ export class Engine {
     return false;
   }
 
-  /** advance() when somebody else may be due first; apart, so that advance() is inlined everywhere. */
+  /**
+   * advance() when somebody else may be due first; apart, so that advance() is inlined everywhere.
+   */
   private advancePast(time: number): boolean {
     if (this.isQuietBefore(time)) {
       this.now = time;

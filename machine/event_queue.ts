@@ -34,7 +34,10 @@ export class EventQueue {
     return this.heapSize + this.ringCount - (this.vacant ? 1 : 0);
   }
 
-  /** Time of the first event, Infinity when there is none: whoever runs now may run on until before it. */
+  /**
+   * Time of the first event, Infinity when there is none: whoever runs now may run on until before
+   * it.
+   */
   firstTime(): number {
     return this.ringCount > 0 ? this.ringTime : this.heapTime();
   }

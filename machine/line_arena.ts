@@ -1,8 +1,10 @@
-// Cache lines of bulk objects: thousands of task_structs, mm_structs and PGD pages, two bytes and a home node a line.
+// Cache lines of bulk objects: thousands of task_structs, mm_structs and PGD pages, two bytes and a
+// home node a line.
 //
-// Only the last CPU that touched a line is known. A touch by another CPU costs the transfer from it, whatever the mode:
-// exact for lines that one CPU writes at a time (a lock in an mm, a list link), pessimistic for lines that many only
-// read. Lines that many CPUs fight for must be CacheLines.
+// Only the last CPU that touched a line is known. A touch by another CPU costs the transfer from
+// it, whatever the mode: exact for lines that one CPU writes at a time (a lock in an mm, a list
+// link), pessimistic for lines that many only read. Lines that many CPUs fight for must be
+// CacheLines.
 
 import type {Cpu} from './cpu.ts';
 import type {Topology} from './topology.ts';

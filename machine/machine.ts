@@ -1,4 +1,5 @@
-// A simulated machine: the engine with the CPUs, TLBs, lines and interrupts that a topology describes.
+// A simulated machine: the engine with the CPUs, TLBs, lines and interrupts that a topology
+// describes.
 
 import {CacheLine} from './cache_line.ts';
 import {Cpu} from './cpu.ts';

@@ -1,6 +1,6 @@
-// Finds machines: by the name of a shipped file, by the path of a file, or by shorthand. Shipped files live in
-// machine/files under the package root, which is the nearest folder upwards that holds package.json, so that the sources
-// and the compiled package find the same files.
+// Finds machines: by the name of a shipped file, by the path of a file, or by shorthand. Shipped
+// files live in machine/files under the package root, which is the nearest folder upwards that
+// holds package.json, so that the sources and the compiled package find the same files.
 
 import {existsSync, readdirSync, readFileSync} from 'node:fs';
 import {basename, dirname, join} from 'node:path';
@@ -68,8 +68,9 @@ export function listMachines(): MachineListing[] {
 }
 
 /**
- * The machine that `text` names: a shipped machine, a path (with `/` or ending in `.json`) or a shorthand such as
- * `8s18c2t@westmere-ex-8s-80c`; `costsNs` changes some of its costs. Throws MachineError.
+ * The machine that `text` names: a shipped machine, a path (with `/` or ending in `.json`) or a
+ * shorthand such as `8s18c2t@westmere-ex-8s-80c`; `costsNs` changes some of its costs. Throws
+ * MachineError.
  */
 export function loadMachine(text: string, costsNs: CostOverrides = {}): Topology {
   const spec = loadMachineSpec(text);
@@ -118,7 +119,9 @@ function unknownMachine(text: string): string {
   );
 }
 
-/** Insertions, deletions and replacements between two short names (Levenshtein, one row at a time). */
+/**
+ * Insertions, deletions and replacements between two short names (Levenshtein, one row at a time).
+ */
 function editDistance(a: string, b: string): number {
   let row = Array.from({length: b.length + 1}, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {

@@ -1,13 +1,15 @@
-// Orders in which a run of n threads takes CPUs: the first n of the permutation. The order decides at which thread count
-// a curve first pays for SMT or for a second socket, so every result states it.
+// Orders in which a run of n threads takes CPUs: the first n of the permutation. The order decides
+// at which thread count a curve first pays for SMT or for a second socket, so every result states
+// it.
 
 import {assertUnreachable} from './assert.ts';
 import type {Topology} from './topology.ts';
 
 /**
- * `compact` fills the cores of socket 0, then of the next socket, and only then the second threads (will-it-scale's
- * default pinning). `compact-smt` takes the threads of a core one after the other. `scatter` goes round the sockets and
- * inside a socket round its L3 groups; second threads come last.
+ * `compact` fills the cores of socket 0, then of the next socket, and only then the second threads
+ * (will-it-scale's default pinning). `compact-smt` takes the threads of a core one after the other.
+ * `scatter` goes round the sockets and inside a socket round its L3 groups; second threads come
+ * last.
  */
 export const PLACEMENTS = ['compact', 'compact-smt', 'scatter'] as const;
 export type Placement = (typeof PLACEMENTS)[number];
@@ -37,7 +39,10 @@ export function placement(topology: Topology, order: Placement): Int32Array {
   return cpus.sort((a, b) => key[a] - key[b]);
 }
 
-/** Rank of a core when cores are dealt out one to each socket in turn, and inside a socket one to each L3. */
+/**
+ * Rank of a core when cores are dealt out one to each socket in turn, and inside a socket one to
+ * each L3.
+ */
 function scatteredRank(topology: Topology, core: number): number {
   const {socketCount, coreCount, l3Count} = topology;
   const coresPerSocket = coreCount / socketCount;

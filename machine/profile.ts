@@ -1,6 +1,8 @@
 // Where simulated CPU time went, by kernel function: self time, in ticks, over all CPUs.
 
-/** Accumulates ticks by function name; names are interned so that charging is one array addition. */
+/**
+ * Accumulates ticks by function name; names are interned so that charging is one array addition.
+ */
 export class Profile {
   readonly names: string[] = [];
   private readonly ids = new Map<string, number>();

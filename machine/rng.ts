@@ -1,8 +1,9 @@
-// Random numbers of the simulated machine. Every part that draws owns a named stream, so that adding a draw in one part
-// does not shift the numbers of another: an A/B comparison by seed then compares like with like.
-// The generator is xoshiro128** (Blackman and Vigna): 128 bits of state, 32 bits out, all in Int32 arithmetic. The four
-// state words come from splitmix steps over the seed and a hash of the stream's name. `Math.log` in `nextExp` is the
-// only function that the language does not pin to the last bit; its result is therefore rounded by callers to ticks.
+// Random numbers of the simulated machine. Every part that draws owns a named stream, so that
+// adding a draw in one part does not shift the numbers of another: an A/B comparison by seed then
+// compares like with like. The generator is xoshiro128** (Blackman and Vigna): 128 bits of state,
+// 32 bits out, all in Int32 arithmetic. The four state words come from splitmix steps over the seed
+// and a hash of the stream's name. `Math.log` in `nextExp` is the only function that the language
+// does not pin to the last bit; its result is therefore rounded by callers to ticks.
 
 /** FNV-1a over the UTF-16 units of a name, two bytes each. */
 function hashName(name: string): number {
@@ -30,8 +31,9 @@ export class Rng {
   private s3: number;
 
   /**
-   * `seed` is any integer that a double holds exactly (both 32-bit halves count); `stream` is a name or an
-   * integer. Equal pairs give equal sequences on every host; the number 7 and the name '7' are two streams.
+   * `seed` is any integer that a double holds exactly (both 32-bit halves count); `stream` is a
+   * name or an integer. Equal pairs give equal sequences on every host; the number 7 and the name
+   * '7' are two streams.
    */
   constructor(seed: number, stream: string | number) {
     const low = seed | 0;
@@ -76,7 +78,9 @@ export class Rng {
     return Math.floor(this.nextFloat() * n);
   }
 
-  /** Exponentially distributed number >= 0 with the given mean; round it before it becomes a time. */
+  /**
+   * Exponentially distributed number >= 0 with the given mean; round it before it becomes a time.
+   */
   nextExp(mean: number): number {
     return -Math.log(1 - this.nextFloat()) * mean;
   }

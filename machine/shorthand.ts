@@ -1,6 +1,7 @@
-// Machines by shorthand: `8s18c2t` is 8 sockets of 18 cores with 2 threads each, `2s4l16c2t` has 4 L3 groups in each
-// 16-core socket. Latencies come from a machine file, `8s18c2t@westmere-ex-8s-80c`, or from the default base. What such
-// a machine says about itself: its layout is the user's, every latency keeps the origin it had in the base.
+// Machines by shorthand: `8s18c2t` is 8 sockets of 18 cores with 2 threads each, `2s4l16c2t` has 4
+// L3 groups in each 16-core socket. Latencies come from a machine file,
+// `8s18c2t@westmere-ex-8s-80c`, or from the default base. What such a machine says about itself:
+// its layout is the user's, every latency keeps the origin it had in the base.
 
 import type {CostKey, LinkKind, MachineSpec, Sourced} from './spec_types.ts';
 import {checkMachineSpec, MachineError, requiredCosts} from './spec.ts';
@@ -21,7 +22,10 @@ export interface Shorthand {
 const FORM = /^(\d+)s(?:(\d+)l)?(\d+)c(?:(\d+)t)?(?:@(.+))?$/;
 const NEARLY = /^\s*(\d+)\s*[sx*]\s*(\d+)\s*[cx*]?\s*(?:(\d+)\s*t?)?\s*$/i;
 
-/** Reads a shorthand; null when `text` has another form, MachineError when the form is right and a number is not. */
+/**
+ * Reads a shorthand; null when `text` has another form, MachineError when the form is right and a
+ * number is not.
+ */
 export function parseShorthand(text: string): Shorthand | null {
   const match = FORM.exec(text);
   if (match === null) return null;
@@ -68,7 +72,10 @@ export function suggestShorthand(text: string): string | null {
   return match === null ? null : `${match[1]}s${match[2]}c${match[3] ?? 1}t`;
 }
 
-/** The machine of a shorthand with the costs of `base`. Throws MachineError when the base lacks a cost it needs. */
+/**
+ * The machine of a shorthand with the costs of `base`. Throws MachineError when the base lacks a
+ * cost it needs.
+ */
 export function expandShorthand(text: string, short: Shorthand, base: MachineSpec): MachineSpec {
   const given = <T>(value: T): Sourced<T> => ({value, source: `as asked for: ${text}`});
   const coresPerL3 = short.coresPerSocket / short.l3PerSocket;

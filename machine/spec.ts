@@ -1,12 +1,16 @@
-// What a machine file says, and the check that it says it. Every number in a file carries where it comes from: a
-// `source`, or the word `assumption` and the reason. A file with a bare number, an unknown key or a missing cost is
-// refused with the path of the field, because a silently ignored field is a wrong result that nobody will look for.
-// Costs that a machine cannot incur (no SMT, one L3 per socket, one socket) may be left out; `requiredCosts` says which.
+// What a machine file says, and the check that it says it. Every number in a file carries where it
+// comes from: a `source`, or the word `assumption` and the reason. A file with a bare number, an
+// unknown key or a missing cost is refused with the path of the field, because a silently ignored
+// field is a wrong result that nobody will look for. Costs that a machine cannot incur (no SMT, one
+// L3 per socket, one socket) may be left out; `requiredCosts` says which.
 
 import type {MachineSpec} from './spec_types.ts';
 import {COST_KEYS, type CostKey, LINK_KINDS, socketHops} from './spec_types.ts';
 
-/** Bad machine file or name: `message` names file, field and remedy. `exitCode` 3 is the command line's "bad input". */
+/**
+ * Bad machine file or name: `message` names file, field and remedy. `exitCode` 3 is the command
+ * line's "bad input".
+ */
 export class MachineError extends Error {
   readonly exitCode = 3;
   constructor(message: string) {
@@ -74,7 +78,10 @@ export function parseMachineSpec(text: string, file: string): MachineSpec {
   return checkMachineSpec(json, file);
 }
 
-/** Checks an object that should be a machine file's content. Throws MachineError naming `file` and the field. */
+/**
+ * Checks an object that should be a machine file's content. Throws MachineError naming `file` and
+ * the field.
+ */
 export function checkMachineSpec(json: unknown, file: string): MachineSpec {
   const top = section(json, file, '', ['name', 'description', 'layout', 'costsNs', 'model']);
   for (const key of ['name', 'description']) {

@@ -1,5 +1,6 @@
-// The shape of a machine file and the sockets' link graph. No checks here (spec.ts) and no tables (topology.ts).
-// Costs are ns in files and ticks in the machine: the file's `costsNs.invlpg` is the topology's `invlpgTicks`.
+// The shape of a machine file and the sockets' link graph. No checks here (spec.ts) and no tables
+// (topology.ts). Costs are ns in files and ticks in the machine: the file's `costsNs.invlpg` is the
+// topology's `invlpgTicks`.
 
 /** A value with its origin: exactly one of `source` and `assumption` is present. */
 export interface Sourced<T> {
@@ -10,16 +11,20 @@ export interface Sourced<T> {
   readonly assumption?: string;
 }
 
-/** How sockets are wired: every pair, a ring, or the glueless 8-socket graph with 3 links per socket. */
+/**
+ * How sockets are wired: every pair, a ring, or the glueless 8-socket graph with 3 links per
+ * socket.
+ */
 export const LINK_KINDS = ['full', 'ring', 'twisted-hypercube'] as const;
 export type LinkKind = (typeof LINK_KINDS)[number];
 
 /**
- * Every cost of a machine file, in ns. Line transfers: `l1Hit` load of an owned line, `atomicLocal` locked RMW on an
- * owned line, `smt` .. `twoHop` one line moved from the last writer by distance. `sameSocketRemoteHome` is the move
- * between two L3s of one socket when the line's home memory is on another socket. `syscallEntry` and `pageFaultEntry`
- * are entry plus exit of an empty system call or fault. `ipiSend` is paid by the sender for each target, then the
- * target sees the interrupt `ipiDeliver` later and spends `ipiHandlerEntry` before the handler's first line.
+ * Every cost of a machine file, in ns. Line transfers: `l1Hit` load of an owned line, `atomicLocal`
+ * locked RMW on an owned line, `smt` .. `twoHop` one line moved from the last writer by distance.
+ * `sameSocketRemoteHome` is the move between two L3s of one socket when the line's home memory is
+ * on another socket. `syscallEntry` and `pageFaultEntry` are entry plus exit of an empty system
+ * call or fault. `ipiSend` is paid by the sender for each target, then the target sees the
+ * interrupt `ipiDeliver` later and spends `ipiHandlerEntry` before the handler's first line.
  */
 export const COST_KEYS = [
   'l1Hit',
@@ -79,7 +84,10 @@ export interface MachineSpec {
   };
 }
 
-/** Neighbours of a socket. The 8-socket graph is a 3-cube with the edges 0-1 and 2-3 crossed: diameter 2, not 3. */
+/**
+ * Neighbours of a socket. The 8-socket graph is a 3-cube with the edges 0-1 and 2-3 crossed:
+ * diameter 2, not 3.
+ */
 function linked(kind: LinkKind, sockets: number, a: number, b: number): boolean {
   if (kind === 'full') return true;
   if (kind === 'ring') return (a + 1) % sockets === b || (b + 1) % sockets === a;
@@ -93,7 +101,10 @@ function linked(kind: LinkKind, sockets: number, a: number, b: number): boolean 
   return (differing & (differing - 1)) === 0;
 }
 
-/** Links between two sockets on the shortest way, `sockets` x `sockets`, row by row; 0 on the diagonal. */
+/**
+ * Links between two sockets on the shortest way, `sockets` x `sockets`, row by row; 0 on the
+ * diagonal.
+ */
 export function socketHops(kind: LinkKind, sockets: number): Uint8Array {
   const hops = new Uint8Array(sockets * sockets).fill(255);
   for (let from = 0; from < sockets; from++) {

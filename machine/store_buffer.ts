@@ -1,18 +1,20 @@
-// Store buffers of x86-TSO for variables that the kernel model declares racy. Each CPU has a FIFO of stores that only it
-// can see; a store leaves the FIFO for memory some time later, and then every CPU sees it. Nothing else is reordered:
-// that is the whole of x86-TSO (Sewell et al., CACM 2010), and the litmus test beside this file checks it exhaustively.
+// Store buffers of x86-TSO for variables that the kernel model declares racy. Each CPU has a FIFO
+// of stores that only it can see; a store leaves the FIFO for memory some time later, and then
+// every CPU sees it. Nothing else is reordered: that is the whole of x86-TSO (Sewell et al., CACM
+// 2010), and the litmus test beside this file checks it exhaustively.
 //
-// Memory is the caller's Uint32Array cells. Stores wait in one queue per CPU, in order of issue with due times that never
-// go down inside a queue. Whoever loads or fences first moves every store that is due by now into memory, in order of due
-// time and then of CPU number, so the cells are right for everyone who asks through this class. Code that reads cells
-// directly calls `settle` first. While no store waits anywhere, load and fence cost one integer test.
+// Memory is the caller's Uint32Array cells. Stores wait in one queue per CPU, in order of issue
+// with due times that never go down inside a queue. Whoever loads or fences first moves every store
+// that is due by now into memory, in order of due time and then of CPU number, so the cells are
+// right for everyone who asks through this class. Code that reads cells directly calls `settle`
+// first. While no store waits anywhere, load and fence cost one integer test.
 
 import {assert} from './assert.ts';
 import type {Rng} from './rng.ts';
 
 /**
- * Stores that fit into one CPU's buffer unless the machine says otherwise. Assumption: 56 is the store-buffer size of
- * Skylake-class Intel cores; older ones have 36 to 42, Zen 3 and later 64.
+ * Stores that fit into one CPU's buffer unless the machine says otherwise. Assumption: 56 is the
+ * store-buffer size of Skylake-class Intel cores; older ones have 36 to 42, Zen 3 and later 64.
  */
 export const DEFAULT_STORE_BUFFER_ENTRIES = 56;
 
@@ -68,7 +70,10 @@ export class StoreBuffers {
     if (queue.length === 1) this.consider(cpu);
   }
 
-  /** What `cpu` reads at `nowTicks`: its own newest waiting store to the cell, else memory as of now. */
+  /**
+   * What `cpu` reads at `nowTicks`: its own newest waiting store to the cell, else memory as of
+   * now.
+   */
   load(cpu: number, cells: Uint32Array, index: number, nowTicks: number): number {
     if (this.pending === 0) return cells[index];
     this.settle(nowTicks);
@@ -81,8 +86,9 @@ export class StoreBuffers {
   }
 
   /**
-   * Ticks until the last waiting store of `cpu` has drained. A locked operation whose caller settles them before it goes on
-   * needs no more: the stores keep their times, and others see them late.
+   * Ticks until the last waiting store of `cpu` has drained. A locked operation whose caller
+   * settles them before it goes on needs no more: the stores keep their times, and others see them
+   * late.
    */
   ticksToDrain(cpu: number, nowTicks: number): number {
     if (this.pending === 0) return 0;
@@ -91,9 +97,10 @@ export class StoreBuffers {
   }
 
   /**
-   * MFENCE, and the fence in every locked operation: returns the ticks until the last waiting store of `cpu` would have
-   * drained, which the caller charges. The stores reach memory at once, which x86-TSO allows too, so that no caller can
-   * read ahead of its own stores, whenever it pays the charge; stores of other CPUs keep their times.
+   * MFENCE, and the fence in every locked operation: returns the ticks until the last waiting store
+   * of `cpu` would have drained, which the caller charges. The stores reach memory at once, which
+   * x86-TSO allows too, so that no caller can read ahead of its own stores, whenever it pays the
+   * charge; stores of other CPUs keep their times.
    */
   fence(cpu: number, nowTicks: number): number {
     if (this.pending === 0) return 0;
@@ -114,12 +121,17 @@ export class StoreBuffers {
     return this.queues[cpu].length;
   }
 
-  /** Moves every store that is due by `nowTicks` into memory, earliest first, lower CPU first on a tie. */
+  /**
+   * Moves every store that is due by `nowTicks` into memory, earliest first, lower CPU first on a
+   * tie.
+   */
   settle(nowTicks: number): void {
     while (this.pending !== 0 && this.earliestTicks <= nowTicks) this.drainOne(this.earliestCpu);
   }
 
-  /** Moves the oldest waiting store of `cpu` into memory whatever its time; false when none waits. */
+  /**
+   * Moves the oldest waiting store of `cpu` into memory whatever its time; false when none waits.
+   */
   drainOne(cpu: number): boolean {
     const queue = this.queues[cpu];
     const entry = queue.shift();

@@ -1,8 +1,9 @@
-// Litmus programs for the store buffers, and an explorer that runs one through every order of steps. A step is either
-// the next instruction of a thread or the drain of one thread's oldest store; the explorer drives StoreBuffers by the
-// very calls that the kernel model makes (store, load, fence, drainOne), with stores that never drain by themselves.
-// Two paths that executed the same instructions, drained the same stores and hold the same values are one state, so a
-// program of a dozen instructions costs a few thousand steps.
+// Litmus programs for the store buffers, and an explorer that runs one through every order of
+// steps. A step is either the next instruction of a thread or the drain of one thread's oldest
+// store; the explorer drives StoreBuffers by the very calls that the kernel model makes (store,
+// load, fence, drainOne), with stores that never drain by themselves. Two paths that executed the
+// same instructions, drained the same stores and hold the same values are one state, so a program
+// of a dozen instructions costs a few thousand steps.
 
 import {assert} from './assert.ts';
 import {Rng} from './rng.ts';
@@ -17,7 +18,9 @@ export type LitmusOp =
 /** Final value asked for: of a memory cell, or of a thread's register. */
 export type LitmusCondition = readonly [place: 'mem' | number, name: string, value: number];
 
-/** One program; all cells and registers start at 0, `exists` is a conjunction over the final state. */
+/**
+ * One program; all cells and registers start at 0, `exists` is a conjunction over the final state.
+ */
 export interface LitmusProgram {
   readonly name: string;
   readonly threads: readonly (readonly LitmusOp[])[];
@@ -52,7 +55,9 @@ class Execution {
     this.buffers = new StoreBuffers(program.threads.length, NEVER, new Rng(0, 'litmus'));
   }
 
-  /** Steps 0 .. threads-1 execute, threads .. 2*threads-1 drain; false when there is nothing to do. */
+  /**
+   * Steps 0 .. threads-1 execute, threads .. 2*threads-1 drain; false when there is nothing to do.
+   */
   step(choice: number): boolean {
     const count = this.program.threads.length;
     if (choice >= count) return this.buffers.drainOne(choice - count);
@@ -135,7 +140,10 @@ export function exploreLitmus(program: LitmusProgram, model: MemoryModel): Litmu
   return {states, satisfying: satisfied.size};
 }
 
-/** What a catalogue says about a program: is `exists` reachable, and how many final states there are. */
+/**
+ * What a catalogue says about a program: is `exists` reachable, and how many final states there
+ * are.
+ */
 export interface LitmusExpectation {
   readonly program: LitmusProgram;
   readonly tso: 'Allow' | 'Forbid';

@@ -1,5 +1,6 @@
-// Simulated time: whole ticks of 0.1 ns, kept in ordinary numbers. A double holds integers exactly up to 2^53, which is
-// ten days of simulated time at this resolution; machine files speak ns, the simulated machine speaks ticks.
+// Simulated time: whole ticks of 0.1 ns, kept in ordinary numbers. A double holds integers exactly
+// up to 2^53, which is ten days of simulated time at this resolution; machine files speak ns, the
+// simulated machine speaks ticks.
 
 /** Ticks in one nanosecond. */
 export const TICKS_PER_NS = 10;

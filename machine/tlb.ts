@@ -1,5 +1,6 @@
-// The translation state of one CPU, as far as Linux keeps it in cpu_tlbstate: which address space is loaded, whether it
-// is kept only lazily (a kernel thread runs on it), and up to which generation of that mm's changes it has flushed.
+// The translation state of one CPU, as far as Linux keeps it in cpu_tlbstate: which address space
+// is loaded, whether it is kept only lazily (a kernel thread runs on it), and up to which
+// generation of that mm's changes it has flushed.
 
 /** What was flushed, counted for the reports. */
 export interface TlbCounts {

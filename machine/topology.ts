@@ -1,13 +1,15 @@
-// A machine ready to be asked: who sits where, how far two CPUs are apart, what a line transfer costs. Built once from a
-// MachineSpec, immutable afterwards, shared by everything that simulates. CPUs are numbered as Linux enumerates them on
-// x86: the first thread of every core, socket by socket, then the second threads in the same order, so that cpu n and
-// cpu n + cores are siblings. Lookups cost a few typed-array reads and never allocate; sizes are linear in CPUs plus
-// sockets squared, so 1,024 CPUs are as cheap as two.
+// A machine ready to be asked: who sits where, how far two CPUs are apart, what a line transfer
+// costs. Built once from a MachineSpec, immutable afterwards, shared by everything that simulates.
+// CPUs are numbered as Linux enumerates them on x86: the first thread of every core, socket by
+// socket, then the second threads in the same order, so that cpu n and cpu n + cores are siblings.
+// Lookups cost a few typed-array reads and never allocate; sizes are linear in CPUs plus sockets
+// squared, so 1,024 CPUs are as cheap as two.
 //
-// Line transfers follow the measured classes of the machine file. Between different L3s of one socket the price depends
-// on the line's home node: the class `sameSocket` when its home is in that socket, `sameSocketRemoteHome` when the
-// request has to ask another socket's memory controller first. Routes of three and more hops, which only a ring of six
-// or more sockets has, extend the one- and two-hop costs linearly.
+// Line transfers follow the measured classes of the machine file. Between different L3s of one
+// socket the price depends on the line's home node: the class `sameSocket` when its home is in that
+// socket, `sameSocketRemoteHome` when the request has to ask another socket's memory controller
+// first. Routes of three and more hops, which only a ring of six or more sockets has, extend the
+// one- and two-hop costs linearly.
 
 import {createHash} from 'node:crypto';
 import {type MachineSpec, socketHops} from './spec_types.ts';
@@ -36,7 +38,10 @@ export class Topology extends MachineCosts {
   readonly socketCount: number;
   readonly nodeCount: number;
   readonly threadsPerCore: number;
-  /** By cpu: core, L3 group, socket, memory node, thread number inside the core. Numbers are machine-wide. */
+  /**
+   * By cpu: core, L3 group, socket, memory node, thread number inside the core. Numbers are
+   * machine-wide.
+   */
   readonly coreOf: Int32Array;
   readonly l3Of: Int32Array;
   readonly socketOf: Int32Array;
@@ -107,7 +112,9 @@ export class Topology extends MachineCosts {
     return this.hops[from * this.socketCount + to] === 1 ? DISTANCE_CROSS : DISTANCE_TWO_HOP;
   }
 
-  /** Ticks to move a line from the cache of `from` to `to` when its memory is on node `homeNode`. */
+  /**
+   * Ticks to move a line from the cache of `from` to `to` when its memory is on node `homeNode`.
+   */
   transferTicks(from: number, to: number, homeNode: number): number {
     if (from === to) return this.l1HitTicks;
     if (this.coreOf[from] === this.coreOf[to]) return this.smtTicks;
@@ -121,8 +128,9 @@ export class Topology extends MachineCosts {
   }
 
   /**
-   * Ticks to move a line from somewhere in `socket` to `to`, for callers that know a holder's socket but not its CPU.
-   * Inside the own socket that is another L3 where the socket has several, the common L3 else.
+   * Ticks to move a line from somewhere in `socket` to `to`, for callers that know a holder's
+   * socket but not its CPU. Inside the own socket that is another L3 where the socket has several,
+   * the common L3 else.
    */
   socketTransferTicks(socket: number, to: number, homeNode: number): number {
     const target = this.socketOf[to];
@@ -155,7 +163,10 @@ function byCpu(count: number, value: (index: number) => number): Int32Array {
   return Int32Array.from({length: count}, (_, index) => value(index));
 }
 
-/** Cost per pair of sockets from the costs of 0, 1 and 2 hops; each hop after the second costs as much as the second. */
+/**
+ * Cost per pair of sockets from the costs of 0, 1 and 2 hops; each hop after the second costs as
+ * much as the second.
+ */
 function byHops(hops: Uint8Array, none: number, one: number, two: number): Float64Array {
   return Float64Array.from(hops, (count) => {
     if (count === 0) return none;

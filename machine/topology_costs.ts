@@ -1,5 +1,6 @@
-// The costs and flags of a machine as numbers that simulated hardware reads: ticks instead of ns, plain fields instead of
-// {value, origin}. Topology adds who sits where. What each cost means is said at COST_KEYS in spec_types.ts.
+// The costs and flags of a machine as numbers that simulated hardware reads: ticks instead of ns,
+// plain fields instead of {value, origin}. Topology adds who sits where. What each cost means is
+// said at COST_KEYS in spec_types.ts.
 
 import {COST_KEYS, type CostKey, type MachineSpec} from './spec_types.ts';
 import {nsToTicks} from './time.ts';

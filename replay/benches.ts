@@ -7,7 +7,9 @@ export interface Bench {
   readonly name: string;
   readonly unit: string;
   readonly perCall: number;
-  /** Calls before the measurement, 1 when left out: as many as V8 needs to have all code compiled. */
+  /**
+   * Calls before the measurement, 1 when left out: as many as V8 needs to have all code compiled.
+   */
   readonly warmUps?: number;
   fn(): void;
   /** Run once, after `warmUp`, and its memory measured: `pages` simulated pages at the peak. */

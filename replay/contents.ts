@@ -1,9 +1,11 @@
-// What pages hold. KSM decides by it, and no trace of page faults states it: it is an input like the files that are mapped.
+// What pages hold. KSM decides by it, and no trace of page faults states it: it is an input like
+// the files that are mapped.
 //
-// A content is a class number: pages of equal class are equal, 0 is all zeros (a page that nobody wrote to). Generated traces state
-// classes (write_content); for recordings they are inferred from what ksmd found equal (ksm_contents.ts) and belong to the
-// write accesses that made them. A write of which nothing is known leaves a content that no other page has.
-// A replay without KSM has no PageContents and pays nothing.
+// A content is a class number: pages of equal class are equal, 0 is all zeros (a page that nobody
+// wrote to). Generated traces state classes (write_content); for recordings they are inferred from
+// what ksmd found equal (ksm_contents.ts) and belong to the write accesses that made them. A write
+// of which nothing is known leaves a content that no other page has. A replay without KSM has no
+// PageContents and pays nothing.
 
 import {argNumber, type EventColumns} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
@@ -24,7 +26,10 @@ export const FIRST_INFERRED = 2 ** 30;
 /** Contents that writes leave behind, by event of the access or call, and page. */
 export type WrittenContents = ReadonlyMap<number, ReadonlyMap<number, number>>;
 
-/** The same in the form that the replay looks it up: the pages of event i are those from first[i] to before first[i + 1]. */
+/**
+ * The same in the form that the replay looks it up: the pages of event i are those from first[i] to
+ * before first[i + 1].
+ */
 export class WrittenPages {
   readonly first: Int32Array;
   readonly vpns: Float64Array;
@@ -82,7 +87,10 @@ export class PageContents {
     this.content = kernel.mm.pages.content;
   }
 
-  /** A write access to page `vpn` of t's mm is over: it holds what no other page does, unless more is known (done). */
+  /**
+   * A write access to page `vpn` of t's mm is over: it holds what no other page does, unless more
+   * is known (done).
+   */
   wrote(t: Task, vpn: number): void {
     this.set(t, vpn, this.nextUnique--);
   }
@@ -94,7 +102,10 @@ export class PageContents {
     return first[i] === first[i + 1] ? undefined : vpns.subarray(first[i], first[i + 1]);
   }
 
-  /** The access or call of event `i` is over: pages that it wrote or brought in hold what is known of them. */
+  /**
+   * The access or call of event `i` is over: pages that it wrote or brought in hold what is known
+   * of them.
+   */
   done(t: Task, i: number): void {
     if (this.written === null) return;
     const {first, vpns, contents} = this.written;

@@ -1,9 +1,11 @@
 // One instance of the recorded process tree, running: the program of each of its tasks.
 //
-// A task that exists when the trace begins is *adopted*: started before the clock of the measurement, as child of its
-// recorded parent, with an address space of its own, and then held at the start gate. A task that the trace forks gets its program with the
-// replayed fork. Both then do their operations in order: sleep and think as recorded, wait for what the order demands,
-// carry out, note the latency. A task whose operations run out before it exits sleeps until the end of the run.
+// A task that exists when the trace begins is *adopted*: started before the clock of the
+// measurement, as child of its recorded parent, with an address space of its own, and then held at
+// the start gate. A task that the trace forks gets its program with the replayed fork. Both then do
+// their operations in order: sleep and think as recorded, wait for what the order demands, carry
+// out, note the latency. A task whose operations run out before it exits sleeps until the end of
+// the run.
 
 import {argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
@@ -94,8 +96,8 @@ export class TraceCopy {
   }
 
   /**
-   * Wait edges hold in the orders that keep causes: there wait4 returns the child that it returned in the recording, or
-   * none where a poll got none.
+   * Wait edges hold in the orders that keep causes: there wait4 returns the child that it returned
+   * in the recording, or none where a poll got none.
    */
   private reapedPid(op: number): number {
     const {order} = this.run.options;
@@ -215,7 +217,10 @@ export class TraceCopy {
     yield* this.sleepForEver(t);
   }
 
-  /** exit does not come back, and an oops ends a task anywhere: both are noted when the task's process is gone. */
+  /**
+   * exit does not come back, and an oops ends a task anywhere: both are noted when the task's
+   * process is gone.
+   */
   private watchEnd(t: Task, track: Track): void {
     const process = t.process!;
     const {onDone} = process;
@@ -240,7 +245,10 @@ export class TraceCopy {
     this.closeTrack(track);
   }
 
-  /** What it had left is over for those who wait for it; children that it never had will not come either. */
+  /**
+   * What it had left is over for those who wait for it; children that it never had will not come
+   * either.
+   */
   private closeTrack(track: Track): void {
     const {compiled, kernel} = this.run;
     for (const left of track.ops) {
@@ -298,7 +306,10 @@ export class TraceCopy {
     return options.time === 'asap' && this.gate.isOpen(op) ? 0 : -1;
   }
 
-  /** Everything before an operation: recorded sleep and think time, the recorded start, the operations it depends on. */
+  /**
+   * Everything before an operation: recorded sleep and think time, the recorded start, the
+   * operations it depends on.
+   */
   private *arrive(t: Task, op: number): Code {
     const {compiled, options, kernel} = this.run;
     const {sched, machine} = kernel;

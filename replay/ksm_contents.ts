@@ -1,17 +1,20 @@
 // What the pages of a recording held, as far as KSM tells of it.
 //
-// No recording states the contents of pages, and ksmd does nothing without them. But its tracepoints tell which pages it found equal:
-// pages merged into one KSM page are of one class. They do not tell addresses. ksmd goes through an address space in the
-// order of addresses, so the merges of one scan lie on its pages in that order, and only how many pages without a merge lie between two of them is open. That
-// follows from, in this order:
+// No recording states the contents of pages, and ksmd does nothing without them. But its
+// tracepoints tell which pages it found equal: pages merged into one KSM page are of one class.
+// They do not tell addresses. ksmd goes through an address space in the order of addresses, so the
+// merges of one scan lie on its pages in that order, and only how many pages without a merge lie
+// between two of them is open. That follows from, in this order:
 //   1. an rmap_item stands for one page for good: where one scan places it, all scans do;
 //   2. a scan that merged as many pages as were new to it merged all of them;
 //   3. a page whose write faulted on write protection had been merged;
 //   4. the time that ksmd took between two merges.
-// A page is new to a scan when the scan before saw it first: it merges then, or has no equal. Which page another one met in
-// the unstable tree is known only by rule 1; else the nearest free one before it is taken.
+// A page is new to a scan when the scan before saw it first: it merges then, or has no equal. Which
+// page another one met in the unstable tree is known only by rule 1; else the nearest free one
+// before it is taken.
 //
-// What was inferred is an input of the replay, and only the contents: the merging itself is done by the model's own ksmd.
+// What was inferred is an input of the replay, and only the contents: the merging itself is done by
+// the model's own ksmd.
 
 import {FIRST_INFERRED, type WrittenContents} from './contents.ts';
 import {type KsmRecording, type Merge, readKsm, type Scan} from './ksm_recording.ts';
@@ -22,13 +25,19 @@ import type {CompiledTrace} from './tracks.ts';
 export interface KsmContents {
   readonly recording: KsmRecording;
   readonly written: WrittenContents;
-  /** Merges whose page is certain (rules 1 and 2), whose page lies between such (3 and 4), and those without a page. */
+  /**
+   * Merges whose page is certain (rules 1 and 2), whose page lies between such (3 and 4), and those
+   * without a page.
+   */
   readonly certain: number;
   readonly placed: number;
   readonly unplaced: number;
 }
 
-/** Infers contents. Cost: one pass over the events, and for each scan with merges one over the pages. */
+/**
+ * Infers contents. Cost: one pass over the events, and for each scan with merges one over the
+ * pages.
+ */
 export function inferContents(compiled: CompiledTrace): KsmContents {
   const classes = new Classes();
   const recording = readKsm(compiled, () => classes.fresh());
@@ -36,7 +45,8 @@ export function inferContents(compiled: CompiledTrace): KsmContents {
   placing.findItems();
   placing.placeAll();
   const written = new Map<number, Map<number, number>>();
-  // Of pages that came in together each is taken to hold something of its own, unless ksmd found otherwise.
+  // Of pages that came in together each is taken to hold something of its own, unless ksmd found
+  // otherwise.
   for (const {event, vpn, content} of [...recording.populated, ...placing.known]) {
     const found = content === null ? classes.fresh() : classes.of(content);
     const pages = written.get(event);
@@ -106,9 +116,10 @@ class Placing {
   }
 
   /**
-   * With pages that met in the unstable tree: of each pair the second is in order, the first came somewhere before. If all candidates
-   * were merged and each class has few of them, those that are in no order fill the gaps in order of their pairs only by chance: they
-   * stay open, and so do the places before the last of them.
+   * With pages that met in the unstable tree: of each pair the second is in order, the first came
+   * somewhere before. If all candidates were merged and each class has few of them, those that are
+   * in no order fill the gaps in order of their pairs only by chance: they stay open, and so do the
+   * places before the last of them.
    */
   private findItemsWithPairs(merges: readonly Merge[], fresh: readonly Version[]): void {
     if (merges.length !== fresh.length) return;
@@ -124,7 +135,10 @@ class Placing {
     });
   }
 
-  /** Pages that a scan could merge for the first time: the scan before had seen what they hold. In order of addresses. */
+  /**
+   * Pages that a scan could merge for the first time: the scan before had seen what they hold. In
+   * order of addresses.
+   */
   private candidates(space: Space, n: number): Version[] {
     const scan = this.scans[n];
     const seenBy = n === 0 ? scan.startNs : this.scans[n - 1].endNs;
@@ -177,7 +191,10 @@ class Placing {
     this.placeMet(merges, inOrder, chosen, places, vpns, taken);
   }
 
-  /** Pages that were met in the unstable tree: where they are known to be, else the nearest free one before the page that met them. */
+  /**
+   * Pages that were met in the unstable tree: where they are known to be, else the nearest free one
+   * before the page that met them.
+   */
   private placeMet(
     merges: readonly Merge[],
     inOrder: readonly Merge[],
@@ -252,9 +269,10 @@ function waitsOf(merges: readonly Merge[]): number[] {
 }
 
 /**
- * Lays merges [from, to) on the free places in order. Of the places left over one lies before each page that met another
- * in the unstable tree, and is that other's; the rest are skipped in proportion to the waits (that of the merge `to` is for what
- * comes last); a page that must have been merged is not skipped. Fewer places than merges: the last merges get none (-1).
+ * Lays merges [from, to) on the free places in order. Of the places left over one lies before each
+ * page that met another in the unstable tree, and is that other's; the rest are skipped in
+ * proportion to the waits (that of the merge `to` is for what comes last); a page that must have
+ * been merged is not skipped. Fewer places than merges: the last merges get none (-1).
  */
 function spreadOver(
   free: readonly number[],
@@ -281,7 +299,10 @@ function spreadOver(
   return [...used].sort((a, b) => a - b).map((at) => free[at]);
 }
 
-/** Divides a whole number in proportion to weights, in whole parts: the largest remainders are rounded up. */
+/**
+ * Divides a whole number in proportion to weights, in whole parts: the largest remainders are
+ * rounded up.
+ */
 function shares(whole: number, weights: readonly number[]): number[] {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const exact = weights.map((weight) =>

@@ -1,8 +1,11 @@
-// How the recorded ksmd was set up: recordings do not state what was written to /sys/kernel/mm/ksm, and mostly it was before they began.
+// How the recorded ksmd was set up: recordings do not state what was written to /sys/kernel/mm/ksm,
+// and mostly it was before they began.
 //
-// ksmd looks at pages_to_scan pages, sleeps, and goes on; so a full scan of `items` pages in which it slept n times says
-// items / (n + 1) < pages_to_scan < items / n (that there is no further page is noticed by looking for one). Scans in which smart scan leaves pages out would say less: only those of the
-// first scans that see the most pages count. It sleeps whole timer ticks: from the end of one scan to the start of the next is one sleep.
+// ksmd looks at pages_to_scan pages, sleeps, and goes on; so a full scan of `items` pages in which
+// it slept n times says items / (n + 1) < pages_to_scan < items / n (that there is no further page
+// is noticed by looking for one). Scans in which smart scan leaves pages out would say less: only
+// those of the first scans that see the most pages count. It sleeps whole timer ticks: from the end
+// of one scan to the start of the next is one sleep.
 
 import {JIFFY_TICKS} from '../kernel/sched/tunables.ts';
 import {ticksToNs} from '../machine/time.ts';
@@ -45,7 +48,10 @@ function pagesToScan(scans: readonly Scan[]): number {
   return roundest(Math.min(low, high), Math.max(low, high));
 }
 
-/** The number that a person would have written: fewest digits before the zeros, then nearest to the middle. */
+/**
+ * The number that a person would have written: fewest digits before the zeros, then nearest to the
+ * middle.
+ */
 export function roundest(low: number, high: number): number {
   for (let unit = 10 ** Math.floor(Math.log10(Math.max(1, high))); unit >= 1; unit /= 10) {
     const middle = (low + high) / 2;

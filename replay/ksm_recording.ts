@@ -1,6 +1,6 @@
-// What a recording says of KSM, put together: what ksmd merged in each of its full scans, beside the pages that tasks wrote
-// (ksm_versions.ts). A merge names an mm, an rmap_item and a KSM page, but no address; ksm_contents.ts finds the version of
-// a page that it was.
+// What a recording says of KSM, put together: what ksmd merged in each of its full scans, beside
+// the pages that tasks wrote (ksm_versions.ts). A merge names an mm, an rmap_item and a KSM page,
+// but no address; ksm_contents.ts finds the version of a page that it was.
 
 import {argBigInt, argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
@@ -17,7 +17,10 @@ export interface Merge {
   /** Space and rmap_item of the recorded kernel, as one name. */
   readonly item: string;
   readonly content: number;
-  /** The page became a KSM page itself; the next merge is that of the page it had met in the unstable tree. */
+  /**
+   * The page became a KSM page itself; the next merge is that of the page it had met in the
+   * unstable tree.
+   */
   readonly first: boolean;
   /** It is that next one. */
   readonly met: boolean;
@@ -39,7 +42,10 @@ export interface Scan {
 /** What readKsm found. */
 export interface KsmRecording {
   readonly scans: readonly Scan[];
-  /** Merges of address spaces that the recording does not show from the moment when they became mergeable. */
+  /**
+   * Merges of address spaces that the recording does not show from the moment when they became
+   * mergeable.
+   */
   readonly unknown: number;
   /** Versions of pages that came in many at once, as with a huge page. */
   readonly populated: readonly Version[];
@@ -52,7 +58,10 @@ export interface KsmRecording {
   readonly mostSharing: number;
 }
 
-/** Reads what ksmd did; `newContent` gives a content that no page has yet. Cost: one pass over the events. */
+/**
+ * Reads what ksmd did; `newContent` gives a content that no page has yet. Cost: one pass over the
+ * events.
+ */
 export function readKsm(compiled: CompiledTrace, newContent: () => number): KsmRecording {
   return new Reader(compiled, newContent).read();
 }

@@ -1,8 +1,9 @@
-// Which pages the tasks of a recording wrote, and when; which of them lay in mergeable memory. This is the half of
-// ksm_recording.ts that comes from what tasks did.
+// Which pages the tasks of a recording wrote, and when; which of them lay in mergeable memory. This
+// is the half of ksm_recording.ts that comes from what tasks did.
 //
-// A *version* is what a page holds between two recorded write faults on it (a write without a fault leaves no trace). Pages that one call or one
-// huge fault brought in all at once are versions of that call.
+// A *version* is what a page holds between two recorded write faults on it (a write without a fault
+// leaves no trace). Pages that one call or one huge fault brought in all at once are versions of
+// that call.
 
 import {argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
@@ -117,7 +118,10 @@ export class Spaces {
     this.populated(this.spaceOf(this.compiled.opTrack[op]), first, HUGE_PAGES, i, now);
   }
 
-  /** `pages` pages of a space of which the recording has nothing but what ksmd did: written when it entered. */
+  /**
+   * `pages` pages of a space of which the recording has nothing but what ksmd did: written when it
+   * entered.
+   */
   unseen(space: Space, pages: number): void {
     space.mergeable.add(UNSEEN_VPN, UNSEEN_VPN + pages);
     this.populated(space, UNSEEN_VPN, pages, space.enterEvent, space.enteredNs);

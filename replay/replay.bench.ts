@@ -9,7 +9,9 @@ import {packageRoot} from '../formats/schema.ts';
 import {type Bench, RECORDINGS_VARIABLE} from './benches.ts';
 import {replayTrace} from './replay.ts';
 
-/** A replay runs so much code that the first few are compiled: they take up to three times as long. */
+/**
+ * A replay runs so much code that the first few are compiled: they take up to three times as long.
+ */
 const WARM_UPS = 10;
 
 function samplePath(): string {

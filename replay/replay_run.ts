@@ -1,7 +1,9 @@
-// One replay while it runs: the machine and kernel, the copies of the trace, the common start, the end.
+// One replay while it runs: the machine and kernel, the copies of the trace, the common start, the
+// end.
 //
-// Before the measurement the adopted tasks are made. When all of them stand at the start gate, every statistic is set to
-// zero and the clock of the measurement starts. The run ends with the last operation.
+// Before the measurement the adopted tasks are made. When all of them stand at the start gate,
+// every statistic is set to zero and the clock of the measurement starts. The run ends with the
+// last operation.
 
 import {startProcess} from '../kernel/init_task.ts';
 import {Kernel} from '../kernel/kernel.ts';
@@ -101,7 +103,10 @@ export class ReplayRun {
     return this.options.order === 'total';
   }
 
-  /** Processes that exist at the start and whose parent is `track`; null for those without a known parent. */
+  /**
+   * Processes that exist at the start and whose parent is `track`; null for those without a known
+   * parent.
+   */
   adoptedChildren(track: Track | null): readonly Track[] {
     return this.processesByParent.get(track === null ? ROOT : track.tid) ?? [];
   }
@@ -120,7 +125,10 @@ export class ReplayRun {
     this.kernel.sched.finish();
   }
 
-  /** A task that died of a BUG may have held locks: then the others hang, as they would, and the run ends there. */
+  /**
+   * A task that died of a BUG may have held locks: then the others hang, as they would, and the run
+   * ends there.
+   */
   private runToEnd(): void {
     const {machine, checks} = this.kernel;
     try {
@@ -151,7 +159,10 @@ export class ReplayRun {
     return nsToTicks(Math.round(share * PHASE_SHARE * this.compiled.durationNs));
   }
 
-  /** Sorts the adopted tasks: processes under their adopted parent, threads under their leader. Returns how many. */
+  /**
+   * Sorts the adopted tasks: processes under their adopted parent, threads under their leader.
+   * Returns how many.
+   */
   private groupAdopted(): number {
     const adopted = this.compiled.tracks.filter((track) => track.forkOp < 0);
     const processes = new Set(adopted.filter(isLeader).map((track) => track.tid));

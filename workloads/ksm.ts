@@ -63,7 +63,10 @@ function cpus(values: Values): number {
   return values.cpus === 0 ? values.processes : values.cpus;
 }
 
-/** Writes `pages` pages, every `stride`th from page `first` of the area on; page n then holds `content + n * step`. */
+/**
+ * Writes `pages` pages, every `stride`th from page `first` of the area on; page n then holds
+ * `content + n * step`.
+ */
 function write(
   self: Actor,
   addr: number,
@@ -93,7 +96,9 @@ function* fill(self: Actor, values: Values, process: number, addr: number): Step
   yield write(self, addr, [rest, pages - rest, 1], [uniqueContent(values, process, 0) + rest, 1]);
 }
 
-/** One round of writes to random pages, in the order of their addresses as a loop over them has it. */
+/**
+ * One round of writes to random pages, in the order of their addresses as a loop over them has it.
+ */
 function* rewrite(
   self: Actor,
   values: Values,
@@ -159,7 +164,8 @@ function shellScript(values: Values, gates: Gates): Script {
     yield* image.map(self);
     yield ksmFile(self, 'pages_to_scan', values.pages_to_scan);
     yield ksmFile(self, 'sleep_millisecs', values.sleep_millisecs);
-    // Files that an older kernel has not are only written to when they are to differ from the default.
+    // Files that an older kernel has not are only written to when they are to differ from the
+    // default.
     if (values.max_page_sharing !== 256) {
       yield ksmFile(self, 'max_page_sharing', values.max_page_sharing);
     }

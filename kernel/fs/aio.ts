@@ -1,13 +1,13 @@
 // fs/aio.c and the block layer under it: io_submit of direct I/O, 6.18, as far as the submitting
 // task's time goes.
 //
-// Each request is looked up, its buffer's pages are pinned (get_user_pages_fast), a bio and a request
-// are made of it and put on the device's queue, under the queue's lock (virtio-blk has one virtqueue
-// for all CPUs unless it was given more). The device is told when it asked to be, which makes a
-// virtual machine exit: in one call of three in the recording of fio (15 us instead of 6); it is not
-// charged here. What the device then does is not modelled: a trace has think time for it. Buffers
-// have no addresses in any recording (they are in the iocb), so the pins are in the cost, and not
-// made.
+// Each request is looked up, its buffer's pages are pinned (get_user_pages_fast), a bio and a
+// request are made of it and put on the device's queue, under the queue's lock (virtio-blk has one
+// virtqueue for all CPUs unless it was given more). The device is told when it asked to be, which
+// makes a virtual machine exit: in one call of three in the recording of fio (15 us instead of 6);
+// it is not charged here. What the device then does is not modelled: a trace has think time for it.
+// Buffers have no addresses in any recording (they are in the iocb), so the pins are in the cost,
+// and not made.
 
 import type {Code} from '../../machine/engine.ts';
 import {nsToTicks} from '../../machine/time.ts';
@@ -15,7 +15,10 @@ import type {Kernel} from '../kernel.ts';
 import type {SpinLock} from '../locking/spinlock.ts';
 import type {Task} from '../task.ts';
 
-/** Calibrated: fio's io_submit of one request, median 6 us with one tracepoint, over the machine's kernelWork. */
+/**
+ * Calibrated: fio's io_submit of one request, median 6 us with one tracepoint, over the machine's
+ * kernelWork.
+ */
 const LOOKUP_NS = 150;
 const REQUEST_NS = 1_050;
 const QUEUE_NS = 350;
@@ -63,8 +66,9 @@ const REQUEST = 4;
 export const NO_STOP = 0;
 
 /**
- * io_submit of `requests` requests of direct I/O, as far as it goes without waiting: on from `stop`, where it stopped
- * before. Returns where it stops now, NO_STOP at the end. Before it goes on, whatever `waitsForTime` says is to be done.
+ * io_submit of `requests` requests of direct I/O, as far as it goes without waiting: on from
+ * `stop`, where it stopped before. Returns where it stops now, NO_STOP at the end. Before it goes
+ * on, whatever `waitsForTime` says is to be done.
  */
 export function io_submit(k: Kernel, t: Task, requests: number, stop = NO_STOP): number {
   const aio = aioOf(k);
@@ -92,7 +96,10 @@ export function io_submit(k: Kernel, t: Task, requests: number, stop = NO_STOP):
   return NO_STOP;
 }
 
-/** True when `io_submit` has stopped because the simulated clock must catch up: a yield, and it can go on. */
+/**
+ * True when `io_submit` has stopped because the simulated clock must catch up: a yield, and it can
+ * go on.
+ */
 export function waitsForTime(stop: number): boolean {
   return (stop & STOP_MASK) === SETTLED;
 }

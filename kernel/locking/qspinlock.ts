@@ -17,8 +17,8 @@
 //   fetches the word. This chain runs beside the critical section; when that is shorter than the
 //   chain, the chain is the cost of a hand-off.
 // - Linking to the predecessor's node disturbs the predecessor's own polling line.
-// Stores leave a CPU in order but ask for their lines at once (both x86 vendors prefetch ownership),
-// so the set of the locked byte and the write into the node overlap.
+// Stores leave a CPU in order but ask for their lines at once (both x86 vendors prefetch
+// ownership), so the set of the locked byte and the write into the node overlap.
 
 import type {Cpu} from '../../machine/cpu.ts';
 import type {Code} from '../../machine/engine.ts';

@@ -102,7 +102,9 @@ export class RwSemaphore extends RwsemSpin {
     return this.tryWrite(t);
   }
 
-  /** With `killable`, down_write_killable(): false when a fatal signal ended the wait, else true. */
+  /**
+   * With `killable`, down_write_killable(): false when a fatal signal ended the wait, else true.
+   */
   *writeAcquireSlow(t: Task, fn: number, killable = false): Code<boolean> {
     if (t.process!.pendingKey !== 0) {
       yield;
@@ -223,8 +225,8 @@ export class RwSemaphore extends RwsemSpin {
   }
 
   /**
-   * out_nolock, rwsem_del_wake_waiter(): a killed waiter leaves the queue. False when it is a reader
-   * that was granted the lock meanwhile and keeps it.
+   * out_nolock, rwsem_del_wake_waiter(): a killed waiter leaves the queue. False when it is a
+   * reader that was granted the lock meanwhile and keeps it.
    */
   private *leaveQueue(t: Task, waiter: RwsemWaiter): Code<boolean> {
     this.kernel.sched.cancelWait(t);

@@ -24,7 +24,9 @@ export interface RwsemFacts {
    * 5.10).
    */
   readonly readersSteal: boolean;
-  /** down_write_killable (4.7), down_read_killable (4.15): before them such waits are plain ones. */
+  /**
+   * down_write_killable (4.7), down_read_killable (4.15): before them such waits are plain ones.
+   */
   readonly killableWrite: boolean;
   readonly killableRead: boolean;
   /** A killed waiter wakes those behind it only when it was the first; readers do too (5.19). */

@@ -144,7 +144,9 @@ test('the same run twice is the same run', () => {
   assert.equal(run('6.18', plans, '2s4c2t').log, run('6.18', plans, '2s4c2t').log);
 });
 
-/** A writer and then a reader queue behind a reader that sleeps; the writer is killed after 1 ms. */
+/**
+ * A writer and then a reader queue behind a reader that sleeps; the writer is killed after 1 ms.
+ */
 function readerBehindKilledWriter(version: string): number {
   const k = bareKernel('1s4c1t', version);
   const sem = new Shown(k.kernel, 's');

@@ -109,7 +109,8 @@ export abstract class SpinLock implements Waitable {
     if (this.ctx.lockdep !== null) this.ctx.lockdep.acquireNested(t, this.classId, fn, subclass);
     const {cpu} = t;
     const {engine} = this.ctx;
-    // A free lock while nobody else is due: the operation takes place at the CPU's own time, unsettled.
+    // A free lock while nobody else is due: the operation takes place at the CPU's own time,
+    // unsettled.
     if (!this.idle || engine.now + cpu.pendingTicks >= engine.quietBefore) {
       if (cpu.pendingTicks !== 0 && cpu.settle()) return false;
       if (!this.idle && !this.becameFree()) return false;

@@ -54,7 +54,9 @@ function* getForced(k: Kernel, t: Task, user: UserMm, vma: VmArea, vpn: number):
   }
 }
 
-/** can_follow_write_pte, _pmd for a mapping without VM_WRITE: the pfn, -1 when a fault is needed. */
+/**
+ * can_follow_write_pte, _pmd for a mapping without VM_WRITE: the pfn, -1 when a fault is needed.
+ */
 function forcedPage(k: Kernel, user: UserMm, vpn: number, tries: number): number {
   const {pages, pt, cowRule} = k.mm;
   const slot = walkSlot(user.pgd, vpn);

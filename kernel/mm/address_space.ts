@@ -1,8 +1,10 @@
-// address_space: the page cache of one file, tmpfs file, or shared anonymous memory, and who maps it.
+// address_space: the page cache of one file, tmpfs file, or shared anonymous memory, and who maps
+// it.
 //
-// i_pages maps a page offset to the pfn of the page that holds it (each page of a large folio has its own entry, so a lookup
-// needs no order), or to a value entry: the swap entry of a swapped-out shmem page, elsewhere the shadow that a reclaimed
-// page leaves. i_mmap is the interval tree of the VMAs that map the file.
+// i_pages maps a page offset to the pfn of the page that holds it (each page of a large folio has
+// its own entry, so a lookup needs no order), or to a value entry: the swap entry of a swapped-out
+// shmem page, elsewhere the shadow that a reclaimed page leaves. i_mmap is the interval tree of the
+// VMAs that map the file.
 
 import {assert, bug} from '../../machine/assert.ts';
 import type {DaxMemory} from './dax.ts';
@@ -30,7 +32,10 @@ export class AddressSpace {
   nrMaps = 0;
   /** No name and nobody has it open: the file goes with its last mapping. */
   unlinked = false;
-  /** Of a DAX file: the memory behind it (dax.ts). Of a hugetlbfs file: its inode (hugetlb_inode.ts). */
+  /**
+   * Of a DAX file: the memory behind it (dax.ts). Of a hugetlbfs file: its inode
+   * (hugetlb_inode.ts).
+   */
   dax: DaxMemory | null = null;
   hugetlb: HugetlbInode | null = null;
 
@@ -108,7 +113,10 @@ export class AddressSpaces {
     return old;
   }
 
-  /** Removes a value entry (shmem swap entry freed, shadow pruned) and returns it, -1 when there was none. */
+  /**
+   * Removes a value entry (shmem swap entry freed, shadow pruned) and returns it, -1 when there was
+   * none.
+   */
   removeValue(mapping: AddressSpace, index: number): number {
     const value = this.value(mapping, index);
     if (value < 0) return -1;
@@ -122,7 +130,10 @@ export class AddressSpaces {
     return this.arrays.find(mapping.pages, index, last);
   }
 
-  /** __vma_link_file: enters the VMA into its file's i_mmap tree; with `after`, right behind that VMA (fork). */
+  /**
+   * __vma_link_file: enters the VMA into its file's i_mmap tree; with `after`, right behind that
+   * VMA (fork).
+   */
   link(vma: VmArea, after: VmArea | null = null): void {
     const {mapping} = vma;
     if (mapping === null) return;

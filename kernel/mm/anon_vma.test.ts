@@ -1,5 +1,5 @@
-// anon_vma: rmap walks find exactly the VMAs that may map a page, merging follows the rules of Linux's merge tests, and
-// forks do not make anything grow for ever.
+// anon_vma: rmap walks find exactly the VMAs that may map a page, merging follows the rules of
+// Linux's merge tests, and forks do not make anything grow for ever.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
@@ -169,7 +169,10 @@ test('a chain of forks whose parents exit has a bounded number of anon_vmas', ()
   assert.equal(lengths[1], 99);
 });
 
-/** Three areas of 5 pages: the middle one read-only, so that mprotect can make it equal to the others. */
+/**
+ * Three areas of 5 pages: the middle one read-only, so that mprotect can make it equal to the
+ * others.
+ */
 function threeAreas(trees: RmapTrees): VmArea[] {
   const space = new VmaSpace(1, trees);
   return [
@@ -197,7 +200,8 @@ test('until 6.15 an unfaulted neighbour does not take in a faulted one', () => {
   const old: MergeRule = {unfaultedTakesFaulted: false};
   const trees = newTrees();
   const areas = threeAreas(trees);
-  // The prot bits of neighbours may differ for sharing an anon_vma: fault the middle one last of all.
+  // The prot bits of neighbours may differ for sharing an anon_vma: fault the middle one last of
+  // all.
   trees.anon.prepare(areas[1]);
   const merged = vma_modify(areas[1], 105, 110, {flags: RW}, old);
   assert.deepEqual([merged.start, merged.end], [105, 110]);
@@ -207,7 +211,8 @@ test('forked VMAs do not merge (merge.c: forked_target_vma, forked_source_vma)',
   const trees = newTrees();
   const areas = threeAreas(trees);
   trees.anon.prepare(areas[0]);
-  // The middle one would reuse its neighbour's anon_vma, so only the first is faulted. The child inherits it.
+  // The middle one would reuse its neighbour's anon_vma, so only the first is faulted. The child
+  // inherits it.
   const child = fork(areas[0].space, 2);
   const middle = child.tree.lookup(105);
   assert.ok(middle !== null);

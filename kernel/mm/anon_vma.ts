@@ -1,11 +1,14 @@
-// anon_vma: which VMAs may map an anonymous page. A page names one anon_vma; the VMAs in that one's interval tree are the
-// VMA that faulted the page in, what was split from it, and its copies in forked children. As in Linux 6.18 (rmap.c).
+// anon_vma: which VMAs may map an anonymous page. A page names one anon_vma; the VMAs in that one's
+// interval tree are the VMA that faulted the page in, what was split from it, and its copies in
+// forked children. As in Linux 6.18 (rmap.c).
 //
-// Owners: a VMA is in the tree of its own anon_vma and of each ancestor it inherited by fork; one node per membership, listed
-// in vma.anonChain. An anon_vma lives while its tree is not empty, or somebody holds a reference (KSM, migration, its
-// descendants hold their root). Reuse of an ancestor's anon_vma that no VMA faults into any more keeps a chain of forks
-// whose parents exit at constant length (since 4.0, refined in 6.0; `reuse: false` models the kernels before).
-// Ids are reused like freed memory is: whoever goes from a page to its anon_vma must check that the page is mapped.
+// Owners: a VMA is in the tree of its own anon_vma and of each ancestor it inherited by fork; one
+// node per membership, listed in vma.anonChain. An anon_vma lives while its tree is not empty, or
+// somebody holds a reference (KSM, migration, its descendants hold their root). Reuse of an
+// ancestor's anon_vma that no VMA faults into any more keeps a chain of forks whose parents exit at
+// constant length (since 4.0, refined in 6.0; `reuse: false` models the kernels before). Ids are
+// reused like freed memory is: whoever goes from a page to its anon_vma must check that the page is
+// mapped.
 
 import {assert} from '../../machine/assert.ts';
 import {IntervalForest} from './interval_tree.ts';
@@ -60,7 +63,10 @@ export class AnonVmas {
     if (anon.rootVma !== anon) this.put(anon.rootVma);
   }
 
-  /** __anon_vma_prepare: gives the VMA an anon_vma before its first anonymous page. True when a new one was allocated. */
+  /**
+   * __anon_vma_prepare: gives the VMA an anon_vma before its first anonymous page. True when a new
+   * one was allocated.
+   */
   prepare(vma: VmArea): boolean {
     if (vma.anonVma !== null) return false;
     let anon = this.findMergeable(vma);
@@ -75,7 +81,10 @@ export class AnonVmas {
     return fresh;
   }
 
-  /** anon_vma_clone: enters `dst` into all trees that `src` is in. `dst.anonVma` may come out set (see reuse). */
+  /**
+   * anon_vma_clone: enters `dst` into all trees that `src` is in. `dst.anonVma` may come out set
+   * (see reuse).
+   */
   clone(dst: VmArea, src: VmArea): void {
     const {forest} = this;
     for (let node = src.anonChain; node !== 0; node = forest.nextInChain(node)) {
@@ -105,7 +114,10 @@ export class AnonVmas {
     anon.parent.numChildren++;
   }
 
-  /** unlink_anon_vmas: takes the VMA out of all trees and frees the anon_vmas that nobody needs any more. */
+  /**
+   * unlink_anon_vmas: takes the VMA out of all trees and frees the anon_vmas that nobody needs any
+   * more.
+   */
   unlink(vma: VmArea): void {
     if (vma.anonChain === 0 && vma.anonVma === null) return;
     const {forest} = this;
@@ -142,7 +154,10 @@ export class AnonVmas {
     return chain;
   }
 
-  /** Takes the VMA out of its trees while its extent changes (anon_vma_interval_tree_pre_update_vma). */
+  /**
+   * Takes the VMA out of its trees while its extent changes
+   * (anon_vma_interval_tree_pre_update_vma).
+   */
   preUpdate(vma: VmArea): void {
     const {forest} = this;
     for (let node = vma.anonChain; node !== 0; node = forest.nextInChain(node)) {
@@ -191,7 +206,10 @@ export class AnonVmas {
   }
 }
 
-/** anon_vma_compatible: a before b, alike enough that merging them later is possible (mprotect may make them equal). */
+/**
+ * anon_vma_compatible: a before b, alike enough that merging them later is possible (mprotect may
+ * make them equal).
+ */
 function anonVmaCompatible(a: VmArea, b: VmArea): boolean {
   return (
     a.end === b.start &&

@@ -1,8 +1,8 @@
-// block/blk-core.c, blk-mq.c: a reclaimer's plug. While shrink_lruvec runs, the writes that it asks for
-// are held back and neighbours on the device become one request, which ends as a whole; they go out when the
-// pass over the lists is over, when the task is about to sleep, when 32 requests are held, or when the
-// last one has 128 KB and the next is no neighbour. So a page's write usually ends when the page is back on
-// its list, where folio_rotate_reclaimable can find it.
+// block/blk-core.c, blk-mq.c: a reclaimer's plug. While shrink_lruvec runs, the writes that it asks
+// for are held back and neighbours on the device become one request, which ends as a whole; they go
+// out when the pass over the lists is over, when the task is about to sleep, when 32 requests are
+// held, or when the last one has 128 KB and the next is no neighbour. So a page's write usually
+// ends when the page is back on its list, where folio_rotate_reclaimable can find it.
 
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

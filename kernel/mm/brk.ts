@@ -1,5 +1,5 @@
-// mm/mmap.c: brk(2), 6.18. The heap is one anonymous VMA that grows at its end (do_brk_flags) and is
-// cut by munmap when it shrinks.
+// mm/mmap.c: brk(2), 6.18. The heap is one anonymous VMA that grows at its end (do_brk_flags) and
+// is cut by munmap when it shrinks.
 
 import type {Code} from '../../machine/engine.ts';
 import {EINTR} from '../errno.ts';

@@ -1,10 +1,11 @@
-// The buddy allocator: one per node, orders 0 to 10, free lists through the pages' own list words. A free block's first page
-// has PG_buddy and the order; nothing is written to its other pages. Migrate types are folded into one: fallbacks and
-// pageblock stealing are not modelled.
+// The buddy allocator: one per node, orders 0 to 10, free lists through the pages' own list words.
+// A free block's first page has PG_buddy and the order; nothing is written to its other pages.
+// Migrate types are folded into one: fallbacks and pageblock stealing are not modelled.
 //
-// Memory that was never used is not on the lists but above a frontier, and is taken in 4 MB blocks when no list has anything:
-// so memory that a run does not reach costs the host nothing. A real kernel at boot has it all on the order-10 list, in
-// ascending order; the order in which blocks are handed out is the same.
+// Memory that was never used is not on the lists but above a frontier, and is taken in 4 MB blocks
+// when no list has anything: so memory that a run does not reach costs the host nothing. A real
+// kernel at boot has it all on the order-10 list, in ascending order; the order in which blocks are
+// handed out is the same.
 
 import {bug} from '../../machine/assert.ts';
 import {FLAG_BITS, ORDER_SHIFT, PAGE_FLAGS_CHECK_AT_FREE, PG_buddy} from './page_flags.ts';
@@ -49,7 +50,10 @@ export class Buddy {
     return order < MAX_ORDER ? listed : listed + (this.limit - this.frontier) / BLOCK;
   }
 
-  /** __rmqueue_smallest: first of 2^order free pages, all flags clear; 0 when there are none so large. */
+  /**
+   * __rmqueue_smallest: first of 2^order free pages, all flags clear; 0 when there are none so
+   * large.
+   */
   alloc(order: number): number {
     const {lists, lists0} = this;
     let at = order;
@@ -73,7 +77,10 @@ export class Buddy {
     return block;
   }
 
-  /** __free_one_page: gives back 2^order pages, joining buddies. Returns the order of the block that results. */
+  /**
+   * __free_one_page: gives back 2^order pages, joining buddies. Returns the order of the block that
+   * results.
+   */
   free(pfn: number, order: number): number {
     const {flags} = this;
     if ((flags[pfn] & (PG_buddy | PAGE_FLAGS_CHECK_AT_FREE)) !== 0) bug(`bad page ${pfn} freed`);
@@ -95,8 +102,8 @@ export class Buddy {
   }
 
   /**
-   * Takes this very block out of the free lists, whatever larger block it is part of (alloc_contig_range, memory failure).
-   * False when part of it is in use.
+   * Takes this very block out of the free lists, whatever larger block it is part of
+   * (alloc_contig_range, memory failure). False when part of it is in use.
    */
   take(pfn: number, order: number): boolean {
     while (this.frontier <= pfn && this.frontier < this.limit) {
@@ -117,8 +124,9 @@ export class Buddy {
   }
 
   /**
-   * alloc_contig_range for blocks beyond the largest order: `pages` (a power of two) aligned to their size, from the end of
-   * what was never used, else out of the free lists. First page, 0 when no such run is free.
+   * alloc_contig_range for blocks beyond the largest order: `pages` (a power of two) aligned to
+   * their size, from the end of what was never used, else out of the free lists. First page, 0 when
+   * no such run is free.
    */
   takeContig(pages: number): number {
     const first = this.limit - (this.limit % pages) - pages;

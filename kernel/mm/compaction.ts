@@ -6,8 +6,8 @@
 // the scanners meet. Both go on next time where they were; pageblocks that gave nothing are skipped
 // until the scanners have met. A zone that failed is deferred for 2, 4, ... 64 attempts.
 //
-// It begins only where the buddy allocator cannot serve the order, where there is enough free memory
-// in small pieces (low watermark and twice the block), and, for orders above 3, where the
+// It begins only where the buddy allocator cannot serve the order, where there is enough free
+// memory in small pieces (low watermark and twice the block), and, for orders above 3, where the
 // fragmentation index says that it is not memory that is missing (above 500). Not modelled: migrate
 // types (all pageblocks are movable), the fast searches of 5.1+, proactive compaction, capture
 // control.
@@ -233,7 +233,9 @@ function remember(cc: CompactControl, result: CompactResult): void {
   state.freePfn = cc.freePfn;
 }
 
-/** compaction_alloc: a page from the free scanner's lists, larger ones split; 0 when there is none. */
+/**
+ * compaction_alloc: a page from the free scanner's lists, larger ones split; 0 when there is none.
+ */
 function compaction_alloc(k: Kernel, t: Task, cc: CompactControl, src: number): number {
   const {pages} = k.mm;
   const order = folio_order(pages, src);

@@ -1,5 +1,5 @@
-// mm/compaction.c: the two scanners (isolate_migratepages, isolate_freepages), 6.18. Plain code; the
-// free scanner works under zone->lock, the other takes lru_lock for each page it isolates.
+// mm/compaction.c: the two scanners (isolate_migratepages, isolate_freepages), 6.18. Plain code;
+// the free scanner works under zone->lock, the other takes lru_lock for each page it isolates.
 
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
@@ -83,8 +83,8 @@ function movable(k: Kernel, cc: CompactControl, head: number): boolean {
 }
 
 /**
- * isolate_freepages: takes free blocks out of the buddy lists, pageblock by pageblock from the end of
- * the zone down, until it has as many pages as were isolated or meets the other scanner.
+ * isolate_freepages: takes free blocks out of the buddy lists, pageblock by pageblock from the end
+ * of the zone down, until it has as many pages as were isolated or meets the other scanner.
  */
 export function isolate_freepages(k: Kernel, t: Task, cc: CompactControl): void {
   const {mm} = k;

@@ -128,7 +128,10 @@ export const COSTS_MM = {
    * that of the recordings, where it is twice that of a loop in C.
    */
   protectBaseTicks: ns(210),
-  /** madvise that changes nothing takes 360 ns on the recordings' kind of guest, entry and lock included. */
+  /**
+   * madvise that changes nothing takes 360 ns on the recordings' kind of guest, entry and lock
+   * included.
+   */
   adviseBaseTicks: ns(50),
   moveBaseTicks: ns(80),
   /** One VMA given other properties, split or merged: two maple tree stores. Assumption. */
@@ -150,8 +153,8 @@ export const COSTS_MM = {
 } as const;
 
 /**
- * Costs that forkWork scales: they are split from lmbench sums (fork+exit, fork+exec); kernelWork scales the others, which are
- * split from faults on bare metal.
+ * Costs that forkWork scales: they are split from lmbench sums (fork+exit, fork+exec); kernelWork
+ * scales the others, which are split from faults on bare metal.
  */
 const FORK_COSTS: readonly (keyof typeof COSTS_MM)[] = [
   'copyVmaTicks',

@@ -1,5 +1,6 @@
-// Counters of two bytes a piece that can still count beyond 65,535: when the low word wraps around, a carry is kept in a Map.
-// A libc page that 70,000 processes map or a huge page pinned many times has a carry; nearly nothing else does.
+// Counters of two bytes a piece that can still count beyond 65,535: when the low word wraps around,
+// a carry is kept in a Map. A libc page that 70,000 processes map or a huge page pinned many times
+// has a carry; nearly nothing else does.
 
 const WORD = 0x10000;
 

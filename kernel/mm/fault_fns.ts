@@ -1,4 +1,5 @@
-// Profile numbers of the functions of faults, fork copies, unmapping and the page allocator, looked up once per kernel.
+// Profile numbers of the functions of faults, fork copies, unmapping and the page allocator, looked
+// up once per kernel.
 
 import type {Kernel} from '../kernel.ts';
 

@@ -72,11 +72,16 @@ export class ReadaheadMarks {
   }
 }
 
-/** Large folios that files have in the page cache when the run begins, naturally aligned as all are. */
+/**
+ * Large folios that files have in the page cache when the run begins, naturally aligned as all are.
+ */
 export class LargeFolios {
   private readonly byFile = new Map<number, Map<number, number>>();
 
-  /** The 2^order pages from `index` on, a multiple of 2^order, are one folio, unless some of them are in another. */
+  /**
+   * The 2^order pages from `index` on, a multiple of 2^order, are one folio, unless some of them
+   * are in another.
+   */
   mark(mapping: AddressSpace, index: number, order: number): void {
     let folios = this.byFile.get(mapping.id);
     if (folios === undefined) {

@@ -1,5 +1,5 @@
-// Reference, map and pin counts of folios, where Linux keeps them: a small folio in its own words, a large one in its head
-// and in the otherwise unused words of its first two tails.
+// Reference, map and pin counts of folios, where Linux keeps them: a small folio in its own words,
+// a large one in its head and in the otherwise unused words of its first two tails.
 
 import {bug} from '../../machine/assert.ts';
 import {folio_order, folio_test_large, type Pages} from './page.ts';
@@ -113,7 +113,10 @@ export function unpinFolio(pages: Pages, head: number, pins: number): boolean {
   return pages.refcount.isZero(head);
 }
 
-/** folio_maybe_dma_pinned: exact for large folios, a guess by the reference count for small ones, as in Linux. */
+/**
+ * folio_maybe_dma_pinned: exact for large folios, a guess by the reference count for small ones, as
+ * in Linux.
+ */
 export function folio_maybe_dma_pinned(pages: Pages, head: number): boolean {
   if (folio_order(pages, head) > 1) return pages.prev[head + 2] > 0;
   return pages.refcount.get(head) >= GUP_PIN_COUNTING_BIAS;

@@ -60,9 +60,9 @@ export function follow_page(k: Kernel, user: UserMm, vpn: number, foll: number):
 }
 
 /**
- * gup_must_unshare, for a page that is pinned and not mapped writable: an anonymous page that is not
- * exclusive (5.19+); for long, anything else in a COW mapping (6.2+). `pfn`: the page that the entry
- * names, which says for all of a huge mapping whether it is exclusive; 0: the page of zeros.
+ * gup_must_unshare, for a page that is pinned and not mapped writable: an anonymous page that is
+ * not exclusive (5.19+); for long, anything else in a COW mapping (6.2+). `pfn`: the page that the
+ * entry names, which says for all of a huge mapping whether it is exclusive; 0: the page of zeros.
  */
 function gup_must_unshare(
   k: Kernel,

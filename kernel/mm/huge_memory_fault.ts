@@ -2,8 +2,8 @@
 // and counts 512 anonymous pages at once; a read maps the huge zero folio and counts nothing. A
 // write to a read-only huge page reuses it if it is exclusive or has no other reference, else
 // splits the entry and leaves the rest to the 4 KB path (5.8+; before, it is copied as a whole:
-// huge_memory_wp.ts). The huge zero folio is replaced by a new folio inside a CLEAR pair; from 5.8 to
-// 6.13 (RECALLED) it is split.
+// huge_memory_wp.ts). The huge zero folio is replaced by a new folio inside a CLEAR pair; from 5.8
+// to 6.13 (RECALLED) it is split.
 
 import type {Code} from '../../machine/engine.ts';
 import {pteClear, setHuge} from '../arch/x86/mm/pgtable.ts';

@@ -1,4 +1,5 @@
-// Where older kernels treat huge pages differently: copies of shared huge pages, and what khugepaged takes.
+// Where older kernels treat huge pages differently: copies of shared huge pages, and what
+// khugepaged takes.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

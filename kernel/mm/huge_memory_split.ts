@@ -110,7 +110,8 @@ function splitLocked(huge: HugeMemory, t: Task, user: UserMm, slot: number): voi
 
 /**
  * split_folio of a large anonymous folio; the caller holds a reference (and, in Linux, its lock).
- * False when somebody else refers to it. Afterwards all are folios of one page; the caller's reference is one to `keep`.
+ * False when somebody else refers to it. Afterwards all are folios of one page; the caller's
+ * reference is one to `keep`.
  */
 export function* split_folio(huge: HugeMemory, t: Task, head: number, keep = head): Code<boolean> {
   const {k} = huge;
@@ -186,7 +187,8 @@ function splitPages(k: Kernel, t: Task, head: number, kept: number): void {
 
 /**
  * deferred_split_scan, the shrinker: splits folios of which pages are unmapped, and so frees those.
- * At most `nr`, of those that are `wanted` (a node's, a cgroup's). Returns how many folios were split.
+ * At most `nr`, of those that are `wanted` (a node's, a cgroup's). Returns how many folios were
+ * split.
  */
 export function* deferred_split_scan(
   huge: HugeMemory,

@@ -2,10 +2,10 @@
 //
 // The caller holds the folio's lock and a reference; the file's i_mmap_rwsem is taken for read. A
 // folio with any other reference than the cache's and its mappings' is left alone. What is still
-// mapped is unmapped (try_to_unmap, a CLEAR pair for each VMA) and not mapped again: resident counts
-// fall, and the next access is a fault that finds the page in the cache. The split itself is under
-// the cache's lock, with all references taken away for its time; one that came between makes it fail,
-// and the folio stays unmapped. Pieces beyond the end of the file leave the cache at once.
+// mapped is unmapped (try_to_unmap, a CLEAR pair for each VMA) and not mapped again: resident
+// counts fall, and the next access is a fault that finds the page in the cache. The split itself is
+// under the cache's lock, with all references taken away for its time; one that came between makes
+// it fail, and the folio stays unmapped. Pieces beyond the end of the file leave the cache at once.
 //
 // Since 6.15 the folio is halved towards one page, and the other halves stay large; before, 2^order
 // single pages came of it. Cost: one step for each new folio, and what unmapping costs.
@@ -45,7 +45,10 @@ interface Piece {
   readonly pages: number;
 }
 
-/** __split_unmapped_folio: what a folio of `pages` becomes, in order; page `at` is a folio of its own. */
+/**
+ * __split_unmapped_folio: what a folio of `pages` becomes, in order; page `at` is a folio of its
+ * own.
+ */
 export function splitPieces(version: string, pages: number, at: number): Piece[] {
   if (isBefore(version, '6.15')) {
     return Array.from({length: pages}, (_, start) => ({start, pages: 1}));
@@ -63,8 +66,8 @@ export function splitPieces(version: string, pages: number, at: number): Piece[]
 
 /**
  * try_folio_split_to_order, order 0, of a large folio of `mapping` around its page `at`. False when
- * somebody else refers to it. Afterwards the caller's lock and reference are those of the piece that
- * begins at `head`.
+ * somebody else refers to it. Afterwards the caller's lock and reference are those of the piece
+ * that begins at `head`.
  */
 export function* split_file_folio(
   k: Kernel,

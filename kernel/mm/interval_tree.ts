@@ -1,11 +1,14 @@
-// Interval trees of VMAs by page offset, as mm/interval_tree.c: which VMAs map offset `first` to `last` of a file or of an
-// anon_vma. Visited in order of their start, then of their end, equal extents in order of insertion: the order in which
-// notifications are sent during an rmap walk (Linux does not look at the end; it matters where areas of unequal length begin alike).
+// Interval trees of VMAs by page offset, as mm/interval_tree.c: which VMAs map offset `first` to
+// `last` of a file or of an anon_vma. Visited in order of their start, then of their end, equal
+// extents in order of insertion: the order in which notifications are sent during an rmap walk
+// (Linux does not look at the end; it matters where areas of unequal length begin alike).
 //
-// A treap with parent links whose nodes are numbers in one arena for many trees (64 bytes a node, in two lines of the host's cache): a fork storm has a node per
-// VMA and ancestor, so objects would dominate the heap. Priorities are a hash of a counter: deterministic, O(log n) expected.
-// Nodes of equal extent, as all processes have that map the same library, share one place in the treap: a ring of twins in order
-// of insertion, of which the first is the treap's node. So fork and exit link and unlink a VMA in O(1).
+// A treap with parent links whose nodes are numbers in one arena for many trees (64 bytes a node,
+// in two lines of the host's cache): a fork storm has a node per VMA and ancestor, so objects would
+// dominate the heap. Priorities are a hash of a counter: deterministic, O(log n) expected. Nodes of
+// equal extent, as all processes have that map the same library, share one place in the treap: a
+// ring of twins in order of insertion, of which the first is the treap's node. So fork and exit
+// link and unlink a VMA in O(1).
 
 /** Whoever has a tree keeps its root here; 0 for an empty one. */
 export interface IntervalRoot {
@@ -77,7 +80,9 @@ export class IntervalForest<T> {
     this.free.push(node);
   }
 
-  /** The offsets [start, last] of a node that is in no tree. Apart, so that no call passes them on. */
+  /**
+   * The offsets [start, last] of a node that is in no tree. Apart, so that no call passes them on.
+   */
   setExtent(node: number, start: number, last: number): void {
     const {ext} = this;
     ext[node * EXTENT + START] = start;
@@ -107,7 +112,10 @@ export class IntervalForest<T> {
     this.attach(tree, node, above, goLeft);
   }
 
-  /** As insert, right behind `before` when that has the same extent (fork's child next to its parent). */
+  /**
+   * As insert, right behind `before` when that has the same extent (fork's child next to its
+   * parent).
+   */
   insertAfter(tree: IntervalRoot, node: number, before: number): void {
     const {ext} = this;
     const sameStart = ext[before * EXTENT + START] === ext[node * EXTENT + START];
@@ -171,7 +179,10 @@ export class IntervalForest<T> {
     }
   }
 
-  /** Leftmost overlapping node of a subtree whose `most` is at least `start`; 0 when all of it begins too late. */
+  /**
+   * Leftmost overlapping node of a subtree whose `most` is at least `start`; 0 when all of it
+   * begins too late.
+   */
   private leftmostIn(at: number, start: number, last: number): number {
     for (;;) {
       const l = this.link[at * LINKS + LEFT];

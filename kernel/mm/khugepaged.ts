@@ -82,8 +82,8 @@ export class Khugepaged {
 }
 
 /**
- * start_stop_khugepaged: the daemon as a kernel thread with the number `tid`. `scanTicks`: it does not
- * sleep by its settings but scans at these times, as a recorded one did.
+ * start_stop_khugepaged: the daemon as a kernel thread with the number `tid`. `scanTicks`: it does
+ * not sleep by its settings but scans at these times, as a recorded one did.
  */
 export function start_khugepaged(
   huge: HugeMemory,

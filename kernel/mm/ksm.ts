@@ -74,8 +74,8 @@ export interface KsmTrace {
   /** ksm_start_scan and ksm_stop_scan. */
   scan(start: boolean, seq: number, rmapItems: number): void;
   /**
-   * ksm_merge_with_ksm_page: the page at `vpn` (one that becomes a KSM page when `first`). A page of
-   * zeros instead of a KSM page: ksm_merge_one_page.
+   * ksm_merge_with_ksm_page: the page at `vpn` (one that becomes a KSM page when `first`). A page
+   * of zeros instead of a KSM page: ksm_merge_one_page.
    */
   merge(first: boolean, zero: boolean, user: UserMm, vpn: number, good: boolean): void;
 }

@@ -104,7 +104,9 @@ export function* try_to_merge_one_page(
   return yield* replace_page(ksm, t, vma, user, vpn, pfn, target, word);
 }
 
-/** pte_offset_map_lock where somebody holds the lock across waiting: the slot, -1 without a table. */
+/**
+ * pte_offset_map_lock where somebody holds the lock across waiting: the slot, -1 without a table.
+ */
 function* lockPteSlow(ksm: Ksm, t: Task, user: UserMm, vpn: number): Code<number> {
   const {mm} = ksm;
   for (;;) {

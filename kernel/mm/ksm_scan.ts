@@ -35,7 +35,9 @@ function notePeak({trees, peak, pagesVolatile}: Ksm): void {
   peak.volatile = pagesVolatile;
 }
 
-/** Where scan_pages stops: before a page; before the lock of one is taken or given back; at a page. */
+/**
+ * Where scan_pages stops: before a page; before the lock of one is taken or given back; at a page.
+ */
 const BEFORE = 0;
 const LOCKING = 1;
 const UNLOCKING = 2;
@@ -119,7 +121,9 @@ function endScan(ksm: Ksm): void {
   notePeak(ksm);
 }
 
-/** The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`. */
+/**
+ * The next anonymous page of a mergeable VMA at or after the address; its number in `ksm.found`.
+ */
 function scan_get_next_rmap_item(ksm: Ksm, t: Task, slot: KsmSlot): RmapItem | null {
   const {mm, settings} = ksm;
   const {pages} = mm;
@@ -157,7 +161,9 @@ function enterVma(ksm: Ksm, vma: VmArea): void {
   ksm.pte = -1;
 }
 
-/** Slot of the PTE at the address, -1 without a page table: in most cases the one after the last. */
+/**
+ * Slot of the PTE at the address, -1 without a page table: in most cases the one after the last.
+ */
 function nextPte(ksm: Ksm, user: UserMm): number {
   const {pte, address} = ksm;
   ksm.pte = pte < 0 || (pte & 511) === 511 ? pteSlot(user.pgd, address) : pte + 1;
@@ -191,7 +197,9 @@ function findItem(ksm: Ksm, slot: KsmSlot, next: RmapItem | null): RmapItem {
   return item;
 }
 
-/** should_skip_rmap_item: smart scan looks ever more rarely at pages that did not merge for long. */
+/**
+ * should_skip_rmap_item: smart scan looks ever more rarely at pages that did not merge for long.
+ */
 function skips(ksm: Ksm, item: RmapItem): boolean {
   const {age} = item;
   if (age < 255) item.age++;

@@ -1,7 +1,8 @@
 // mm/ksm.c, 6.18: /sys/kernel/mm/ksm. `run` starts ksmd (1), stops it (0), or stops it and gives
 // every merged page back (2: unmerge_and_remove_all_rmap_items). A file that this kernel has not is
 // refused: max_page_sharing came with 4.13, use_zero_pages with 4.12, merge_across_nodes with 3.9,
-// smart_scan with 6.7. max_page_sharing and merge_across_nodes cannot change while pages are merged.
+// smart_scan with 6.7. max_page_sharing and merge_across_nodes cannot change while pages are
+// merged.
 
 import type {Code} from '../../machine/engine.ts';
 import {EBUSY, EINTR, EINVAL, ENOENT} from '../errno.ts';

@@ -139,7 +139,9 @@ export class KsmTrees {
     item.user.ksmMergingPages++;
   }
 
-  /** remove_rmap_item_from_tree for the stable tree. An empty node stays until it is found stale. */
+  /**
+   * remove_rmap_item_from_tree for the stable tree. An empty node stays until it is found stale.
+   */
   removeItem(item: RmapItem): void {
     const {node} = item;
     if (node === null) return;

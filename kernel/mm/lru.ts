@@ -1,5 +1,6 @@
-// LRU lists: five per node and memory cgroup, through the pages' own list words. The classic two-list LRU (6.18 with
-// lru_gen disabled); MGLRU is not modelled. Folios wait in per-CPU batches before they get here: FolioBatch.
+// LRU lists: five per node and memory cgroup, through the pages' own list words. The classic
+// two-list LRU (6.18 with lru_gen disabled); MGLRU is not modelled. Folios wait in per-CPU batches
+// before they get here: FolioBatch.
 
 import {bug} from '../../machine/assert.ts';
 import {folio_nr_pages, type Pages} from './page.ts';
@@ -25,7 +26,9 @@ export function folio_lru_list(pages: Pages, head: number): number {
 export class Lruvec {
   /** Pages (not folios) per list: NR_INACTIVE_ANON, ... */
   readonly size = new Float64Array(NR_LRU_LISTS);
-  /** Costs that balance anon against file reclaim (anon_cost, file_cost), and refault bookkeeping. */
+  /**
+   * Costs that balance anon against file reclaim (anon_cost, file_cost), and refault bookkeeping.
+   */
   anonCost = 0;
   fileCost = 0;
   nonresidentAge = 0;
@@ -76,7 +79,10 @@ export class Lruvec {
     pages.flags[head] &= ~PG_lru;
   }
 
-  /** A large folio on its list was split: the new folio `head` goes right behind it, at its place in age. */
+  /**
+   * A large folio on its list was split: the new folio `head` goes right behind it, at its place in
+   * age.
+   */
   addSplitTail(behind: number, head: number): void {
     const {pages, head: heads, count} = this.lists;
     const {prev, next} = pages;
@@ -129,7 +135,10 @@ export class Lruvecs {
   }
 }
 
-/** folio_batch: folios that wait on one CPU for the LRU lock. PAGEVEC_SIZE was 14, 15 from 4.13 on, 31 since 6.9. */
+/**
+ * folio_batch: folios that wait on one CPU for the LRU lock. PAGEVEC_SIZE was 14, 15 from 4.13 on,
+ * 31 since 6.9.
+ */
 export class FolioBatch {
   readonly folios: Int32Array;
   count = 0;
@@ -138,7 +147,10 @@ export class FolioBatch {
     this.folios = new Int32Array(size);
   }
 
-  /** folio_batch_add. True when the batch is full, or the folio is large, and it must be drained at once. */
+  /**
+   * folio_batch_add. True when the batch is full, or the folio is large, and it must be drained at
+   * once.
+   */
   add(pages: Pages, head: number): boolean {
     this.folios[this.count++] = head;
     return this.count === this.folios.length || folio_nr_pages(pages, head) > 1;

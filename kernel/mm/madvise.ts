@@ -194,7 +194,9 @@ function* adviseVma(
   }
 }
 
-/** can_madvise_modify: private pages of a sealed mapping go only by one who may write them (6.10+). */
+/**
+ * can_madvise_modify: private pages of a sealed mapping go only by one who may write them (6.10+).
+ */
 function can_madvise_modify(vma: VmArea, advice: number): boolean {
   if ((vma.flagsHigh & VM_HIGH_SEALED) === 0 || !DISCARDS.has(advice)) return true;
   if ((vma.flags & (VM_SHARED | VM_WRITE)) !== 0) return true;

@@ -1,7 +1,7 @@
-// mm/madvise.c: MADV_COLD and MADV_PAGEOUT (5.4+; madvise_cold_or_pageout_pte_range), 6.18. The pages
-// of the range that nobody else maps lose their accessed bits; COLD puts them on the inactive list,
-// PAGEOUT reclaims them at once, whatever was used lately. A large folio goes as a whole when the
-// range holds all of it, else it is split first.
+// mm/madvise.c: MADV_COLD and MADV_PAGEOUT (5.4+; madvise_cold_or_pageout_pte_range), 6.18. The
+// pages of the range that nobody else maps lose their accessed bits; COLD puts them on the inactive
+// list, PAGEOUT reclaims them at once, whatever was used lately. A large folio goes as a whole when
+// the range holds all of it, else it is split first.
 
 import type {Code} from '../../machine/engine.ts';
 import {PTE_HUGE, PTE_SPECIAL, PTE_YOUNG, pte_present} from '../arch/x86/mm/pgtable_bits.ts';

@@ -50,7 +50,9 @@ export function* madvise_guard_install(
   }
 }
 
-/** Sets markers in empty entries. Returns how many entries hold something else, -1 without memory. */
+/**
+ * Sets markers in empty entries. Returns how many entries hold something else, -1 without memory.
+ */
 function* installMarkers(
   k: Kernel,
   t: Task,

@@ -1,8 +1,8 @@
-// mm/madvise.c: MADV_DONTNEED and MADV_FREE, 6.18. DONTNEED unmaps the pages of the range, one CLEAR
-// pair per VMA, and since 6.14 frees the page tables that this empties (pt_reclaim.ts). FREE (4.5+,
-// anonymous memory) marks them old and clean and moves them to the inactive file list without
-// PG_swapbacked: reclaim may then drop a page unless it was written again; swap entries go at once.
-// Its pair is CLEAR as well.
+// mm/madvise.c: MADV_DONTNEED and MADV_FREE, 6.18. DONTNEED unmaps the pages of the range, one
+// CLEAR pair per VMA, and since 6.14 frees the page tables that this empties (pt_reclaim.ts). FREE
+// (4.5+, anonymous memory) marks them old and clean and moves them to the inactive file list
+// without PG_swapbacked: reclaim may then drop a page unless it was written again; swap entries go
+// at once. Its pair is CLEAR as well.
 
 import type {Code} from '../../machine/engine.ts';
 import {
@@ -48,7 +48,9 @@ import type {UserMm} from './user_mm.ts';
 import {type VmArea, vma_is_anonymous} from './vma.ts';
 import {VM_HUGETLB, VM_LOCKED, VM_PFNMAP} from './vma_flags.ts';
 
-/** madvise_dontneed_free for [start, end) of one VMA. `tlb`: the call's gather, null before 6.17. */
+/**
+ * madvise_dontneed_free for [start, end) of one VMA. `tlb`: the call's gather, null before 6.17.
+ */
 export function* madvise_dontneed_free(
   k: Kernel,
   t: Task,
@@ -148,7 +150,8 @@ function* freeWalk(
   while (yield* next_settled(t, user, cursor)) {
     const {slot, vpn, level} = cursor;
     if (level > 0) {
-      // madvise_free_huge_pmd keeps a huge page that goes as a whole; here it is split all the same.
+      // madvise_free_huge_pmd keeps a huge page that goes as a whole; here it is split all the
+      // same.
       if ((mm.pt.flags[slot] & PTE_HUGE) === 0 || mm.hooks.split_huge === null) continue;
       yield* mm.hooks.split_huge(t, vma, slot, vpn);
       cursor.next = vpn;

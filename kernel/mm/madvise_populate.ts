@@ -1,6 +1,6 @@
-// mm/madvise.c: MADV_POPULATE_READ and MADV_POPULATE_WRITE (5.14+): pages are faulted in as an access
-// of that kind would, and an error is an error: no signal, no half-done silence. COW is broken by
-// WRITE alone; nothing is reported as a page fault of the task.
+// mm/madvise.c: MADV_POPULATE_READ and MADV_POPULATE_WRITE (5.14+): pages are faulted in as an
+// access of that kind would, and an error is an error: no signal, no half-done silence. COW is
+// broken by WRITE alone; nothing is reported as a page fault of the task.
 
 import type {Code} from '../../machine/engine.ts';
 import {EFAULT, EHWPOISON, EINTR, EINVAL, ENOMEM} from '../errno.ts';

@@ -171,8 +171,8 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
 }
 
 /**
- * True when a fault at f.vpn maps the whole folio that holds pages [start, stop) of the file (6.18): it must lie within
- * the VMA, the PTE table and the file.
+ * True when a fault at f.vpn maps the whole folio that holds pages [start, stop) of the file
+ * (6.18): it must lie within the VMA, the PTE table and the file.
  */
 function wholeFolioFits(k: Kernel, f: VmFault, start: number, stop: number): boolean {
   const {vma, vpn, slot} = f;
@@ -218,8 +218,8 @@ function __do_fault(k: Kernel, t: Task, f: VmFault): number {
 }
 
 /**
- * shmem_get_folio_gfp: the page is in the file, cached or swapped out, and userfaultfd wants to hear
- * of that.
+ * shmem_get_folio_gfp: the page is in the file, cached or swapped out, and userfaultfd wants to
+ * hear of that.
  */
 function isMinorFault(
   mm: Mm,
@@ -233,8 +233,8 @@ function isMinorFault(
 }
 
 /**
- * finish_fault: maps the page with `word`, or the whole large folio around it where nothing of it is mapped yet (6.18); a
- * page that somebody mapped meanwhile stays.
+ * finish_fault: maps the page with `word`, or the whole large folio around it where nothing of it
+ * is mapped yet (6.18); a page that somebody mapped meanwhile stays.
  */
 function finish_fault(k: Kernel, t: Task, f: VmFault, pfn: number, word: number): number {
   const {mm} = k;
@@ -260,7 +260,10 @@ function finish_fault(k: Kernel, t: Task, f: VmFault, pfn: number, word: number)
   return 0;
 }
 
-/** Slot of the folio's first page, when all `count` of it may be mapped; `into` pages of it lie before the fault. -1: no. */
+/**
+ * Slot of the folio's first page, when all `count` of it may be mapped; `into` pages of it lie
+ * before the fault. -1: no.
+ */
 function wholeFolioSlot(k: Kernel, f: VmFault, into: number, count: number): number {
   const {vma, vpn, slot} = f;
   if (vma.mapping === null || vma.uffd !== 0) return -1;

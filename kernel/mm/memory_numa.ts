@@ -1,4 +1,5 @@
-// mm/memory.c and mm/huge_memory.c: NUMA hinting faults (do_numa_page, do_huge_pmd_numa_page), 6.18.
+// mm/memory.c and mm/huge_memory.c: NUMA hinting faults (do_numa_page, do_huge_pmd_numa_page),
+// 6.18.
 //
 // The page was made inaccessible by the scan; the fault says who uses it. It moves to the CPU's
 // node when should_numa_migrate_memory says so, and the mapping becomes accessible again, writable
@@ -196,7 +197,9 @@ function* task_numa_migrate(numa: NumaBalancing, t: Task): Code {
   k.checks.count('numa_tasks_moved');
 }
 
-/** Makes NUMA balancing part of a kernel: hinting faults everywhere, the scan where there are nodes. */
+/**
+ * Makes NUMA balancing part of a kernel: hinting faults everywhere, the scan where there are nodes.
+ */
 export function install_numa_balancing(k: Kernel, mm: Mm): NumaBalancing {
   const numa = new NumaBalancing(k);
   mm.hooks.do_numa_page = (t, f) => do_numa_page(numa, t, f);

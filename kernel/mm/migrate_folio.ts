@@ -68,7 +68,9 @@ export function folio_isolate_lru(k: Kernel, t: Task, head: number): boolean {
   return true;
 }
 
-/** folio_putback_lru: back on its list, through this CPU's batch. Drops the isolation's reference. */
+/**
+ * folio_putback_lru: back on its list, through this CPU's batch. Drops the isolation's reference.
+ */
 export function folio_putback_lru(k: Kernel, t: Task, head: number): void {
   folio_add_lru(k, t, head);
   folio_put(k, t, head);
@@ -168,7 +170,9 @@ function moveMapping(k: Kernel, t: Task, dst: number, src: number): void {
   pages.refcount.add(src, -n);
 }
 
-/** folio_migrate_flags; the anonymous owner stays in the old folio until it is freed, as in Linux. */
+/**
+ * folio_migrate_flags; the anonymous owner stays in the old folio until it is freed, as in Linux.
+ */
 function moveFlags(k: Kernel, dst: number, src: number): void {
   const {pages} = k.mm;
   pages.flags[dst] |= pages.flags[src] & MOVED;

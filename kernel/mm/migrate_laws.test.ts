@@ -81,7 +81,9 @@ function pfnAt(k: Kernel, mm: MmStruct, vpn: number): number {
   return (word & PTE_HUGE) === 0 ? pfn : pfn + (vpn % 512);
 }
 
-/** One step by mm `who`, which `t` takes on for the time. `moves`: migrations are carried out, too. */
+/**
+ * One step by mm `who`, which `t` takes on for the time. `moves`: migrations are carried out, too.
+ */
 function* take(k: Kernel, t: Task, mms: MmStruct[], s: Step, n: number, moves: boolean): Code {
   const mm = mms[s.who % mms.length];
   const own = t.mm;

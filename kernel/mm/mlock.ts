@@ -1,7 +1,7 @@
 // mm/mlock.c: mlock, munlock, mlockall, munlockall, 6.18. VMAs get VM_LOCKED under mmap_lock for
 // write, which moves the pages they map to the unevictable list; then, with the lock dropped, what
-// is not there yet is faulted in. RLIMIT_MEMLOCK is not looked at: traces come from callers who were
-// let.
+// is not there yet is faulted in. RLIMIT_MEMLOCK is not looked at: traces come from callers who
+// were let.
 
 import type {Code} from '../../machine/engine.ts';
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
@@ -30,7 +30,9 @@ export const MCL_ONFAULT = 4;
 
 const LOCK_FLAGS = VM_LOCKED | VM_LOCKONFAULT;
 
-/** mlock and mlock2 (`flags`: MLOCK_ONFAULT): 0, -ENOMEM (hole, too many VMAs), -EAGAIN, -EINVAL. */
+/**
+ * mlock and mlock2 (`flags`: MLOCK_ONFAULT): 0, -ENOMEM (hole, too many VMAs), -EAGAIN, -EINVAL.
+ */
 export function* do_mlock(
   k: Kernel,
   t: Task,

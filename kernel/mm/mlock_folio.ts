@@ -3,8 +3,8 @@
 // of one page table are one batch: one lru_lock section per lruvec.
 //
 // Linux counts locked mappings in mlock_count; here a folio is munlocked when no other locked VMA
-// maps it, which is the same but for the cost of looking. That is when a VMA is unlocked, unmapped, or
-// gets a copy of its own.
+// maps it, which is the same but for the cost of looking. That is when a VMA is unlocked, unmapped,
+// or gets a copy of its own.
 
 import {pteValue} from '../arch/x86/mm/pgtable.ts';
 import {PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
@@ -78,8 +78,8 @@ function locks(k: Kernel, {vma, user, vpn}: RmapPlace, head: number): boolean {
 }
 
 /**
- * Before [start, end) of a locked VMA is unmapped: locked folios in it that are mapped more than once.
- * `before`: what was noted of other VMAs.
+ * Before [start, end) of a locked VMA is unmapped: locked folios in it that are mapped more than
+ * once. `before`: what was noted of other VMAs.
  */
 export function noteLocked(
   k: Kernel,
@@ -112,7 +112,10 @@ export interface LockedFolios {
   readonly heads: readonly number[];
 }
 
-/** munlock_vma_folio of __folio_remove_rmap, after the VMAs' pages are unmapped: others map them still. */
+/**
+ * munlock_vma_folio of __folio_remove_rmap, after the VMAs' pages are unmapped: others map them
+ * still.
+ */
 export function munlockUnmapped(k: Kernel, t: Task, noted: readonly LockedFolios[]): void {
   for (const {vma, heads} of noted) {
     const left = heads.filter((head) => folio_mapped(k.mm.pages, head));

@@ -1,5 +1,5 @@
-// Speed of the mm's data structures, without locks and simulated time. 16 M pages are 64 GiB; the random walk visits them in
-// the order of a multiplicative congruence, each exactly once.
+// Speed of the mm's data structures, without locks and simulated time. 16 M pages are 64 GiB; the
+// random walk visits them in the order of a multiplicative congruence, each exactly once.
 
 import {hardwareWalk, PageTables, ptePopulate, setPte, UserPgd} from '../arch/x86/mm/pgtable.ts';
 import {PTE_PRESENT, PTE_WRITE} from '../arch/x86/mm/pgtable_bits.ts';

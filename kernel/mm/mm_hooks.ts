@@ -47,8 +47,8 @@ export interface MmHooks {
   memcg_reclaim: ((t: Task, memcg: number, n: number) => Code<boolean>) | null;
 
   /**
-   * OOM: out_of_memory for an allocation of 2^order pages that reclaim could not help. False: nobody
-   * can be killed, the allocation fails.
+   * OOM: out_of_memory for an allocation of 2^order pages that reclaim could not help. False:
+   * nobody can be killed, the allocation fails.
    */
   out_of_memory: ((t: Task, node: number, order: number) => Code<boolean>) | null;
   /** OOM: the same for a cgroup at its limit; true: charge again. */
@@ -62,7 +62,9 @@ export interface MmHooks {
   workingset_refault: ((t: Task, head: number, shadow: number) => void) | null;
   /** SWAP: a shmem page that is swapped out: brings it back into the cache. */
   shmem_swapin: ((t: Task, mapping: AddressSpace, index: number) => Code<boolean>) | null;
-  /** SHMEM: swapoff: brings in all entries of an area, or just `entry`. Number of them, or -errno. */
+  /**
+   * SHMEM: swapoff: brings in all entries of an area, or just `entry`. Number of them, or -errno.
+   */
   shmem_unuse: ((t: Task, type: number, entry: number) => Code<number>) | null;
 
   /** BACKGROUND: waits until the migration of the page at vmf.slot is over. */

@@ -1,4 +1,5 @@
-// mmap and munmap: where mappings go, what they replace, when they merge, and that the totals stay true.
+// mmap and munmap: where mappings go, what they replace, when they merge, and that the totals stay
+// true.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

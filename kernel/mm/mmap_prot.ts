@@ -45,7 +45,8 @@ const MAY_ALL = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
 
 /** calc_vm_prot_bits and calc_vm_flag_bits, with accounting (accountable_mapping). */
 export function vmFlags(k: Kernel, prot: number, flags: number): number {
-  // New mappings are soft-dirty as a whole, until clear_refs says otherwise (3.12+; before, for good).
+  // New mappings are soft-dirty as a whole, until clear_refs says otherwise (3.12+; before, for
+  // good).
   let vm = MAY_ALL | VM_SOFTDIRTY;
   if ((prot & PROT_READ) !== 0) vm |= VM_READ;
   if ((prot & PROT_WRITE) !== 0) vm |= VM_WRITE;

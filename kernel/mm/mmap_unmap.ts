@@ -32,7 +32,10 @@ import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 /** End of what user page tables may cover (USER_PGTABLES_CEILING), in pages. */
 export const USER_PGTABLES_CEILING = 2 ** 45;
 
-/** munmap(2): 0, -EINVAL (beyond the address space, a part of a huge page), -ENOMEM when a VMA too many would come of it, or -EPERM (sealed, 6.10+). */
+/**
+ * munmap(2): 0, -EINVAL (beyond the address space, a part of a huge page), -ENOMEM when a VMA too
+ * many would come of it, or -EPERM (sealed, 6.10+).
+ */
 export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Code<number> {
   enterSystemCall(k, t);
   const user = k.mm.userOf(t.mm!);
@@ -54,8 +57,8 @@ export function* sys_munmap(k: Kernel, t: Task, start: number, end: number): Cod
 export const DOWNGRADED = 1;
 
 /**
- * do_vmi_munmap: mmap_lock is held for write. 0, -ENOMEM, -EPERM, or with `downgrade` DOWNGRADED when the
- * lock is now held for read.
+ * do_vmi_munmap: mmap_lock is held for write. 0, -ENOMEM, -EPERM, or with `downgrade` DOWNGRADED
+ * when the lock is now held for read.
  */
 export function* do_vmi_munmap(
   k: Kernel,

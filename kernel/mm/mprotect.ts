@@ -33,8 +33,8 @@ import {DEFAULT_MAX_MAP_COUNT} from './vma_space.ts';
 export {change_prot_numa, change_protection} from './mprotect_walk.ts';
 
 /**
- * mprotect of `pages` pages from `startVpn` on; `prot`: PROT_ bits (mmap_prot.ts). Returns 0, -EINVAL, -ENOMEM (a
- * hole, or too many VMAs), -EACCES (VM_MAY flags forbid it) or -EPERM (sealed).
+ * mprotect of `pages` pages from `startVpn` on; `prot`: PROT_ bits (mmap_prot.ts). Returns 0,
+ * -EINVAL, -ENOMEM (a hole, or too many VMAs), -EACCES (VM_MAY flags forbid it) or -EPERM (sealed).
  */
 export function* do_mprotect(
   k: Kernel,

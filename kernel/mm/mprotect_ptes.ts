@@ -55,7 +55,9 @@ export interface ProtectionChange {
   readonly exclusiveWrites: boolean;
   /** Only pages that are not on this node, -1 for all (NUMA hinting, one thread). */
   readonly notOnNode: number;
-  /** Gathers entries that need a flush (5.19+), null where the whole range is flushed at the end. */
+  /**
+   * Gathers entries that need a flush (5.19+), null where the whole range is flushed at the end.
+   */
   readonly tlb: MmuGather | null;
 }
 

@@ -1,7 +1,7 @@
 // mm/mprotect.c: the walk of change_protection, in its three generations (axis
 // `mprotect`). They differ in what a notifier is told:
 //   per-call  up to 3.14    one pair over the whole range, whatever is in it
-//   per-pud   3.15 to 6.11  a pair per PUD entry (1 GB), sent at its first populated PMD, from there
+//   per-pud   3.15 to 6.11 a pair per PUD entry (1 GB), sent at its first populated PMD, from there
 //                           to the end of that entry's part of the range
 //   per-p4d   6.12+         a pair per P4D entry (512 GB), sent at its first populated PUD
 // A range without page tables sends nothing in the later two.
@@ -56,8 +56,8 @@ export function vma_wants_writenotify(vma: VmArea): boolean {
 
 /**
  * change_protection of [start, end) of `vma`, whose flags are the new ones already; `oldFlags` were
- * those before. `tlb` is the caller's gather, null before 5.19. Returns the number of pages changed.
- * Caller holds mmap_lock: for write (mprotect) or for read (NUMA hinting, userfaultfd).
+ * those before. `tlb` is the caller's gather, null before 5.19. Returns the number of pages
+ * changed. Caller holds mmap_lock: for write (mprotect) or for read (NUMA hinting, userfaultfd).
  */
 export function* change_protection(
   k: Kernel,
@@ -241,8 +241,8 @@ export function mprotectGathers(k: Kernel): boolean {
 }
 
 /**
- * change_prot_numa: makes pages of [start, end) fault for NUMA balancing. Caller holds mmap_lock for
- * read. Returns the number of pages changed (what task_numa_work counts as scanned).
+ * change_prot_numa: makes pages of [start, end) fault for NUMA balancing. Caller holds mmap_lock
+ * for read. Returns the number of pages changed (what task_numa_work counts as scanned).
  */
 export function* change_prot_numa(
   k: Kernel,

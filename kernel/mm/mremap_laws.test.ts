@@ -20,7 +20,9 @@ import {sys_munmap} from './mmap_unmap.ts';
 import {MM_ANONPAGES} from './rss.ts';
 
 const BASE = 2 ** 31;
-/** Pages that the steps play with: two PMD tables and a bit, so that tables move as a whole, too. */
+/**
+ * Pages that the steps play with: two PMD tables and a bit, so that tables move as a whole, too.
+ */
 const AREA = 3000;
 
 /** A page of the model. */

@@ -1,5 +1,5 @@
-// mm/mseal.c (6.10+): seals mappings. Nothing unmaps, moves, or re-protects a sealed mapping any more
-// (VM_SEALED is looked at where those calls change a VMA); it cannot be undone.
+// mm/mseal.c (6.10+): seals mappings. Nothing unmaps, moves, or re-protects a sealed mapping any
+// more (VM_SEALED is looked at where those calls change a VMA); it cannot be undone.
 
 import type {Code} from '../../machine/engine.ts';
 import {EINTR, EINVAL, ENOMEM, ENOSYS} from '../errno.ts';
@@ -14,7 +14,9 @@ import {vma_start_write, vma_start_write_near} from './vma_lock.ts';
 import {vma_modify} from './vma_merge.ts';
 import {isFullyMapped} from './vma_space.ts';
 
-/** mseal of `pages` pages: 0, -EINVAL (flags), -ENOMEM (a hole; nothing is sealed then), -ENOSYS. */
+/**
+ * mseal of `pages` pages: 0, -EINVAL (flags), -ENOMEM (a hole; nothing is sealed then), -ENOSYS.
+ */
 export function* do_mseal(
   k: Kernel,
   t: Task,

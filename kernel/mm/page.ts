@@ -1,15 +1,18 @@
 // struct page for all memory of the machine: parallel typed arrays indexed by pfn, 24 bytes a page.
 //
-//   flags 4 (PG_ bits, order of a folio or free block in the top five), _refcount 2, _mapcount 2 (carries: count_array.ts),
-//   mapping 4 (who maps it: an anon_vma, a file or a KSM node), index 4 (its page offset there), prev 4, next 4 (the one list
-//   it is on: LRU, free list, per-CPU list, or an isolated list).
+//   flags 4 (PG_ bits, order of a folio or free block in the top five), _refcount 2, _mapcount 2
+//   (carries: count_array.ts), mapping 4 (who maps it: an anon_vma, a file or a KSM node), index 4
+//   (its page offset there), prev 4, next 4 (the one list it is on: LRU, free list, per-CPU list,
+//   or an isolated list).
 //
-// The arrays span all nodes from the start but cost host memory only where they have been written (fresh typed arrays are
-// untouched zero pages), and the buddy allocator hands out never-used memory last. pfn 0 is "no page": memory begins at
-// FIRST_PFN. Words that only some machines need (content for KSM, private for swap entries, memcg) are made on demand.
+// The arrays span all nodes from the start but cost host memory only where they have been written
+// (fresh typed arrays are untouched zero pages), and the buddy allocator hands out never-used
+// memory last. pfn 0 is "no page": memory begins at FIRST_PFN. Words that only some machines need
+// (content for KSM, private for swap entries, memcg) are made on demand.
 //
-// Folios as in Linux: the head has PG_head and the order, tails have PG_tail and their head in `next`. The first tail's words
-// hold entire_mapcount, nr_pages_mapped and large_mapcount; the second tail's the pin count and the deferred-split links.
+// Folios as in Linux: the head has PG_head and the order, tails have PG_tail and their head in
+// `next`. The first tail's words hold entire_mapcount, nr_pages_mapped and large_mapcount; the
+// second tail's the pin count and the deferred-split links.
 
 import {assert} from '../../machine/assert.ts';
 import {zeroed, zeroedBuffer} from '../../machine/zeroed.ts';
@@ -36,7 +39,10 @@ const INDEX_HIGH_SHIFT = 26;
 const ID_MASK = (1 << INDEX_HIGH_SHIFT) - 1;
 const INDEX_HIGH_MASK = 0xf << INDEX_HIGH_SHIFT;
 const PER_WORD = 2 ** -32;
-/** An index is kept modulo this: anonymous mappings of all of a 48-bit address space, files of 256 TB. */
+/**
+ * An index is kept modulo this: anonymous mappings of all of a 48-bit address space, files of 256
+ * TB.
+ */
 export const INDEX_LIMIT = 2 ** 36;
 
 /** Page frames [first, end) of a node. */
@@ -78,7 +84,10 @@ export class Pages {
   private memcgs: Uint16Array | null = null;
   private cpupids: Int32Array | null = null;
 
-  /** `devicePages`: further struct pages without memory behind them (device-private memory), after the last node. */
+  /**
+   * `devicePages`: further struct pages without memory behind them (device-private memory), after
+   * the last node.
+   */
   constructor(pagesByNode: readonly number[], devicePages = 0) {
     this.nodes = layoutNodes(pagesByNode);
     const memoryEnd = this.nodes.length === 0 ? FIRST_PFN : this.nodes[this.nodes.length - 1].end;
@@ -130,7 +139,10 @@ export class Pages {
     return this.memcgs !== null;
   }
 
-  /** _last_cpupid of a folio (head), plus 1: 0 is "nobody since the page was allocated". NUMA balancing's. */
+  /**
+   * _last_cpupid of a folio (head), plus 1: 0 is "nobody since the page was allocated". NUMA
+   * balancing's.
+   */
   get cpupid(): Int32Array {
     this.cpupids ??= zeroed(Int32Array, this.endPfn);
     return this.cpupids;
@@ -175,8 +187,9 @@ export function prep_compound_page(pages: Pages, head: number, order: number): v
 }
 
 /**
- * Makes single pages of a folio (the end of __split_huge_page and of __free_pages_prepare): tails lose PG_tail and their
- * words, the head PG_head and the order. What tails inherit from the head is the caller's business.
+ * Makes single pages of a folio (the end of __split_huge_page and of __free_pages_prepare): tails
+ * lose PG_tail and their words, the head PG_head and the order. What tails inherit from the head is
+ * the caller's business.
  */
 export function dissolve_compound(pages: Pages, head: number): void {
   const order = folio_order(pages, head);
@@ -212,7 +225,10 @@ export function setMapping(
   pages.index[pfn] = index | 0;
 }
 
-/** Changes the owner alone, as turning an anonymous page into a KSM page or reusing it for the local anon_vma does. */
+/**
+ * Changes the owner alone, as turning an anonymous page into a KSM page or reusing it for the local
+ * anon_vma does.
+ */
 export function setMappingOwner(pages: Pages, pfn: number, kind: number, id: number): void {
   pages.mapping[pfn] = (pages.mapping[pfn] & INDEX_HIGH_MASK) | (kind << KIND_SHIFT) | id;
 }
@@ -223,7 +239,9 @@ export function clearMapping(pages: Pages, pfn: number): void {
   pages.index[pfn] = 0;
 }
 
-/** MAPPING_FILE, MAPPING_ANON, MAPPING_KSM or MAPPING_MOVABLE; MAPPING_FILE with id 0 is no mapping. */
+/**
+ * MAPPING_FILE, MAPPING_ANON, MAPPING_KSM or MAPPING_MOVABLE; MAPPING_FILE with id 0 is no mapping.
+ */
 export function mappingKind(pages: Pages, pfn: number): number {
   return pages.mapping[pfn] >>> KIND_SHIFT;
 }
@@ -243,7 +261,10 @@ export function folio_test_ksm(pages: Pages, head: number): boolean {
   return pages.mapping[head] >>> KIND_SHIFT === MAPPING_KSM;
 }
 
-/** page_pgoff: offset of any page of a folio in its mapping, modulo INDEX_LIMIT. hugetlb counts small pages here. */
+/**
+ * page_pgoff: offset of any page of a folio in its mapping, modulo INDEX_LIMIT. hugetlb counts
+ * small pages here.
+ */
 export function page_pgoff(pages: Pages, pfn: number): number {
   const head = compound_head(pages, pfn);
   const high = (pages.mapping[head] & INDEX_HIGH_MASK) >>> INDEX_HIGH_SHIFT;

@@ -1,6 +1,7 @@
-// Page flags under Linux's names, as masks of the flags word of a struct page. Which page of a folio carries a flag is as in
-// Linux 6.18: all in the head, but PG_anon_exclusive and PG_hwpoison, which every page has its own of. PG_tail, PG_buddy,
-// PG_hugetlb and PG_table stand for Linux's compound_head bit and page types.
+// Page flags under Linux's names, as masks of the flags word of a struct page. Which page of a
+// folio carries a flag is as in Linux 6.18: all in the head, but PG_anon_exclusive and PG_hwpoison,
+// which every page has its own of. PG_tail, PG_buddy, PG_hugetlb and PG_table stand for Linux's
+// compound_head bit and page types.
 
 export const PG_locked = 1 << 0;
 export const PG_writeback = 1 << 1;
@@ -16,7 +17,10 @@ export const PG_swapbacked = 1 << 10;
 export const PG_reserved = 1 << 11;
 export const PG_private = 1 << 12;
 export const PG_reclaim = 1 << 13;
-/** The same bit, as in Linux: reading this page starts the next readahead. Fault-around passes over such a page. */
+/**
+ * The same bit, as in Linux: reading this page starts the next readahead. Fault-around passes over
+ * such a page.
+ */
 export const PG_readahead = PG_reclaim;
 export const PG_unevictable = 1 << 14;
 export const PG_mlocked = 1 << 15;
@@ -29,12 +33,18 @@ export const PG_tail = 1 << 21;
 export const PG_buddy = 1 << 22;
 export const PG_hugetlb = 1 << 23;
 export const PG_table = 1 << 24;
-/** On a list of somebody who isolated it: migration, compaction (PG_movable_ops and PG_isolated folded). */
+/**
+ * On a list of somebody who isolated it: migration, compaction (PG_movable_ops and PG_isolated
+ * folded).
+ */
 export const PG_isolated = 1 << 25;
 /** Memory of a device: never on the LRU, never in the buddy allocator. */
 export const PG_device = 1 << 26;
 
-/** The order of a folio (in its head) or of a free block (in its first page) is kept in the top five bits. */
+/**
+ * The order of a folio (in its head) or of a free block (in its first page) is kept in the top five
+ * bits.
+ */
 export const ORDER_SHIFT = 27;
 /** Mask of the flags without the order. */
 export const FLAG_BITS = (1 << ORDER_SHIFT) - 1;

@@ -25,12 +25,15 @@ export interface SwapDeviceOptions {
 }
 
 /**
- * virtio-blk on a local SSD: what makes the median fault of the sample recording that reads one page
- * (67 us with its tracepoints) as long here. The bandwidth is an assumption.
+ * virtio-blk on a local SSD: what makes the median fault of the sample recording that reads one
+ * page (67 us with its tracepoints) as long here. The bandwidth is an assumption.
  */
 const LATENCY_NS = 42_000;
 const BYTES_PER_SECOND = 1.2e9;
-/** Body of the completion interrupt: the request with its first folio, and each further one. Assumption. */
+/**
+ * Body of the completion interrupt: the request with its first folio, and each further one.
+ * Assumption.
+ */
 const COMPLETION_TICKS = nsToTicks(900);
 const FOLIO_TICKS = nsToTicks(150);
 const NO_PARTS: readonly number[] = [];
@@ -251,7 +254,10 @@ export function requests_used_up({mm}: Kernel): boolean {
   return mm.swap.writebacks > NR_REQUESTS;
 }
 
-/** blk_mq_get_tag: until a request is free again. Reclaim that writes faster than the device waits here. */
+/**
+ * blk_mq_get_tag: until a request is free again. Reclaim that writes faster than the device waits
+ * here.
+ */
 export function* blk_mq_get_tag(k: Kernel, t: Task): Code {
   const {tags} = k.mm.swap;
   blk_flush_plug(k, t);

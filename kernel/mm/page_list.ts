@@ -1,5 +1,5 @@
-// Doubly linked lists of pages through the `prev` and `next` words of struct page. A page is on one list at a time. A list is
-// a number; its ends and length are here. 0 ends a list.
+// Doubly linked lists of pages through the `prev` and `next` words of struct page. A page is on one
+// list at a time. A list is a number; its ends and length are here. 0 ends a list.
 
 import type {Pages} from './page.ts';
 

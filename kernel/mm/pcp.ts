@@ -1,10 +1,12 @@
-// Per-CPU page lists in front of a node's buddy allocator: orders 0 to 3 and 9 since 5.14, order 0 only before. Allocation and
-// freeing of such pages need no zone lock but once per batch, which is what the layer above charges for: `take` and `put`
-// only touch the CPU's lists, `refill` and `drain` move pages to and from the buddy lists under zone->lock.
+// Per-CPU page lists in front of a node's buddy allocator: orders 0 to 3 and 9 since 5.14, order 0
+// only before. Allocation and freeing of such pages need no zone lock but once per batch, which is
+// what the layer above charges for: `take` and `put` only touch the CPU's lists, `refill` and
+// `drain` move pages to and from the buddy lists under zone->lock.
 //
-// How many pages move follows the generation (watermarks.ts): up to 5.13 one batch; 5.14 to 6.6 freeing doubles with every
-// drain not interrupted by an allocation (free_factor); since 6.7 allocation doubles likewise (alloc_factor), freeing follows
-// the number of pages freed in a row, and `high` floats between its bounds as long as the node is above its high watermark.
+// How many pages move follows the generation (watermarks.ts): up to 5.13 one batch; 5.14 to 6.6
+// freeing doubles with every drain not interrupted by an allocation (free_factor); since 6.7
+// allocation doubles likewise (alloc_factor), freeing follows the number of pages freed in a row,
+// and `high` floats between its bounds as long as the node is above its high watermark.
 
 import type {Buddy} from './buddy.ts';
 import {HPAGE_PMD_ORDER} from './page.ts';
@@ -23,7 +25,10 @@ export class PerCpuPages {
   readonly high: Int32Array;
   /** Pages on a CPU's lists. */
   readonly count: Int32Array;
-  /** ZONE_BELOW_HIGH: the node has been found below its high watermark; the layer above sets and clears it. */
+  /**
+   * ZONE_BELOW_HIGH: the node has been found below its high watermark; the layer above sets and
+   * clears it.
+   */
   belowHigh = false;
   private readonly allocFactor: Uint8Array;
   private readonly freeFactor: Uint8Array;
@@ -58,7 +63,10 @@ export class PerCpuPages {
     return order <= COSTLY_ORDER || order === HPAGE_PMD_ORDER;
   }
 
-  /** Takes a page (block) off the CPU's list, 0 when the list is empty: refill it then, under zone->lock. */
+  /**
+   * Takes a page (block) off the CPU's list, 0 when the list is empty: refill it then, under
+   * zone->lock.
+   */
   take(cpu: number, order: number): number {
     this.freeFactor[cpu] >>= 1;
     this.freeCount[cpu] >>= 1;
@@ -67,7 +75,10 @@ export class PerCpuPages {
     return pfn;
   }
 
-  /** rmqueue_bulk: moves blocks (nr_pcp_alloc) from the buddy lists. Returns how many blocks came, 0 when memory is out. */
+  /**
+   * rmqueue_bulk: moves blocks (nr_pcp_alloc) from the buddy lists. Returns how many blocks came, 0
+   * when memory is out.
+   */
   refill(cpu: number, order: number): number {
     const blocks = this.blocksToAllocate(cpu, order);
     const list = this.list(cpu, order);
@@ -83,8 +94,8 @@ export class PerCpuPages {
   }
 
   /**
-   * free_unref_page_commit: puts a freed page (block) on the CPU's list. Returns 0, or the number of pages that must now be
-   * drained, under zone->lock (nr_pcp_free).
+   * free_unref_page_commit: puts a freed page (block) on the CPU's list. Returns 0, or the number
+   * of pages that must now be drained, under zone->lock (nr_pcp_free).
    */
   put(cpu: number, order: number, pfn: number): number {
     const {batch} = this.sizes;
@@ -96,7 +107,10 @@ export class PerCpuPages {
     return this.count[cpu] >= high ? this.pagesToFree(cpu, high) : 0;
   }
 
-  /** free_pcppages_bulk: gives at least `pages` pages (or all) back to the buddy lists. Returns how many blocks went. */
+  /**
+   * free_pcppages_bulk: gives at least `pages` pages (or all) back to the buddy lists. Returns how
+   * many blocks went.
+   */
   drain(cpu: number, pages: number): number {
     let left = Math.min(pages, this.count[cpu]);
     let freed = 0;

@@ -1,11 +1,13 @@
-// mm/percpu.c and lib/percpu_counter.c, as far as mm_init uses them: since 6.2 (f1a7941243c1) rss_stat of every mm is four
-// percpu counters, allocated and freed together since 6.6 (percpu_counter_init_many, seen 6.6.9).
+// mm/percpu.c and lib/percpu_counter.c, as far as mm_init uses them: since 6.2 (f1a7941243c1)
+// rss_stat of every mm is four percpu counters, allocated and freed together since 6.6
+// (percpu_counter_init_many, seen 6.6.9).
 //
-// What that costs is in three places, all global or per CPU: pcpu_lock around the bitmap of a chunk, percpu_counters_lock
-// around the list of all counters (CONFIG_HOTPLUG_CPU), and clearing 16 bytes in the unit of every possible CPU, each in
-// another line. Lines are real here: the area is the lowest free one, four areas share a line per CPU, and a line stays
-// where it was last touched. The stores of the clearing overlap; RFO_OVERLAP says by how much.
-// Not modelled: pcpu_alloc_mutex, growing the chunk list, and populating chunks.
+// What that costs is in three places, all global or per CPU: pcpu_lock around the bitmap of a
+// chunk, percpu_counters_lock around the list of all counters (CONFIG_HOTPLUG_CPU), and clearing 16
+// bytes in the unit of every possible CPU, each in another line. Lines are real here: the area is
+// the lowest free one, four areas share a line per CPU, and a line stays where it was last touched.
+// The stores of the clearing overlap; RFO_OVERLAP says by how much. Not modelled: pcpu_alloc_mutex,
+// growing the chunk list, and populating chunks.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -18,8 +20,9 @@ export const NR_MM_COUNTERS = 4;
 /** Areas of four 32-bit counters in one 64-byte line. */
 const AREAS_PER_LINE = 4;
 /**
- * Misses that stores to different lines have in flight at once. Assumption: stores retire in order, and the core prefetches
- * ownership for a few of those that wait in the store buffer; 10 to 16 fill buffers are the upper end.
+ * Misses that stores to different lines have in flight at once. Assumption: stores retire in order,
+ * and the core prefetches ownership for a few of those that wait in the store buffer; 10 to 16 fill
+ * buffers are the upper end.
  */
 const RFO_OVERLAP = 4;
 

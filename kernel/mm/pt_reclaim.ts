@@ -1,10 +1,11 @@
-// mm/pt_reclaim.c, and its callers in zap_pte_range: page tables of PTEs that MADV_DONTNEED has emptied
-// are freed at once (CONFIG_PT_RECLAIM, 6.14+ on x86-64). Only tables of which all 2 MB were in the
-// range count; one that keeps an entry (a marker), or got one meanwhile, stays, and so do the tables
-// above. The frame goes with the gather's flush, which is then one of page tables, too.
+// mm/pt_reclaim.c, and its callers in zap_pte_range: page tables of PTEs that MADV_DONTNEED has
+// emptied are freed at once (CONFIG_PT_RECLAIM, 6.14+ on x86-64). Only tables of which all 2 MB
+// were in the range count; one that keeps an entry (a marker), or got one meanwhile, stays, and so
+// do the tables above. The frame goes with the gather's flush, which is then one of page tables,
+// too.
 //
-// mmap_lock is held for read, or only the VMA's lock is: faults in the same table may be under way. One
-// that was asleep meanwhile finds that its entry is no longer where it was, and is taken again.
+// mmap_lock is held for read, or only the VMA's lock is: faults in the same table may be under way.
+// One that was asleep meanwhile finds that its entry is no longer where it was, and is taken again.
 
 import type {Code} from '../../machine/engine.ts';
 import {LEVEL_PAGES, slotAt} from '../arch/x86/mm/pgtable.ts';
@@ -20,7 +21,10 @@ export function reclaimsTables(k: Kernel): boolean {
   return !isBefore(k.facts.version, '6.14');
 }
 
-/** try_to_free_pte for every whole 2 MB of [start, end), whose pages are gone. Cost: one step for each table. */
+/**
+ * try_to_free_pte for every whole 2 MB of [start, end), whose pages are gone. Cost: one step for
+ * each table.
+ */
 export function* reclaim_ptes(
   k: Kernel,
   t: Task,

@@ -53,7 +53,9 @@ export function* do_remap_file_pages(
   return 0;
 }
 
-/** The shared mapping that covers the range, alone or with neighbours of the same file and flags. */
+/**
+ * The shared mapping that covers the range, alone or with neighbours of the same file and flags.
+ */
 function coveredBy(user: UserMm, start: number, end: number): VmArea | null {
   const vma = user.space.tree.lookup(start);
   if (vma === null || (vma.flags & VM_SHARED) === 0 || vma.mapping === null) return null;

@@ -1,5 +1,5 @@
-// Resident-set counters of an mm: the four numbers that a kernel reports with every change as the trace event rss_stat, and
-// that a replay is graded on.
+// Resident-set counters of an mm: the four numbers that a kernel reports with every change as the
+// trace event rss_stat, and that a replay is graded on.
 
 export const MM_FILEPAGES = 0;
 export const MM_ANONPAGES = 1;

@@ -1,12 +1,15 @@
-// Swap areas: which slots are in use, by how many PTEs, and which page or shadow the swap cache has for a slot.
+// Swap areas: which slots are in use, by how many PTEs, and which page or shadow the swap cache has
+// for a slot.
 //
-// A swap entry is one 31-bit number, type * 2^26 + offset: up to 32 areas of up to 256 GiB. Per slot: a byte of swap_map
-// (count, SWAP_HAS_CACHE), four bytes of swap cache (pfn, or a shadow as a value entry), and on machines with KSM four bytes
-// of content. Slot 0 is the header and never used. The arrays cost host memory only where slots were used.
+// A swap entry is one 31-bit number, type * 2^26 + offset: up to 32 areas of up to 256 GiB. Per
+// slot: a byte of swap_map (count, SWAP_HAS_CACHE), four bytes of swap cache (pfn, or a shadow as a
+// value entry), and on machines with KSM four bytes of content. Slot 0 is the header and never
+// used. The arrays cost host memory only where slots were used.
 //
-// Allocation as in Linux (SSD): slots are taken from clusters of 512; every CPU has a current cluster, then come free
-// clusters, then partly used ones, lowest first. 6.18's per-order lists are folded: entries for a large folio are taken from
-// a free cluster or not at all, and the caller splits the folio.
+// Allocation as in Linux (SSD): slots are taken from clusters of 512; every CPU has a current
+// cluster, then come free clusters, then partly used ones, lowest first. 6.18's per-order lists are
+// folded: entries for a large folio are taken from a free cluster or not at all, and the caller
+// splits the folio.
 
 import {assert} from '../../machine/assert.ts';
 import {zeroed} from '../../machine/zeroed.ts';
@@ -89,8 +92,9 @@ export class SwapArea {
   }
 
   /**
-   * Takes `pages` (1, or a power of two up to 512: aligned and in one cluster) slots for pages entering the swap cache: they
-   * have SWAP_HAS_CACHE and no users. Returns the first offset, 0 when there is no room.
+   * Takes `pages` (1, or a power of two up to 512: aligned and in one cluster) slots for pages
+   * entering the swap cache: they have SWAP_HAS_CACHE and no users. Returns the first offset, 0
+   * when there is no room.
    */
   alloc(cpu: number, pages: number): number {
     if (!this.writeOk) return 0;
@@ -141,7 +145,10 @@ export class SwapArea {
     return this.map[offset] === 0 && this.freed(offset);
   }
 
-  /** swapcache_prepare: a page for a used slot is about to be read. False when the cache has one already. */
+  /**
+   * swapcache_prepare: a page for a used slot is about to be read. False when the cache has one
+   * already.
+   */
   prepareCache(offset: number): boolean {
     assert(this.map[offset] !== 0, `swap slot ${offset} read while free`);
     if (this.hasCache(offset)) return false;
@@ -149,7 +156,10 @@ export class SwapArea {
     return true;
   }
 
-  /** add_to_swap_cache: the page for a slot that has SWAP_HAS_CACHE. Returns the shadow it replaces, -1 for none. */
+  /**
+   * add_to_swap_cache: the page for a slot that has SWAP_HAS_CACHE. Returns the shadow it replaces,
+   * -1 for none.
+   */
   addToCache(offset: number, pfn: number): number {
     assert(this.hasCache(offset), `swap slot ${offset} is not prepared for the cache`);
     const old = this.cache[offset];
@@ -168,7 +178,10 @@ export class SwapArea {
     return xa_is_value(entry) ? xa_to_value(entry) : -1;
   }
 
-  /** __delete_from_swap_cache and put_swap_folio: `shadow` (-1 for none) stays. True when the slot became free. */
+  /**
+   * __delete_from_swap_cache and put_swap_folio: `shadow` (-1 for none) stays. True when the slot
+   * became free.
+   */
   removeFromCache(offset: number, shadow: number): boolean {
     assert(this.hasCache(offset), `swap slot ${offset} is not in the cache`);
     this.cache[offset] = shadow < 0 ? 0 : xa_mk_value(shadow);
@@ -219,7 +232,9 @@ export class SwapArea {
     return this.freshCluster < this.usedIn.length ? this.freshCluster++ : -1;
   }
 
-  /** Takes the first run of free slots from `from` to the end of its cluster, 0 when there is none. */
+  /**
+   * Takes the first run of free slots from `from` to the end of its cluster, 0 when there is none.
+   */
   private takeFrom(cpu: number, from: number, pages: number): number {
     const end = Math.min((from | (SWAP_CLUSTER - 1)) + 1, this.slots);
     for (let at = from === 0 ? pages : from; at + pages <= end; at += pages) {

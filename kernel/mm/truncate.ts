@@ -3,9 +3,9 @@
 //
 // Mappings go first (unmap_mapping.ts). Then the pages leave the cache one by one under their lock;
 // one that was mapped again meanwhile is unmapped alone. A file that shrinks takes private copies
-// along (even_cows), and is unmapped a second time, because a copy may have been made from a page on
-// its way out; a hole leaves private copies alone. Faults beyond the end are SIGBUS, faults in a hole
-// get new pages of zeros, which takes no disk. A large folio at an end of the range is cut
+// along (even_cows), and is unmapped a second time, because a copy may have been made from a page
+// on its way out; a hole leaves private copies alone. Faults beyond the end are SIGBUS, faults in a
+// hole get new pages of zeros, which takes no disk. A large folio at an end of the range is cut
 // (truncate_folio.ts).
 
 import type {Code} from '../../machine/engine.ts';

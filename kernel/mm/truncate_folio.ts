@@ -1,7 +1,7 @@
-// mm/truncate.c: one folio on its way out of the page cache. One that lies wholly in the range leaves
-// it; one that the range cuts is split first (huge_memory_split_file.ts), so that the pages in the
-// range can leave. A pin or another reference keeps it from being split: then it stays whole, with
-// zeros in the range; a clean one leaves whole instead and is read again.
+// mm/truncate.c: one folio on its way out of the page cache. One that lies wholly in the range
+// leaves it; one that the range cuts is split first (huge_memory_split_file.ts), so that the pages
+// in the range can leave. A pin or another reference keeps it from being split: then it stays
+// whole, with zeros in the range; a clean one leaves whole instead and is read again.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';
@@ -23,7 +23,10 @@ import {PG_dirty} from './page_flags.ts';
 import {folio_lock, folio_trylock, folio_unlock, folio_wait_writeback} from './page_io.ts';
 import {unmap_mapping_folio} from './unmap_mapping.ts';
 
-/** truncate_inode_folio, with the lock of its caller: unmap, not dirty any more, out of the cache. Pages removed. */
+/**
+ * truncate_inode_folio, with the lock of its caller: unmap, not dirty any more, out of the cache.
+ * Pages removed.
+ */
 export function* truncate_inode_folio(
   k: Kernel,
   t: Task,
@@ -110,7 +113,9 @@ function* zeroRange(k: Kernel, t: Task, head: number, from: number, to: number):
   if (mm.pages.hasContent) mm.pages.content.fill(0, head + from, head + to);
 }
 
-/** The piece that the end of a hole lies in is split too (6.15+: the first split leaves it large). */
+/**
+ * The piece that the end of a hole lies in is split too (6.15+: the first split leaves it large).
+ */
 function* splitAtEnd(k: Kernel, t: Task, mapping: AddressSpace, piece: number, pfn: number): Code {
   const {pages} = k.mm;
   if (!folio_test_large(pages, piece)) return;

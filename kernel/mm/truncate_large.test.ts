@@ -21,7 +21,10 @@ import {VM_LOCKED, VM_MAYSHARE, VM_SHARED} from './vma_flags.ts';
 const BASE = 0x5_5555_0000;
 const SHARED_RW = ANON_RW | VM_SHARED | VM_MAYSHARE;
 
-/** Orders of the folios that hold pages [0, end) of a file, as `4-` for page 0 of a folio of order 4; `.` for no page. */
+/**
+ * Orders of the folios that hold pages [0, end) of a file, as `4-` for page 0 of a folio of order
+ * 4; `.` for no page.
+ */
 function folios(k: Kernel, file: AddressSpace, end: number): string {
   const {pages, files} = k.mm;
   let text = '';
@@ -239,7 +242,10 @@ test('law: large folios are cut, pinned and mapped at random: counts are true, n
   assert.ok(cut > 100, `${cut} cuts`);
 });
 
-/** References and map counts of every folio of the file are those of the page tables, the cache and pins. */
+/**
+ * References and map counts of every folio of the file are those of the page tables, the cache and
+ * pins.
+ */
 function checkCounts(k: Kernel, file: AddressSpace, mm: MmStruct, pins: readonly number[]): void {
   const {pages, files, pt} = k.mm;
   const maps = new Map<number, number>();

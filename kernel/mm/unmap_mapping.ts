@@ -1,6 +1,6 @@
-// mm/memory.c: unmap_mapping_range: taking pages of a file out of all page tables. VMA by VMA in the
-// order of the i_mmap tree, each overlap in a CLEAR pair, under i_mmap_rwsem (for read since 6.1, for
-// write before) and without mmap_lock.
+// mm/memory.c: unmap_mapping_range: taking pages of a file out of all page tables. VMA by VMA in
+// the order of the i_mmap tree, each overlap in a CLEAR pair, under i_mmap_rwsem (for read since
+// 6.1, for write before) and without mmap_lock.
 
 import type {Code} from '../../machine/engine.ts';
 import type {Kernel} from '../kernel.ts';

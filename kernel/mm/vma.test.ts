@@ -1,4 +1,5 @@
-// VMAs against a Map of pages: whatever is mapped, changed and unmapped, the VMAs are the maximal runs of equal pages.
+// VMAs against a Map of pages: whatever is mapped, changed and unmapped, the VMAs are the maximal
+// runs of equal pages.
 
 import assert from 'node:assert/strict';
 import {test} from 'node:test';

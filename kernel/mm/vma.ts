@@ -1,4 +1,5 @@
-// vm_area_struct: one mapping of an address space. Addresses are virtual page numbers, ends exclusive.
+// vm_area_struct: one mapping of an address space. Addresses are virtual page numbers, ends
+// exclusive.
 
 import type {AddressSpace} from './address_space.ts';
 import type {AnonVma} from './anon_vma.ts';
@@ -14,7 +15,9 @@ export interface VmaProps {
   flags: number;
   /** VM_HIGH_ bits. */
   flagsHigh: number;
-  /** Number of the struct file, 0 for none. Only for telling files apart; pages belong to `mapping`. */
+  /**
+   * Number of the struct file, 0 for none. Only for telling files apart; pages belong to `mapping`.
+   */
   file: number;
   /** The file's pages; null for private anonymous memory. */
   mapping: AddressSpace | null;
@@ -25,7 +28,10 @@ export interface VmaProps {
   anonName: number;
   /** Number of the NUMA policy, 0 for the default. */
   policy: number;
-  /** vm_private_data: what the owner of the mapping keeps with it, its parts and copies (hugetlb's reserve map). */
+  /**
+   * vm_private_data: what the owner of the mapping keeps with it, its parts and copies (hugetlb's
+   * reserve map).
+   */
   privateData?: object | null;
 }
 
@@ -56,8 +62,8 @@ export class VmArea implements VmaProps {
   privateData: object | null;
   anonVma: AnonVma | null = null;
   /**
-   * anon_vma_chain: first and last node of the anon_vma trees this VMA is in, oldest ancestor first,
-   * and how many there are (AnonVmas.chainOf).
+   * anon_vma_chain: first and last node of the anon_vma trees this VMA is in, oldest ancestor
+   * first, and how many there are (AnonVmas.chainOf).
    */
   anonChain = 0;
   anonChainTail = 0;
@@ -113,7 +119,10 @@ export function vma_address(vma: VmArea, pgoff: number): number {
   return vpn >= vma.start && vpn < vma.end ? vpn : -1;
 }
 
-/** vma_is_anonymous: no vm_ops; true for memory that mmap(MAP_PRIVATE | MAP_ANONYMOUS), brk or the stack gives. */
+/**
+ * vma_is_anonymous: no vm_ops; true for memory that mmap(MAP_PRIVATE | MAP_ANONYMOUS), brk or the
+ * stack gives.
+ */
 export function vma_is_anonymous(vma: VmArea): boolean {
   return vma.ops === 'anon';
 }

@@ -1,5 +1,6 @@
-// Flags of a VMA under Linux's names and values. vm_flags is a 32-bit integer here (VM_MERGEABLE is its sign bit); flags that
-// Linux has above bit 31 are in a second word, vm_flags_high, under VM_HIGH_ names. 6.18; older kernels use a subset.
+// Flags of a VMA under Linux's names and values. vm_flags is a 32-bit integer here (VM_MERGEABLE is
+// its sign bit); flags that Linux has above bit 31 are in a second word, vm_flags_high, under
+// VM_HIGH_ names. 6.18; older kernels use a subset.
 
 export const VM_READ = 0x1;
 export const VM_WRITE = 0x2;

@@ -1,6 +1,7 @@
-// mm/huge_memory.c: vma_adjust_trans_huge: a huge entry never reaches beyond its VMA. Whoever splits a
-// VMA splits the huge entry at the place first, notification included. Calls that change or zap what
-// the range maps (mprotect, munmap) split it there; this is for those that only change flags.
+// mm/huge_memory.c: vma_adjust_trans_huge: a huge entry never reaches beyond its VMA. Whoever
+// splits a VMA splits the huge entry at the place first, notification included. Calls that change
+// or zap what the range maps (mprotect, munmap) split it there; this is for those that only change
+// flags.
 
 import type {Code} from '../../machine/engine.ts';
 import {walkSlot} from '../arch/x86/mm/pgtable.ts';

@@ -1,9 +1,10 @@
-// When neighbouring VMAs become one (mm/vma.c, 6.18). Two VMAs merge when they touch in address and page offset, have equal
-// properties (soft-dirty aside), and their anonymous pages may share an anon_vma: the same one, or one side has none and the
-// other did not inherit pages by fork. That last rule is why a process that forked merges less than one that did not.
+// When neighbouring VMAs become one (mm/vma.c, 6.18). Two VMAs merge when they touch in address and
+// page offset, have equal properties (soft-dirty aside), and their anonymous pages may share an
+// anon_vma: the same one, or one side has none and the other did not inherit pages by fork. That
+// last rule is why a process that forked merges less than one that did not.
 //
-// Until 6.15 the rule looked only at the chain of the VMA that stays, so that an unfaulted VMA did not take in a faulted
-// neighbour (`unfaultedTakesFaulted: false`).
+// Until 6.15 the rule looked only at the chain of the VMA that stays, so that an unfaulted VMA did
+// not take in a faulted neighbour (`unfaultedTakesFaulted: false`).
 
 import type {AnonVma} from './anon_vma.ts';
 import type {VmArea, VmaProps} from './vma.ts';
@@ -98,8 +99,8 @@ function swallow(vma: VmArea): void {
 }
 
 /**
- * vma_merge_new_range: grows a neighbour over [range.start, range.end), where nothing is mapped, or joins both neighbours.
- * Returns the VMA that then covers the range, null when nothing merges.
+ * vma_merge_new_range: grows a neighbour over [range.start, range.end), where nothing is mapped, or
+ * joins both neighbours. Returns the VMA that then covers the range, null when nothing merges.
  */
 export function vma_merge_new_range(
   space: VmaSpace,
@@ -143,8 +144,9 @@ export function mapRange(
 }
 
 /**
- * vma_modify: gives the pages [start, end) of `vma` other properties. Merges with neighbours where it can (the VMA may then
- * be gone), else splits the range out. Returns the VMA that covers the range and has the properties.
+ * vma_modify: gives the pages [start, end) of `vma` other properties. Merges with neighbours where
+ * it can (the VMA may then be gone), else splits the range out. Returns the VMA that covers the
+ * range and has the properties.
  */
 export function vma_modify(
   vma: VmArea,
@@ -198,8 +200,9 @@ function mergeExisting(
 }
 
 /**
- * copy_vma: the destination of mremap. An anonymous VMA without pages gets the page offset of its new place; otherwise page
- * offsets, and with them the pages' index, stay. `start` must be free for `pages` pages.
+ * copy_vma: the destination of mremap. An anonymous VMA without pages gets the page offset of its
+ * new place; otherwise page offsets, and with them the pages' index, stay. `start` must be free for
+ * `pages` pages.
  */
 export function copy_vma(
   vma: VmArea,

@@ -1,5 +1,6 @@
-// Changes of VMAs that keep the trees right: the mm's VMA tree, the anon_vma trees and the files' i_mmap trees. Names and
-// results follow mm/vma.c and mm/mmap.c of Linux 6.18; locks and costs are the callers' business.
+// Changes of VMAs that keep the trees right: the mm's VMA tree, the anon_vma trees and the files'
+// i_mmap trees. Names and results follow mm/vma.c and mm/mmap.c of Linux 6.18; locks and costs are
+// the callers' business.
 
 import {assert} from '../../machine/assert.ts';
 import {STACK_GUARD_GAP, VmArea, type VmaProps} from './vma.ts';
@@ -18,7 +19,10 @@ import {
 } from './vma_flags.ts';
 import {vm_stat_account, type VmaSpace} from './vma_space.ts';
 
-/** Creates a VMA over pages that nothing maps and enters it everywhere (vma_link). Merging comes first: vma_merge.ts. */
+/**
+ * Creates a VMA over pages that nothing maps and enters it everywhere (vma_link). Merging comes
+ * first: vma_merge.ts.
+ */
 export function insertVma(
   space: VmaSpace,
   start: number,
@@ -56,7 +60,10 @@ export function unlinkFile(vma: VmArea): void {
   if ((vma.flags & SHARED_MAYWRITE) === SHARED_MAYWRITE) vma.mapping.mmapWritable--;
 }
 
-/** Takes a VMA out of its mm; it stays in the rmap trees until unlinkVma, because its pages are still mapped. */
+/**
+ * Takes a VMA out of its mm; it stays in the rmap trees until unlinkVma, because its pages are
+ * still mapped.
+ */
 export function detachVma(vma: VmArea): void {
   vma.space.tree.remove(vma);
   vm_stat_account(vma.space, vma.flags, -vma.pages);
@@ -71,7 +78,10 @@ export function detachAll(space: VmaSpace): void {
   space.stackVm = 0;
 }
 
-/** Moves a VMA's ends (vma_expand, vma_shrink, __vma_adjust): all trees follow, pages and page tables do not. */
+/**
+ * Moves a VMA's ends (vma_expand, vma_shrink, __vma_adjust): all trees follow, pages and page
+ * tables do not.
+ */
 export function adjustVma(vma: VmArea, start: number, end: number, pgoff: number): void {
   const {tree, trees} = vma.space;
   const before = vma.pages;
@@ -85,8 +95,8 @@ export function adjustVma(vma: VmArea, start: number, end: number, pgoff: number
 }
 
 /**
- * split_vma at `at`, inside the VMA. The new VMA is the lower part when `newBelow`, else the upper. Both are in the same
- * anon_vma trees afterwards. Returns the new one.
+ * split_vma at `at`, inside the VMA. The new VMA is the lower part when `newBelow`, else the upper.
+ * Both are in the same anon_vma trees afterwards. Returns the new one.
  */
 export function split_vma(vma: VmArea, at: number, newBelow: boolean): VmArea {
   assert(vma.start < at && at < vma.end, 'VMA split outside itself');
@@ -107,8 +117,8 @@ export function split_vma(vma: VmArea, at: number, newBelow: boolean): VmArea {
 }
 
 /**
- * vms_gather_munmap_vmas and vms_complete: splits what sticks out of [start, end) and takes the VMAs inside out of the mm, in
- * order. Their pages must be zapped and unlinkVma called for each.
+ * vms_gather_munmap_vmas and vms_complete: splits what sticks out of [start, end) and takes the
+ * VMAs inside out of the mm, in order. Their pages must be zapped and unlinkVma called for each.
  */
 export function detachRange(space: VmaSpace, start: number, end: number): VmArea[] {
   const detached: VmArea[] = [];
@@ -126,8 +136,9 @@ export function detachRange(space: VmaSpace, start: number, end: number): VmArea
 }
 
 /**
- * One VMA of dup_mmap: the child's copy with its anon_vmas (the caller has their lock), which linkCopy then enters. null for a
- * VMA that fork does not copy (VM_DONTCOPY). Locking is not inherited, nor is userfaultfd unless the context says so.
+ * One VMA of dup_mmap: the child's copy with its anon_vmas (the caller has their lock), which
+ * linkCopy then enters. null for a VMA that fork does not copy (VM_DONTCOPY). Locking is not
+ * inherited, nor is userfaultfd unless the context says so.
  */
 export function copyVma(parent: VmArea, child: VmaSpace, keepUffd: boolean): VmArea | null {
   if ((parent.flags & VM_DONTCOPY) !== 0) return null;
@@ -156,7 +167,10 @@ export function dupVma(parent: VmArea, child: VmaSpace, keepUffd: boolean): VmAr
   return vma;
 }
 
-/** expand_downwards: lets a stack grow down to `vpn`. False when another mapping is within the guard gap. */
+/**
+ * expand_downwards: lets a stack grow down to `vpn`. False when another mapping is within the guard
+ * gap.
+ */
 export function expandDownwards(vma: VmArea, vpn: number): boolean {
   if (vpn >= vma.start) return true;
   const grow = vma.start - vpn;

@@ -1,4 +1,5 @@
-// The mappings of one mm: its VMA tree, where mmap, brk and the stack are, and mm_struct's accounting of mapped pages.
+// The mappings of one mm: its VMA tree, where mmap, brk and the stack are, and mm_struct's
+// accounting of mapped pages.
 
 import type {AddressSpaces} from './address_space.ts';
 import type {AnonVmas} from './anon_vma.ts';
@@ -8,12 +9,18 @@ import {VmaTree} from './vma_tree.ts';
 
 /** sysctl vm.max_map_count. */
 export const DEFAULT_MAX_MAP_COUNT = 65530;
-/** Pages of the user half: up to the last page but one of 128 TB; the 56-bit half needs a hint above it. */
+/**
+ * Pages of the user half: up to the last page but one of 128 TB; the 56-bit half needs a hint above
+ * it.
+ */
 export const TASK_SIZE_PAGES = 2 ** 35 - 1;
 export const TASK_SIZE_PAGES_5_LEVEL = 2 ** 44 - 1;
 /** vm.mmap_min_addr 65536. */
 export const MMAP_MIN_PAGE = 16;
-/** Room for the stack below the top that mmap_base leaves: the 8 MB rlimit, stack randomisation (16 GB) and guard gap. */
+/**
+ * Room for the stack below the top that mmap_base leaves: the 8 MB rlimit, stack randomisation (16
+ * GB) and guard gap.
+ */
 export const STACK_ROOM_PAGES = 2048 + 2 ** 22 + STACK_GUARD_GAP;
 
 /** The trees that VMAs of all mms are in. */
@@ -65,14 +72,17 @@ export interface AreaWish {
   length: number;
   /** Wanted start, 0 for none; taken when free. */
   hint?: number;
-  /** Power of two the start is aligned to (512 for THP, more for hugetlb), relative to `alignOffset`. */
+  /**
+   * Power of two the start is aligned to (512 for THP, more for hugetlb), relative to
+   * `alignOffset`.
+   */
   align?: number;
   alignOffset?: number;
 }
 
 /**
- * arch_get_unmapped_area_topdown: the hint when it is free, else the highest hole below mmap_base, else (as Linux falls back)
- * the lowest from a third of the address space up. -1 for ENOMEM.
+ * arch_get_unmapped_area_topdown: the hint when it is free, else the highest hole below mmap_base,
+ * else (as Linux falls back) the lowest from a third of the address space up. -1 for ENOMEM.
  */
 export function get_unmapped_area(space: VmaSpace, wish: AreaWish): number {
   const {length, hint = 0, align = 1, alignOffset = 0} = wish;

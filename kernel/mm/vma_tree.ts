@@ -1,6 +1,7 @@
-// The ordered set of an mm's VMAs: the stand-in for the maple tree (rbtree before 6.1). A sorted list of chunks of up to 64
-// VMAs; each chunk knows its largest free gap, so that finding room among 65,530 mappings looks at chunks, not at VMAs.
-// Lookup is two binary searches; insertion moves at most 64 entries. VMAs also are a linked list by address.
+// The ordered set of an mm's VMAs: the stand-in for the maple tree (rbtree before 6.1). A sorted
+// list of chunks of up to 64 VMAs; each chunk knows its largest free gap, so that finding room
+// among 65,530 mappings looks at chunks, not at VMAs. Lookup is two binary searches; insertion
+// moves at most 64 entries. VMAs also are a linked list by address.
 
 import {assert} from '../../machine/assert.ts';
 import {type VmArea, vm_start_gap} from './vma.ts';
@@ -27,7 +28,9 @@ export class VmaTree {
   first: VmArea | null = null;
   last: VmArea | null = null;
 
-  /** find_vma: the first VMA that ends after `vpn`, null when there is none. It need not contain it. */
+  /**
+   * find_vma: the first VMA that ends after `vpn`, null when there is none. It need not contain it.
+   */
   find(vpn: number): VmArea | null {
     const {lasts} = this;
     let low = 0;
@@ -167,8 +170,9 @@ export class VmaTree {
   }
 
   /**
-   * The highest start of a hole of `length` pages inside [low, high), -1 when there is none. The start is congruent to
-   * `offset` modulo `align` (a power of two). Guard gaps below stacks are respected.
+   * The highest start of a hole of `length` pages inside [low, high), -1 when there is none. The
+   * start is congruent to `offset` modulo `align` (a power of two). Guard gaps below stacks are
+   * respected.
    */
   highestGap(length: number, low: number, high: number, align: number, offset: number): number {
     let vma = this.find(high - 1);
@@ -226,7 +230,10 @@ export class VmaTree {
     if (at + 1 < this.chunks.length) this.chunks[at + 1].gap = UNKNOWN;
   }
 
-  /** Makes room in a full chunk. Appending (mappings made in ascending order) leaves it full and opens a new one. */
+  /**
+   * Makes room in a full chunk. Appending (mappings made in ascending order) leaves it full and
+   * opens a new one.
+   */
   private split(at: number, append: boolean): void {
     const chunk = this.chunks[at];
     const fresh = new Chunk();
@@ -264,7 +271,10 @@ function lastOf(vmas: readonly VmArea[]): VmArea {
   return vmas[vmas.length - 1];
 }
 
-/** Highest aligned start such that [start, start + length) ends at or below `ceiling`; may be negative. */
+/**
+ * Highest aligned start such that [start, start + length) ends at or below `ceiling`; may be
+ * negative.
+ */
 function fitBelow(ceiling: number, length: number, align: number, offset: number): number {
   const start = ceiling - length;
   if (align === 1) return start;

@@ -1,26 +1,32 @@
-// mm/vmalloc.c: kernel virtual memory that every process sees, and what keeps all page tables in step with it.
+// mm/vmalloc.c: kernel virtual memory that every process sees, and what keeps all page tables in
+// step with it.
 //
-// An area is a range of pages and a guard page behind it. vfree unmaps it at once but gives the addresses back only in the
-// purge, when more than lazy_max_pages() = fls(CPUs) * 32 MB lie around: until then CPUs may have old translations, and
-// the purge flushes the whole range on every CPU before anything can be used again.
+// An area is a range of pages and a guard page behind it. vfree unmaps it at once but gives the
+// addresses back only in the purge, when more than lazy_max_pages() = fls(CPUs) * 32 MB lie around:
+// until then CPUs may have old translations, and the purge flushes the whole range on every CPU
+// before anything can be used again.
 //
-// Axis vmalloc-sync: who calls vmalloc_sync_all(), which walks every PGD once per populated entry of the range.
+// Axis vmalloc-sync: who calls vmalloc_sync_all(), which walks every PGD once per populated entry
+// of the range.
 //   none   nobody (register_die_notifier apart, which a run does not call)
 //   purge  3f8fd02b1bf1 (5.3): at the start of __purge_vmap_area_lazy, once per purge
-//   alloc  the same commit as it went into the stable trees of August 2019. There the added hunk was applied to another
-//          function than upstream: into __vmalloc_node_range, after the pages are mapped, in front of
-//          clear_vm_uninitialized_flag, with its comment about freeing; __purge_vmap_area_lazy there does not sync. Read in
-//          the released 4.19.72 and in the review mail of the 4.14 backport (PATCH 4.14 17/69, 14 Aug 2019, hunk header
-//          "void *__vmalloc_node_range"; the 5.2 backport of the same day has it right). PTT's profile of 4.19.88
-//          (__vmalloc_node_range -> sync_global_pgds) is this. So every vmalloc, and with VMAP_STACK every fork that
-//          misses the stack cache, walks all PGDs. This is the default of 4.19.
+//   alloc  the same commit as it went into the stable trees of August 2019. There the added hunk
+//          was applied to another function than upstream: into __vmalloc_node_range, after the
+//          pages are mapped, in front of clear_vm_uninitialized_flag, with its comment about
+//          freeing; __purge_vmap_area_lazy there does not sync. Read in the released 4.19.72 and in
+//          the review mail of the 4.14 backport (PATCH 4.14 17/69, 14 Aug 2019, hunk header "void
+//          *__vmalloc_node_range"; the 5.2 backport of the same day has it right). PTT's profile of
+//          4.19.88 (__vmalloc_node_range -> sync_global_pgds) is this. So every vmalloc, and with
+//          VMAP_STACK every fork that misses the stack cache, walks all PGDs. This is the default
+//          of 4.19.
 //
-// A mapping that needs a new top-level entry populates the reference table under init_mm.page_table_lock; 5.8+ then calls
-// arch_sync_kernel_mappings, before that vmalloc_fault repairs each PGD at the first access (`access`).
-// Boot populates the first entry (drivers, modules) and the last one (percpu chunks are placed from the top): stated fact,
-// and why every walk is done twice on 4-level kernels; see BootAreas.
-// Not modelled: vmap blocks (vm_map_ram), per-node areas and pools (6.9+, warned), the purge as work (5.17+, done here by
-// whoever crosses the limit), huge vmalloc.
+// A mapping that needs a new top-level entry populates the reference table under
+// init_mm.page_table_lock; 5.8+ then calls arch_sync_kernel_mappings, before that vmalloc_fault
+// repairs each PGD at the first access (`access`). Boot populates the first entry (drivers,
+// modules) and the last one (percpu chunks are placed from the top): stated fact, and why every
+// walk is done twice on 4-level kernels; see BootAreas. Not modelled: vmap blocks (vm_map_ram),
+// per-node areas and pools (6.9+, warned), the purge as work (5.17+, done here by whoever crosses
+// the limit), huge vmalloc.
 
 import {assert} from '../../machine/assert.ts';
 import type {Code} from '../../machine/engine.ts';
@@ -37,7 +43,9 @@ const PAGES_PER_32_MB = 8192;
 /** Pages of one percpu chunk per CPU (PCPU_MIN_UNIT_SIZE, 32 KiB). */
 const PERCPU_UNIT_PAGES = 8;
 
-/** What is in the vmalloc range when the run begins. Assumptions about a machine that has booted. */
+/**
+ * What is in the vmalloc range when the run begins. Assumptions about a machine that has booted.
+ */
 export interface BootAreas {
   /** Pages from the bottom: drivers' ioremap and vmalloc. */
   readonly bottomPages: number;
@@ -113,7 +121,9 @@ export class Vmalloc {
     return this.areas.size;
   }
 
-  /** __vmalloc_node_range: first page of an area of `pages` pages, mapped; 0 when the range is full. */
+  /**
+   * __vmalloc_node_range: first page of an area of `pages` pages, mapped; 0 when the range is full.
+   */
   *vmalloc(t: Task, pages: number, caller: string): Code<number> {
     const {costs, machine, pageTables, sched} = this.kernel;
     assert(pages > 0 && Number.isInteger(pages), `vmalloc of ${pages} pages`);
@@ -146,7 +156,10 @@ export class Vmalloc {
     }
   }
 
-  /** vm_unmap_aliases: no CPU has a translation of a freed area afterwards (set_memory_*, among others). */
+  /**
+   * vm_unmap_aliases: no CPU has a translation of a freed area afterwards (set_memory_*, among
+   * others).
+   */
   *vm_unmap_aliases(t: Task): Code {
     this.kernel.sched.mightSleep(t, 'vm_unmap_aliases');
     if (t.cpu.settle()) yield;
@@ -154,12 +167,17 @@ export class Vmalloc {
     yield* this.purge_vmap_area_lazy(t);
   }
 
-  /** A read of page `vpn` of the vmalloc range through the page tables that are loaded: may take vmalloc_fault. */
+  /**
+   * A read of page `vpn` of the vmalloc range through the page tables that are loaded: may take
+   * vmalloc_fault.
+   */
   *access(t: Task, vpn: number): Code {
     yield* this.fault.access(t, vpn, this.isMapped(vpn));
   }
 
-  /** True when a live area maps page `vpn`; `vpn` is an area's first page or lies shortly behind it. */
+  /**
+   * True when a live area maps page `vpn`; `vpn` is an area's first page or lies shortly behind it.
+   */
   isMapped(vpn: number): boolean {
     if (this.areas.has(vpn)) return true;
     for (const {start, pages} of this.areas.values()) {
@@ -168,7 +186,10 @@ export class Vmalloc {
     return false;
   }
 
-  /** Marks addresses as used since before the run, and mapped, so that allocations go on behind them. */
+  /**
+   * Marks addresses as used since before the run, and mapped, so that allocations go on behind
+   * them.
+   */
   reserve(startVpn: number, pages: number): void {
     this.space.take(startVpn, pages);
     this.areas.set(startVpn, {start: startVpn, pages, caller: 'boot'});

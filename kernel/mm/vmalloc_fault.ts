@@ -1,9 +1,10 @@
 // vmalloc_fault (arch/x86/mm/fault.c): the lazy half of keeping PGDs in step.
 //
-// The CPU walks the tables that are loaded. When the top-level entry there is none, the fault handler copies it from the
-// reference. 64-bit kernels to 5.7 and all 32-bit ones have the handler (features.vmallocFault); without it the access is
-// an oops. An own entry that differs from the reference is a BUG on 64 bits.
-// 64 bits: the PGD of current->active_mm. 32 bits: the one in CR3, as the fault may come in the middle of a switch.
+// The CPU walks the tables that are loaded. When the top-level entry there is none, the fault
+// handler copies it from the reference. 64-bit kernels to 5.7 and all 32-bit ones have the handler
+// (features.vmallocFault); without it the access is an oops. An own entry that differs from the
+// reference is a BUG on 64 bits. 64 bits: the PGD of current->active_mm. 32 bits: the one in CR3,
+// as the fault may come in the middle of a switch.
 
 import type {Code} from '../../machine/engine.ts';
 import type {KernelPgd} from '../arch/x86/mm/pgd_pool.ts';
@@ -48,7 +49,10 @@ export class VmallocFault {
     this.kernel.checks.count('vmalloc_faults');
   }
 
-  /** 64 bits: BUG_ON(pgd_page_vaddr(*pgd) != pgd_page_vaddr(*pgd_ref)), seen when another fault comes by. */
+  /**
+   * 64 bits: BUG_ON(pgd_page_vaddr(*pgd) != pgd_page_vaddr(*pgd_ref)), seen when another fault
+   * comes by.
+   */
   private checkEntry(t: Task, index: number, own: number): void {
     const {pageTables, checks} = this.kernel;
     const reference = pageTables.reference(t.cpu, index);

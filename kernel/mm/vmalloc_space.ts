@@ -1,11 +1,15 @@
-// Where vmalloc finds addresses: alloc_vmap_area's search, as two generations did it. Plain data structures; the steps
-// they report are what the caller charges under its lock.
+// Where vmalloc finds addresses: alloc_vmap_area's search, as two generations did it. Plain data
+// structures; the steps they report are what the caller charges under its lock.
 //
-//   to 5.1: the list of busy areas, walked from where the last search ended (free_vmap_cache with cached_hole_size), from
-//           the bottom when less than the largest hole passed is asked for. A walk can pass every area; a hole of exactly
-//           the size asked for, passed before, is not found again until something below it is freed.
-//   5.2 on: a tree of free blocks, augmented with the largest block below each node: a search descends once
-//           to the lowest block that fits (68ad4a330433, "keep track of free blocks"). Kept here as a sorted array; reported as the tree's depth.
+//   to 5.1: the list of busy areas, walked from where the last search ended (free_vmap_cache with
+//   cached_hole_size), from
+//           the bottom when less than the largest hole passed is asked for. A walk can pass every
+//           area; a hole of exactly the size asked for, passed before, is not found again until
+//           something below it is freed.
+//   5.2 on: a tree of free blocks, augmented with the largest block below each node: a search
+//   descends once
+//           to the lowest block that fits (68ad4a330433, "keep track of free blocks"). Kept here as
+//           a sorted array; reported as the tree's depth.
 //
 // Invariants: busy ranges never overlap; a range that was taken is free again only through `free`.
 

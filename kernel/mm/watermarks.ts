@@ -1,5 +1,5 @@
-// Watermarks of a node and sizes of its per-CPU lists, as mm/page_alloc.c computes them. A node is one zone here
-// (ZONE_NORMAL): DMA zones are a fraction of a percent of the machines simulated.
+// Watermarks of a node and sizes of its per-CPU lists, as mm/page_alloc.c computes them. A node is
+// one zone here (ZONE_NORMAL): DMA zones are a fraction of a percent of the machines simulated.
 
 /** Bounds of min_free_kbytes in kB. */
 const MIN_FREE_LOW = 128;
@@ -15,7 +15,10 @@ export interface Watermarks {
   readonly step: number;
 }
 
-/** calculate_min_free_kbytes: 4 * sqrt(lowmem in kB), within bounds. The upper bound was 65536 before 5.10. */
+/**
+ * calculate_min_free_kbytes: 4 * sqrt(lowmem in kB), within bounds. The upper bound was 65536
+ * before 5.10.
+ */
 export function minFreeKbytes(managedPages: number, upperKbytes = MIN_FREE_HIGH): number {
   const wanted = Math.floor(Math.sqrt(managedPages * KB_PER_PAGE * 16));
   return Math.min(Math.max(wanted, MIN_FREE_LOW), upperKbytes);
@@ -23,7 +26,10 @@ export function minFreeKbytes(managedPages: number, upperKbytes = MIN_FREE_HIGH)
 
 export interface WatermarkTuning {
   readonly minFreeKbytes: number;
-  /** vm.watermark_scale_factor in 1/10000 of the node, 10 by default; null before 4.6, when it did not exist. */
+  /**
+   * vm.watermark_scale_factor in 1/10000 of the node, 10 by default; null before 4.6, when it did
+   * not exist.
+   */
   readonly watermarkScaleFactor: number | null;
 }
 
@@ -54,7 +60,10 @@ export interface PcpSizes {
 /** Which kernel's sizes: `fixed` to 5.13 (6 batches), `watermark` 5.14 to 6.6, `auto` since 6.7. */
 export type PcpGeneration = 'fixed' | 'watermark' | 'auto';
 
-/** zone_batchsize and zone_highsize. `cpus`: CPUs of the node, or of the machine for a node without CPUs. */
+/**
+ * zone_batchsize and zone_highsize. `cpus`: CPUs of the node, or of the machine for a node without
+ * CPUs.
+ */
 export function pcpSizes(
   managed: number,
   lowWatermark: number,

@@ -1,5 +1,6 @@
-// The XArray: an index from page offsets to words, for the page cache. Nodes of 64 slots in one arena for all files. A word
-// is 0 for nothing, a positive pfn, or a negative value entry (a swap entry in shmem, a shadow entry elsewhere).
+// The XArray: an index from page offsets to words, for the page cache. Nodes of 64 slots in one
+// arena for all files. A word is 0 for nothing, a positive pfn, or a negative value entry (a swap
+// entry in shmem, a shadow entry elsewhere).
 
 import {assert} from '../../machine/assert.ts';
 

@@ -1,8 +1,11 @@
-// Reads a core-to-core latency matrix and reduces it to what a machine file needs: the 10th, 50th and 90th percentile of
-// each class of distance. A matrix is the lower triangle in ns as CSV, row and column by CPU number; which CPUs share a
-// core, an L3 or a socket is not in the file and has to be told. Run it over a matrix of your own machine:
-//   npx tsx machine/files/classes.ts matrix.csv CORES_PER_SOCKET [CORES_PER_L3] [high|adjacent|none]
-// `high`: CPUs n and n + cores are siblings (Linux on most machines); `adjacent`: 2n and 2n + 1; `none`: no SMT.
+// Reads a core-to-core latency matrix and reduces it to what a machine file needs: the 10th, 50th
+// and 90th percentile of each class of distance. A matrix is the lower triangle in ns as CSV, row
+// and column by CPU number; which CPUs share a core, an L3 or a socket is not in the file and has
+// to be told. Run it over a matrix of your own machine:
+//   npx tsx machine/files/classes.ts matrix.csv CORES_PER_SOCKET [CORES_PER_L3]
+//   [high|adjacent|none]
+// `high`: CPUs n and n + cores are siblings (Linux on most machines); `adjacent`: 2n and 2n + 1;
+// `none`: no SMT.
 
 import {readFileSync} from 'node:fs';
 import {pathToFileURL} from 'node:url';
@@ -24,7 +27,10 @@ export interface ClassStatistics {
   readonly count: number;
 }
 
-/** Matrix and layout behind a shipped machine file; `standIn` where the matrix is of a similar machine. */
+/**
+ * Matrix and layout behind a shipped machine file; `standIn` where the matrix is of a similar
+ * machine.
+ */
 export interface MatrixSource extends MatrixLayout {
   readonly csv: string;
   readonly standIn?: boolean;
@@ -98,7 +104,10 @@ export const MATRICES: Readonly<Record<string, MatrixSource>> = {
   },
 };
 
-/** Parses a lower-triangular matrix: entry [a][b] for b < a is set. Throws MachineError naming file and line. */
+/**
+ * Parses a lower-triangular matrix: entry [a][b] for b < a is set. Throws MachineError naming file
+ * and line.
+ */
 export function readMatrix(text: string, file: string): number[][] {
   const lines = text.split(/\r?\n/).filter((line) => line !== '');
   return lines.map((line, row) => {
@@ -114,7 +123,10 @@ export function readMatrix(text: string, file: string): number[][] {
   });
 }
 
-/** Percentiles by class: smt, same_l3, same_socket0, same_socket1, ..., cross_socket. Absent classes are left out. */
+/**
+ * Percentiles by class: smt, same_l3, same_socket0, same_socket1, ..., cross_socket. Absent classes
+ * are left out.
+ */
 export function classStatistics(
   matrix: readonly (readonly number[])[],
   layout: MatrixLayout,

@@ -1,7 +1,9 @@
-// Binds trace operations to the kernel's entry points: a table from operation kind to simulated code.
+// Binds trace operations to the kernel's entry points: a table from operation kind to simulated
+// code.
 //
-// Addresses become page numbers (address >>> 12, exact for all 64 bits). What the kernel does not model yet is charged a
-// base cost and named in `warnings` (user_memory.ts); an operation without a binding is skipped and counted.
+// Addresses become page numbers (address >>> 12, exact for all 64 bits). What the kernel does not
+// model yet is charged a base cost and named in `warnings` (user_memory.ts); an operation without a
+// binding is skipped and counted.
 
 import type {EventColumns} from '../../formats/columns.ts';
 import type {Kernel} from '../../kernel/kernel.ts';
@@ -25,13 +27,15 @@ export interface BindingContext {
   readonly files: RecordedFiles;
   /** What pages hold; null in a replay that does not need to know. */
   readonly contents: PageContents | null;
-  /** Where a quick binding stopped that returned LATER or BLOCKS; read before anything else runs. */
+  /**
+   * Where a quick binding stopped that returned LATER or BLOCKS; read before anything else runs.
+   */
   resume: number;
   /** Simulated pid of a recorded one. */
   pidOf(recordedTid: number): number;
   /**
-   * Simulated pid of the child that a recorded wait4 returned, 0 when any child will do, NO_CHILD_YET when it polled
-   * and got none.
+   * Simulated pid of the child that a recorded wait4 returned, 0 when any child will do,
+   * NO_CHILD_YET when it polled and got none.
    */
   reapedPid(op: number): number;
 }
@@ -55,7 +59,10 @@ export const BLOCKS = 'blocks';
  */
 export type QuickOutcome = Outcome | typeof LATER | typeof BLOCKS;
 
-/** The plain half of a binding: never yields. `from`: where it stopped before with LATER, 0 at first. */
+/**
+ * The plain half of a binding: never yields. `from`: where it stopped before with LATER, 0 at
+ * first.
+ */
 export type QuickBinding = (
   context: BindingContext,
   t: Task,

@@ -12,7 +12,10 @@ const MADV_MERGEABLE = 12;
 const MADV_UNMERGEABLE = 13;
 const MS = 1e6;
 
-/** Replays what `write` has task 7 do; the task has one mergeable area of 100 pages, and ksmd is set up. */
+/**
+ * Replays what `write` has task 7 do; the task has one mergeable area of 100 pages, and ksmd is set
+ * up.
+ */
 function run(
   write: (w: TraceWriter, sysfs: (path: string, value: number) => void) => void,
 ): RunReport {

@@ -1,5 +1,5 @@
-// Bindings of KSM's switch and of prctl(PR_SET_MEMORY_MERGE). What ksmd then does follows from what the pages hold
-// (contents.ts); its pace is set through sysfs (sysfs.ts).
+// Bindings of KSM's switch and of prctl(PR_SET_MEMORY_MERGE). What ksmd then does follows from what
+// the pages hold (contents.ts); its pace is set through sysfs (sysfs.ts).
 
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
@@ -32,8 +32,9 @@ function* mapUnseen({kernel}: BindingContext, t: Task, first: number, end: numbe
 }
 
 /**
- * The caller's mm enters outside of madvise: by prctl, which makes all that it has and will have mergeable. In a recording
- * that shows nothing else of the mm, pages that ksmd merged are mapped now.
+ * The caller's mm enters outside of madvise: by prctl, which makes all that it has and will have
+ * mergeable. In a recording that shows nothing else of the mm, pages that ksmd merged are mapped
+ * now.
  */
 function* ksm_enter(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, contents} = context;

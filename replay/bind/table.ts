@@ -1,4 +1,5 @@
-// All bindings in two tables, by kind code: those that may wait, and those that are plain functions.
+// All bindings in two tables, by kind code: those that may wait, and those that are plain
+// functions.
 
 import {KIND_LIMIT} from '../../formats/kinds.ts';
 import type {Binding, QuickBinding} from './binding.ts';

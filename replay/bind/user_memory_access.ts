@@ -1,5 +1,6 @@
-// Bindings of access (one recorded page fault) and touch (a run of pages, in generated traces). The access is made as the
-// hardware makes it: what the page table allows is no fault. An uncontended minor fault is over in the quick half.
+// Bindings of access (one recorded page fault) and touch (a run of pages, in generated traces). The
+// access is made as the hardware makes it: what the page table allows is no fault. An uncontended
+// minor fault is over in the quick half.
 
 import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
@@ -56,7 +57,10 @@ function outcomeOf({kernel}: BindingContext, faultClass: number): Outcome {
   return 'failed';
 }
 
-/** A process of which no mapping is known: what it mapped before the trace began was never written down. */
+/**
+ * A process of which no mapping is known: what it mapped before the trace began was never written
+ * down.
+ */
 function unknownProcess({kernel, events}: BindingContext, t: Task, i: number): Outcome {
   const {checks, fns, machine} = kernel;
   t.cpu.charge(machine.topology.pageFaultEntryTicks, fns.do_user_addr_fault);
@@ -70,7 +74,10 @@ function isUnknown(t: Task): boolean {
   return t.mm === null || t.mm.user === null;
 }
 
-/** userAccess and, where the clock had to catch up first, once more: others may have mapped the page. */
+/**
+ * userAccess and, where the clock had to catch up first, once more: others may have mapped the
+ * page.
+ */
 function quickAccess(context: BindingContext, t: Task, i: number, from: number): QuickOutcome {
   if (from === 0 && isUnknown(t)) return unknownProcess(context, t, i);
   const {events, kernel} = context;

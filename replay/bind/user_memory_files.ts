@@ -1,4 +1,5 @@
-// What a recorded mapping maps: from the name in the recorder's record, or from mmap's flags, to the properties of a VMA.
+// What a recorded mapping maps: from the name in the recorder's record, or from mmap's flags, to
+// the properties of a VMA.
 
 import {argNumber} from '../../formats/columns.ts';
 import {isOperation, KIND} from '../../formats/kinds.ts';
@@ -60,7 +61,10 @@ function fileOf({files}: BindingContext, name: string, sizePages: number): Addre
   return files.named(name === '' ? 'a file without a name' : name, sizePages);
 }
 
-/** The name that the recorder gave to what operation event `i`, an mmap, mapped; empty when it wrote nothing. */
+/**
+ * The name that the recorder gave to what operation event `i`, an mmap, mapped; empty when it wrote
+ * nothing.
+ */
 export function recordedName({events, strings}: BindingContext, i: number): string {
   const tid = events.tid[i];
   const end = Math.min(i + LOOK_AHEAD, events.count);
@@ -73,7 +77,10 @@ export function recordedName({events, strings}: BindingContext, i: number): stri
   return '';
 }
 
-/** Event of the mapping that becomes the stack of the exec which event `i` is; -1 when the trace has none. */
+/**
+ * Event of the mapping that becomes the stack of the exec which event `i` is; -1 when the trace has
+ * none.
+ */
 export function stackMapping({events}: BindingContext, i: number): number {
   const tid = events.tid[i];
   const end = Math.min(i + LOOK_AHEAD, events.count);
@@ -87,7 +94,10 @@ export function stackMapping({events}: BindingContext, i: number): number {
   return -1;
 }
 
-/** Names of what the exec that event `i` is has mapped; empty when the trace has none of its mappings. */
+/**
+ * Names of what the exec that event `i` is has mapped; empty when the trace has none of its
+ * mappings.
+ */
 export function execMappings({events, strings}: BindingContext, i: number): string[] {
   const tid = events.tid[i];
   const end = Math.min(i + LOOK_AHEAD, events.count);
@@ -102,9 +112,10 @@ export function execMappings({events, strings}: BindingContext, i: number): stri
 }
 
 /**
- * Pages that the mapping of event `i` keeps. exec maps the first segment of a program or interpreter
- * over all of its segments, and then unmaps what is not the segment's (elf_load): the recorder shows
- * only the whole, and after it the next segment inside it. A hole between segments stays empty.
+ * Pages that the mapping of event `i` keeps. exec maps the first segment of a program or
+ * interpreter over all of its segments, and then unmaps what is not the segment's (elf_load): the
+ * recorder shows only the whole, and after it the next segment inside it. A hole between segments
+ * stays empty.
  */
 export function segmentPages({events}: BindingContext, i: number, pages: number): number {
   const tid = events.tid[i];

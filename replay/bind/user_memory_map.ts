@@ -1,6 +1,7 @@
-// Bindings of mmap, munmap, brk and map. Addresses are those of the recording: a mapping goes where the recorded kernel put
-// it (`ret`), because everything after it names that address; without one the model chooses. What a recorded mapping
-// replaces without MAP_FIXED was never recorded as gone; it is taken away and counted.
+// Bindings of mmap, munmap, brk and map. Addresses are those of the recording: a mapping goes where
+// the recorded kernel put it (`ret`), because everything after it names that address; without one
+// the model chooses. What a recorded mapping replaces without MAP_FIXED was never recorded as gone;
+// it is taken away and counted.
 
 import {argNumber, argSigned} from '../../formats/columns.ts';
 import {setStartBrk, sys_brk} from '../../kernel/mm/brk.ts';
@@ -79,7 +80,10 @@ function* munmap(context: BindingContext, t: Task, i: number): Code<Outcome> {
   return outcomeOf(yield* sys_munmap(kernel, t, start, start + pages));
 }
 
-/** The recorded result is where the heap ends; the first one seen of a process that was not exec'ed here is where it begins. */
+/**
+ * The recorded result is where the heap ends; the first one seen of a process that was not exec'ed
+ * here is where it begins.
+ */
 function* brk(context: BindingContext, t: Task, i: number): Code<Outcome> {
   const {kernel, events} = context;
   if (t.mm === null) return failedCall(context, t);

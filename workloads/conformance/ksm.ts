@@ -1,7 +1,8 @@
-// tools/testing/selftests/mm/ksm_tests.c and ksm_functional_tests.c: how many pages ksmd shares, and how sharing ends.
+// tools/testing/selftests/mm/ksm_tests.c and ksm_functional_tests.c: how many pages ksmd shares,
+// and how sharing ends.
 //
-// Counts are looked at after further scans: a KSM page that everybody has left is noticed by ksmd, not by the last to
-// leave.
+// Counts are looked at after further scans: a KSM page that everybody has left is noticed by ksmd,
+// not by the last to leave.
 
 import {
   advise,

@@ -1,9 +1,11 @@
-// arch/x86/platform/efi and realmode, as far as PGDs go: special PGDs that belong to no process and are on no list.
+// arch/x86/platform/efi and realmode, as far as PGDs go: special PGDs that belong to no process and
+// are on no list.
 //
-// EFI runtime services run on a PGD of their own (3.14 on; up to 4.5 it is the trampoline's). No walk finds it: neither
-// pgd_list nor the task list has it (H. Peter Anvin in the thread of the lockless series). It is kept usable by efi_sync_low_kernel_mappings, which
-// copies all kernel entries from init_mm before each use. An entry that becomes new between that copy and the end of the
-// use is missing, whatever the design; one that was removed dangles until the next copy.
+// EFI runtime services run on a PGD of their own (3.14 on; up to 4.5 it is the trampoline's). No
+// walk finds it: neither pgd_list nor the task list has it (H. Peter Anvin in the thread of the
+// lockless series). It is kept usable by efi_sync_low_kernel_mappings, which copies all kernel
+// entries from init_mm before each use. An entry that becomes new between that copy and the end of
+// the use is missing, whatever the design; one that was removed dangles until the next copy.
 
 import type {Code} from '../../../../machine/engine.ts';
 import type {Kernel} from '../../../kernel.ts';
@@ -11,7 +13,9 @@ import type {Task} from '../../../task.ts';
 import {kernel_map_pages_in_pgd, unmap_pgd_range} from './pageattr.ts';
 import type {KernelPgd} from './pgd_pool.ts';
 
-/** The EFI (or trampoline) PGD, made on first use. Null for kernels that run EFI on swapper_pg_dir. */
+/**
+ * The EFI (or trampoline) PGD, made on first use. Null for kernels that run EFI on swapper_pg_dir.
+ */
 function efiPgd(kernel: Kernel): KernelPgd | null {
   const {pageTables: tables} = kernel;
   if (!tables.features.efiPgd || !tables.layout.is64) {
@@ -23,7 +27,10 @@ function efiPgd(kernel: Kernel): KernelPgd | null {
   return tables.pool.special('efi_pgd');
 }
 
-/** efi_sync_low_kernel_mappings: the kernel half of init_mm's PGD, entry by entry, absent ones included. */
+/**
+ * efi_sync_low_kernel_mappings: the kernel half of init_mm's PGD, entry by entry, absent ones
+ * included.
+ */
 export function* efi_sync_low_kernel_mappings(kernel: Kernel, t: Task, pgd: KernelPgd): Code {
   const {pageTables: tables} = kernel;
   const fn = kernel.fn('efi_sync_low_kernel_mappings');
@@ -41,8 +48,9 @@ export function* efi_sync_low_kernel_mappings(kernel: Kernel, t: Task, pgd: Kern
 }
 
 /**
- * Maps a region for the runtime services and calls one: sync, map, use. `start` is a kernel virtual page, or a page frame for
- * the 1:1 mapping: in 4.1 that one goes into the direct map's own tables, as entry 0 of the trampoline's PGD is a copy of it.
+ * Maps a region for the runtime services and calls one: sync, map, use. `start` is a kernel virtual
+ * page, or a page frame for the 1:1 mapping: in 4.1 that one goes into the direct map's own tables,
+ * as entry 0 of the trampoline's PGD is a copy of it.
  */
 export function* efi_map_region(kernel: Kernel, t: Task, start: number, pages: number): Code {
   const pgd = efiPgd(kernel);

@@ -1,9 +1,10 @@
 // arch/x86/mm/fault.c, the part about kernel addresses: what happens when kernel code touches one.
 //
-// The lazy half of the scheme: a PGD need not have an entry of the vmalloc range until somebody uses it, because
-// vmalloc_fault copies it then. 64 bits (until 5.8) works on the PGD of current->active_mm, 32 bits on the one in CR3,
-// since the fault may come in the middle of a context switch. Nothing repairs other ranges: an entry of the direct map
-// that is missing is an oops. A fault cannot be taken everywhere: in an NMI it returned with IRET and so let NMIs nest.
+// The lazy half of the scheme: a PGD need not have an entry of the vmalloc range until somebody
+// uses it, because vmalloc_fault copies it then. 64 bits (until 5.8) works on the PGD of
+// current->active_mm, 32 bits on the one in CR3, since the fault may come in the middle of a
+// context switch. Nothing repairs other ranges: an entry of the direct map that is missing is an
+// oops. A fault cannot be taken everywhere: in an NMI it returned with IRET and so let NMIs nest.
 
 import type {Code} from '../../../../machine/engine.ts';
 import {KernelBug} from '../../../checks.ts';
@@ -26,8 +27,9 @@ function address(vpn: number): string {
 }
 
 /**
- * Kernel code touches page `vpn`. Returns true when a page fault was taken and repaired, false when none was needed. An
- * access that cannot be repaired is an oops: a finding, and the task dies (KernelBug).
+ * Kernel code touches page `vpn`. Returns true when a page fault was taken and repaired, false when
+ * none was needed. An access that cannot be repaired is an oops: a finding, and the task dies
+ * (KernelBug).
  */
 export function* kernel_access(
   kernel: Kernel,

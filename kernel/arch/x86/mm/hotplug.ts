@@ -1,8 +1,10 @@
-// Memory hotplug, as far as kernel page tables go: add_memory and remove_memory of mm/memory_hotplug.c with the x86 parts
-// below them [4.1]. Both run under mem_hotplug.lock, so an add and a remove never overlap.
+// Memory hotplug, as far as kernel page tables go: add_memory and remove_memory of
+// mm/memory_hotplug.c with the x86 parts below them [4.1]. Both run under mem_hotplug.lock, so an
+// add and a remove never overlap.
 //
-// Order of an add: direct map (init_memory_mapping), then vmemmap for the new sections. Of a remove: vmemmap first, then the
-// direct map. A BUG on the way lets go of the lock (pgd/base.ts). Offlining the pages, sysfs and the zone lists are not modelled. 64 bits only.
+// Order of an add: direct map (init_memory_mapping), then vmemmap for the new sections. Of a
+// remove: vmemmap first, then the direct map. A BUG on the way lets go of the lock (pgd/base.ts).
+// Offlining the pages, sysfs and the zone lists are not modelled. 64 bits only.
 
 import type {Code} from '../../../../machine/engine.ts';
 import {nsToTicks} from '../../../../machine/time.ts';
@@ -26,8 +28,8 @@ function isModelled(kernel: Kernel): boolean {
 }
 
 /**
- * Adds `pages` pages of memory on `node`. `start` is a page frame number, or the kernel virtual page of the direct map where
- * it goes.
+ * Adds `pages` pages of memory on `node`. `start` is a page frame number, or the kernel virtual
+ * page of the direct map where it goes.
  */
 export function* add_memory(
   kernel: Kernel,
@@ -53,7 +55,10 @@ export function* add_memory(
   kernel.checks.count('memory_added_pages', pages);
 }
 
-/** Removes memory that add_memory or boot put there. Nothing happens before 3.9, which had no remove_pagetable. */
+/**
+ * Removes memory that add_memory or boot put there. Nothing happens before 3.9, which had no
+ * remove_pagetable.
+ */
 export function* remove_memory(
   kernel: Kernel,
   t: Task,

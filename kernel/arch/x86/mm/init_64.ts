@@ -1,11 +1,13 @@
-// arch/x86/mm/init_64.c: growing and shrinking the direct map and vmemmap, and telling all PGDs [3.9 to 6.18].
+// arch/x86/mm/init_64.c: growing and shrinking the direct map and vmemmap, and telling all PGDs
+// [3.9 to 6.18].
 //
-// Growing: kernel_physical_mapping_init builds the lower tables, stores the reference entry under init_mm.page_table_lock and
-// then, outside it, calls sync_global_pgds, but only if a top-level entry is new; vmemmap_populate calls it every time.
-// Shrinking: up to 4.7 remove_pagetable freed an emptied PUD table, cleared the reference entry under the lock and then
-// cleared the copies (sync_global_pgds with `removed`, from 3.19 on; before that nobody cleared them). Between the two,
-// every PGD names a freed page. Since af2cf278ef4f (4.8) top-level entries stay and the PUD table with them.
-// Direct map: 1 GB pages where aligned, else 2 MB; vmemmap: 2 MB, 64 bytes a page.
+// Growing: kernel_physical_mapping_init builds the lower tables, stores the reference entry under
+// init_mm.page_table_lock and then, outside it, calls sync_global_pgds, but only if a top-level
+// entry is new; vmemmap_populate calls it every time. Shrinking: up to 4.7 remove_pagetable freed
+// an emptied PUD table, cleared the reference entry under the lock and then cleared the copies
+// (sync_global_pgds with `removed`, from 3.19 on; before that nobody cleared them). Between the
+// two, every PGD names a freed page. Since af2cf278ef4f (4.8) top-level entries stay and the PUD
+// table with them. Direct map: 1 GB pages where aligned, else 2 MB; vmemmap: 2 MB, 64 bytes a page.
 
 import type {Code} from '../../../../machine/engine.ts';
 import type {Kernel} from '../../../kernel.ts';
@@ -73,7 +75,10 @@ function* announce(kernel: Kernel, t: Task, startVpn: number, lastVpn: number): 
   }
 }
 
-/** remove_pagetable (3.9 on): unmaps pages of the direct map or vmemmap and frees what has become empty. */
+/**
+ * remove_pagetable (3.9 on): unmaps pages of the direct map or vmemmap and frees what has become
+ * empty.
+ */
 export function* remove_pagetable(kernel: Kernel, t: Task, startVpn: number, pages: number): Code {
   const tables = kernel.pageTables;
   const fn = kernel.fn('remove_pagetable');
@@ -97,7 +102,10 @@ export function* remove_pagetable(kernel: Kernel, t: Task, startVpn: number, pag
   yield* kernel.tlb.flush_tlb_all(t);
 }
 
-/** free_pud_table: the page goes first, the reference entry right after; the copies in the PGDs are left behind. */
+/**
+ * free_pud_table: the page goes first, the reference entry right after; the copies in the PGDs are
+ * left behind.
+ */
 function* free_pud_table(kernel: Kernel, t: Task, index: number): Code {
   const {tables: lower, page_table_lock: lock} = kernel.pageTables;
   const fn = kernel.fn('free_pud_table');
@@ -113,7 +121,9 @@ function* free_pud_table(kernel: Kernel, t: Task, index: number): Code {
   kernel.checks.count('pgd_reference_entries_removed');
 }
 
-/** How many PGDs name the PUD page that has just been freed: the window that af2cf278ef4f closed. */
+/**
+ * How many PGDs name the PUD page that has just been freed: the window that af2cf278ef4f closed.
+ */
 function countHolders(kernel: Kernel, t: Task, index: number, entry: number): void {
   const {pageTables: tables, checks} = kernel;
   let holders = 0;

@@ -1,9 +1,12 @@
-// The kernel half of the virtual address space, per paging mode: where things are and what one synchronised entry spans.
+// The kernel half of the virtual address space, per paging mode: where things are and what one
+// synchronised entry spans.
 //
-// "Synchronised entry" is the level that every PGD has its own copy of and that can therefore go stale: PGD entries on
-// 2-level (4 MB), 4-level (512 GB) and 5-level (256 TB) kernels, kernel PMD entries (2 MB) on PAE. All addresses are page
-// numbers: address >>> 12 as an unsigned 52-bit integer. No KASLR. The 32-bit numbers are those of a kernel with 896 MB of
-// lowmem (the boot message "virtual kernel memory layout"); the 64-bit ones are from Documentation/x86/x86_64/mm.txt.
+// "Synchronised entry" is the level that every PGD has its own copy of and that can therefore go
+// stale: PGD entries on 2-level (4 MB), 4-level (512 GB) and 5-level (256 TB) kernels, kernel PMD
+// entries (2 MB) on PAE. All addresses are page numbers: address >>> 12 as an unsigned 52-bit
+// integer. No KASLR. The 32-bit numbers are those of a kernel with 896 MB of lowmem (the boot
+// message "virtual kernel memory layout"); the 64-bit ones are from
+// Documentation/x86/x86_64/mm.txt.
 
 import type {Choice} from '../../../design.ts';
 
@@ -129,8 +132,8 @@ const LAYOUTS: Record<Paging, PagingLayout> = {
 };
 
 /**
- * The kernel half under `paging`. `since420`: the direct map begins 8 TB higher because the LDT remap of page-table
- * isolation took its place (kernels from 4.20 on).
+ * The kernel half under `paging`. `since420`: the direct map begins 8 TB higher because the LDT
+ * remap of page-table isolation took its place (kernels from 4.20 on).
  */
 export function pagingLayout(paging: Paging, since420: boolean): PagingLayout {
   const layout = LAYOUTS[paging];

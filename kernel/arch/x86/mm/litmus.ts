@@ -1,7 +1,8 @@
-// One round of arch_pgd_init_late against sync_global_pgds on two CPUs, for tests: a fork whose late copy
-// and a reference update whose walk fall within a few hundred ns of each other, the offset drawn from the seed. The two CPUs
-// are threads of one core and the walker has walked before: the walk over two processes must be over before the stores of
-// the fork have left the store buffer, which takes about 200 ns.
+// One round of arch_pgd_init_late against sync_global_pgds on two CPUs, for tests: a fork whose
+// late copy and a reference update whose walk fall within a few hundred ns of each other, the
+// offset drawn from the seed. The two CPUs are threads of one core and the walker has walked
+// before: the walk over two processes must be over before the stores of the fork have left the
+// store buffer, which takes about 200 ns.
 
 import type {Code} from '../../../../machine/engine.ts';
 import {Rng} from '../../../../machine/rng.ts';
@@ -14,17 +15,22 @@ import {bootKernel, startOn} from './testing.ts';
 
 const START_TICKS = nsToTicks(2e6);
 /**
- * By how much the walker's start is later than the end of the fork: where the two race, found by trying. Between the late
- * copy and that end is cgroup_post_fork.
+ * By how much the walker's start is later than the end of the fork: where the two race, found by
+ * trying. Between the late copy and that end is cgroup_post_fork.
  */
 const OFFSET_TICKS = -nsToTicks(340);
 const SPREAD_TICKS = nsToTicks(200);
-/** The walker computes from here on, so that the fork runs beside a busy thread for all of its time. */
+/**
+ * The walker computes from here on, so that the fork runs beside a busy thread for all of its time.
+ */
 const AHEAD_TICKS = nsToTicks(5e3);
 /** An entry of the direct map that boot leaves empty. */
 const SLOT = 40;
 
-/** What one round did: when both sides came to their racing access, and how many entries are missing for good. */
+/**
+ * What one round did: when both sides came to their racing access, and how many entries are missing
+ * for good.
+ */
 export interface LitmusRound {
   readonly copyTick: number;
   readonly storeTick: number;
@@ -82,7 +88,10 @@ export function missingSeeds(design: string, first: number, count: number): numb
   return seeds;
 }
 
-/** A walk that changes nothing: afterwards the walker's cache has the lines, and the next walk is short. */
+/**
+ * A walk that changes nothing: afterwards the walker's cache has the lines, and the next walk is
+ * short.
+ */
 function* warmUp(kernel: Kernel, t: Task): Code {
   const {pgd_lock} = kernel.pgd;
   const fn = kernel.fn('litmus');

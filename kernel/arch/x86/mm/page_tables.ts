@@ -1,11 +1,14 @@
-// swapper_pg_dir: the reference page table of the kernel half, and init_mm.page_table_lock around changes of it.
+// swapper_pg_dir: the reference page table of the kernel half, and init_mm.page_table_lock around
+// changes of it.
 //
-// One cell per synchronised entry (layout.ts). Other CPUs read and write the cells at the same time as walkers and
-// creators of PGDs do, so after boot they are only touched through the machine's store buffers. What is below an entry is
-// plain data (tables.ts), guarded in the kernel by locks that nobody here contends for.
+// One cell per synchronised entry (layout.ts). Other CPUs read and write the cells at the same time
+// as walkers and creators of PGDs do, so after boot they are only touched through the machine's
+// store buffers. What is below an entry is plain data (tables.ts), guarded in the kernel by locks
+// that nobody here contends for.
 //
-// Boot fills in the direct map of the machine's memory, vmemmap, kernel text and fixmap, and under `preallocated` the
-// vmalloc area. Everything later comes through `populateEntry` and `mapRange`, which are simulated code.
+// Boot fills in the direct map of the machine's memory, vmemmap, kernel text and fixmap, and under
+// `preallocated` the vmalloc area. Everything later comes through `populateEntry` and `mapRange`,
+// which are simulated code.
 
 import type {Cpu} from '../../../../machine/cpu.ts';
 import type {Code} from '../../../../machine/engine.ts';
@@ -38,7 +41,10 @@ export class KernelPageTables {
   /** Serialises CPA (pageattr.ts) and memory hotplug (hotplug.ts). */
   readonly cpa_lock: SpinLock;
   readonly mem_hotplug: Mutex;
-  /** Indexes of reference entries that were ever populated, ascending: what a copy of the kernel half has to copy. */
+  /**
+   * Indexes of reference entries that were ever populated, ascending: what a copy of the kernel
+   * half has to copy.
+   */
   readonly populated: number[] = [];
   /** Raised whenever a reference entry is populated, cleared or replaced. */
   generation = 0;
@@ -100,8 +106,8 @@ export class KernelPageTables {
   }
 
   /**
-   * set_pgd: a plain store. The caller has just paid for the entry's line, so the store leaves the store buffer at once,
-   * unless older stores wait there before it.
+   * set_pgd: a plain store. The caller has just paid for the entry's line, so the store leaves the
+   * store buffer at once, unless older stores wait there before it.
    */
   set_pgd(cpu: Cpu, pgd: KernelPgd, index: number, value: number): void {
     const {buffers} = this;
@@ -120,8 +126,9 @@ export class KernelPageTables {
   }
 
   /**
-   * pgd_populate under init_mm.page_table_lock, when the entry is none. Returns true when this call populated it. The
-   * table comes from `node`, or is `built`, which is given back when another CPU was first.
+   * pgd_populate under init_mm.page_table_lock, when the entry is none. Returns true when this call
+   * populated it. The table comes from `node`, or is `built`, which is given back when another CPU
+   * was first.
    */
   *populateEntry(t: Task, index: number, node: number, built: Table | null = null): Code<boolean> {
     if (t.cpu.settle()) yield;
@@ -141,8 +148,8 @@ export class KernelPageTables {
   }
 
   /**
-   * kernel_physical_mapping_init for one absent entry: the tables below are made first, the reference entry is stored
-   * last. Returns true when this call populated the entry.
+   * kernel_physical_mapping_init for one absent entry: the tables below are made first, the
+   * reference entry is stored last. Returns true when this call populated the entry.
    */
   *buildEntry(
     t: Task,
@@ -160,8 +167,8 @@ export class KernelPageTables {
   }
 
   /**
-   * Maps [startVpn, startVpn + pages) with leaves of 2^leafShift pages, populating what is missing at every level. Returns
-   * true when a synchronised entry was newly populated: then PGDs lack it.
+   * Maps [startVpn, startVpn + pages) with leaves of 2^leafShift pages, populating what is missing
+   * at every level. Returns true when a synchronised entry was newly populated: then PGDs lack it.
    */
   *mapRange(
     t: Task,
@@ -185,7 +192,10 @@ export class KernelPageTables {
     return changed;
   }
 
-  /** Clears leaf entries, keeping the tables (vunmap_page_range). Plain: charges, the caller settles. */
+  /**
+   * Clears leaf entries, keeping the tables (vunmap_page_range). Plain: charges, the caller
+   * settles.
+   */
   unmapRange(t: Task, startVpn: number, pages: number, fn: number): void {
     for (let at = startVpn; at < startVpn + pages; ) {
       const index = this.pgd_index(at);

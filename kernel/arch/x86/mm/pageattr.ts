@@ -1,9 +1,11 @@
-// arch/x86/mm/pageattr.c: change_page_attr (set_memory_*), and the mapping of EFI regions in a PGD given [4.1].
+// arch/x86/mm/pageattr.c: change_page_attr (set_memory_*), and the mapping of EFI regions in a PGD
+// given [4.1].
 //
-// CPA works on the reference tables under cpa_lock, and under pgd_lock where it replaces a large page. A large page that the
-// range covers in part is split: cpa_lock is dropped for the allocation, pgd_lock taken for the surgery. On 32 bits
-// without SHARED_KERNEL_PMD the entry that changes is one that every PGD has a copy of, so __set_pmd_pte walks all PGDs
-// and writes it in each (no page_table_lock: pgd_lock is held); on 64 bits it is below the synchronised level.
+// CPA works on the reference tables under cpa_lock, and under pgd_lock where it replaces a large
+// page. A large page that the range covers in part is split: cpa_lock is dropped for the
+// allocation, pgd_lock taken for the surgery. On 32 bits without SHARED_KERNEL_PMD the entry that
+// changes is one that every PGD has a copy of, so __set_pmd_pte walks all PGDs and writes it in
+// each (no page_table_lock: pgd_lock is held); on 64 bits it is below the synchronised level.
 // cpa_lock is taken as with debug_pagealloc off, the normal case.
 
 import type {Cpu} from '../../../../machine/cpu.ts';
@@ -70,8 +72,9 @@ function lookup(kernel: Kernel, t: Task, vpn: number): Mapping | null {
 }
 
 /**
- * change_page_attr_set_clr on [startVpn, startVpn + pages). `attr` is the protection asked for (formats/kinds.ts); which one
- * it is does not matter for the tables. Ends with a flush of the kernel range on all CPUs.
+ * change_page_attr_set_clr on [startVpn, startVpn + pages). `attr` is the protection asked for
+ * (formats/kinds.ts); which one it is does not matter for the tables. Ends with a flush of the
+ * kernel range on all CPUs.
  */
 export function* change_page_attr(
   kernel: Kernel,
@@ -116,7 +119,10 @@ function* try_preserve_large_page(kernel: Kernel, t: Task, mapping: Mapping): Co
   kernel.checks.count('cpa_large_pages_preserved');
 }
 
-/** split_large_page: a page table of smaller pages takes the place of the large page that maps `vpn`. */
+/**
+ * split_large_page: a page table of smaller pages takes the place of the large page that maps
+ * `vpn`.
+ */
 function* split_large_page(kernel: Kernel, t: Task, vpn: number): Code {
   const {pgd_lock} = kernel.pgd;
   const {tables} = kernel.pageTables;
@@ -135,7 +141,10 @@ function* split_large_page(kernel: Kernel, t: Task, vpn: number): Code {
   if (!pgd_lock.release(t)) yield* pgd_lock.releaseSlow(t);
 }
 
-/** Replaces the entry of a large page in the reference, and on 32 bits in every PGD. The caller holds pgd_lock. */
+/**
+ * Replaces the entry of a large page in the reference, and on 32 bits in every PGD. The caller
+ * holds pgd_lock.
+ */
 function* __set_pmd_pte(kernel: Kernel, t: Task, mapping: Mapping, value: number): Code {
   const {pageTables: tables, pgd} = kernel;
   const fn = kernel.fn('__set_pmd_pte');
@@ -152,7 +161,9 @@ function* __set_pmd_pte(kernel: Kernel, t: Task, mapping: Mapping, value: number
   tables.checks.endWalk(walk, mapping.index);
 }
 
-/** kernel_map_pages_in_pgd: maps pages in `root` alone, making what is missing there (populate_pgd). */
+/**
+ * kernel_map_pages_in_pgd: maps pages in `root` alone, making what is missing there (populate_pgd).
+ */
 export function* kernel_map_pages_in_pgd(
   kernel: Kernel,
   t: Task,
@@ -180,8 +191,9 @@ export function* kernel_map_pages_in_pgd(
 }
 
 /**
- * unmap_pgd_range: unmaps pages in `root` and frees tables that have become empty. Kernels that have it (3.14 to 4.7) also
- * free an empty PUD page and clear the entry of `root`, and of no other PGD that has a copy of it: patch 01 of the lockless series.
+ * unmap_pgd_range: unmaps pages in `root` and frees tables that have become empty. Kernels that
+ * have it (3.14 to 4.7) also free an empty PUD page and clear the entry of `root`, and of no other
+ * PGD that has a copy of it: patch 01 of the lockless series.
  */
 export function* unmap_pgd_range(
   kernel: Kernel,

@@ -1,9 +1,11 @@
-// PGD pages. The kernel half of every PGD is a row of 32-bit cells; rows live in chunks, 64 PGDs to an array, so that
-// 60,000 live processes cost 1 KB each (2 KB with private PAE) and no array object of their own.
+// PGD pages. The kernel half of every PGD is a row of 32-bit cells; rows live in chunks, 64 PGDs to
+// an array, so that 60,000 live processes cost 1 KB each (2 KB with private PAE) and no array
+// object of their own.
 //
-// A row has one cell more than the kernel half has entries. It stands for entry 0 of the user half, which only the first
-// two lockless postings write, by mistake; nothing else of the user half is kept here.
-// Rows are reused, KernelPgd objects are not: whoever still holds the object of a freed PGD can be told so.
+// A row has one cell more than the kernel half has entries. It stands for entry 0 of the user half,
+// which only the first two lockless postings write, by mistake; nothing else of the user half is
+// kept here. Rows are reused, KernelPgd objects are not: whoever still holds the object of a freed
+// PGD can be told so.
 
 import type {Kernel} from '../../../kernel.ts';
 import type {BulkLock} from '../../../locking/bulk_lock.ts';
@@ -23,9 +25,14 @@ export class KernelPgd implements Pgd {
   savePinned = false;
   kernelCount = 0;
   allocated = false;
-  /** Tick at which the creator had done all it does to the kernel half, -1 before: then a missing entry is missed. */
+  /**
+   * Tick at which the creator had done all it does to the kernel half, -1 before: then a missing
+   * entry is missed.
+   */
   completedAt = -1;
-  /** Entries counted as missed, and the index of the entry last reported as stale (pgd/check.ts). */
+  /**
+   * Entries counted as missed, and the index of the entry last reported as stale (pgd/check.ts).
+   */
   missed = 0;
   stale = -1;
   /** Number of the newest walk that came here (pgd/walk.ts), 0 for none. */

@@ -1,14 +1,17 @@
-// Page tables of user address spaces. All tables of all mms live in one growable arena of 512-entry tables: an Int32Array of
-// values and a Uint16Array of flags words (pgtable_bits.ts), 6 bytes an entry. A *slot* is the index of an entry in both
-// arrays, so a slot names a PTE machine-wide: `slot >>> 9` is its table, `pt.level[slot >>> 9]` the level.
+// Page tables of user address spaces. All tables of all mms live in one growable arena of 512-entry
+// tables: an Int32Array of values and a Uint16Array of flags words (pgtable_bits.ts), 6 bytes an
+// entry. A *slot* is the index of an entry in both arrays, so a slot names a PTE machine-wide:
+// `slot >>> 9` is its table, `pt.level[slot >>> 9]` the level.
 //
-// Levels count from the bottom: 0 PTE, 1 PMD, 2 PUD, 3 PGD (4-level) or P4D (5-level), 4 PGD (5-level). An mm with 3 levels
-// (PAE) begins at PUD. A value above level 0 is the number of the table below, or, with the sign bit set, a leaf or another
-// entry that ends the walk: a walk stops at a value <= 0 without looking at the flags.
+// Levels count from the bottom: 0 PTE, 1 PMD, 2 PUD, 3 PGD (4-level) or P4D (5-level), 4 PGD
+// (5-level). An mm with 3 levels (PAE) begins at PUD. A value above level 0 is the number of the
+// table below, or, with the sign bit set, a leaf or another entry that ends the walk: a walk stops
+// at a value <= 0 without looking at the flags.
 //
-// Virtual page numbers are doubles (below 2^45); `vpn | 0` keeps their low 32 bits and one multiplication gives the high
-// ones, which V8 compiles to single instructions. Hot functions are plain functions over the arrays.
-// Nothing here locks or takes time. Growth moves the arrays: never keep `entries` or `flags` across a call that allocates.
+// Virtual page numbers are doubles (below 2^45); `vpn | 0` keeps their low 32 bits and one
+// multiplication gives the high ones, which V8 compiles to single instructions. Hot functions are
+// plain functions over the arrays. Nothing here locks or takes time. Growth moves the arrays: never
+// keep `entries` or `flags` across a call that allocates.
 
 import {assert, bug} from '../../../../machine/assert.ts';
 import {zeroed} from '../../../../machine/zeroed.ts';
@@ -41,9 +44,15 @@ export const LEVEL_PAGES: readonly number[] = [1, 2 ** 9, PUD_PAGES, 2 ** 27, 2 
 export class UserPgd {
   /** Number of the top table. */
   readonly top: number;
-  /** First slot of the top table when there are 4 levels, else 0: saves the hottest walk a comparison. */
+  /**
+   * First slot of the top table when there are 4 levels, else 0: saves the hottest walk a
+   * comparison.
+   */
   readonly pgdSlot: number;
-  /** Tables in use by level, deposited ones (THP) included at index 0: nr_ptes, nr_pmds, nr_puds, ... */
+  /**
+   * Tables in use by level, deposited ones (THP) included at index 0: nr_ptes, nr_pmds, nr_puds,
+   * ...
+   */
   readonly tables = new Int32Array(5);
   /** The PMD table of pteSlot's last walk, the 1 GB that it spans, and pt.walkEpoch then. */
   walkTable = 0;
@@ -93,8 +102,8 @@ export class PageTables {
   private next = 1;
 
   /**
-   * `tables`: room at the start. It costs host memory only as it is used, while growing costs a copy
-   * of everything.
+   * `tables`: room at the start. It costs host memory only as it is used, while growing costs a
+   * copy of everything.
    */
   constructor(tables = FIRST_TABLES) {
     const room = Math.min(Math.max(tables, FIRST_TABLES), MAX_TABLES);
@@ -225,8 +234,8 @@ export function slotAt(pgd: UserPgd, vpn: number, level: number): number {
 }
 
 /**
- * Slot of the entry where a walk for `vpn` ends: its PTE (none or not), a huge or other leaf, or a none entry above. Its
- * level is `pt.level[slot >>> 9]`.
+ * Slot of the entry where a walk for `vpn` ends: its PTE (none or not), a huge or other leaf, or a
+ * none entry above. Its level is `pt.level[slot >>> 9]`.
  */
 export function walkSlot(pgd: UserPgd, vpn: number): number {
   const {entries} = pgd.pt;
@@ -239,8 +248,8 @@ export function walkSlot(pgd: UserPgd, vpn: number): number {
 }
 
 /**
- * pte_alloc and its kind: slot of the entry of `vpn` at `level`, with all tables above it allocated. -1 when a huge entry
- * is in the way. `pgd.tables` counts what was allocated.
+ * pte_alloc and its kind: slot of the entry of `vpn` at `level`, with all tables above it
+ * allocated. -1 when a huge entry is in the way. `pgd.tables` counts what was allocated.
  */
 export function populateSlot(pgd: UserPgd, vpn: number, level: number): number {
   const {pt} = pgd;
@@ -254,7 +263,10 @@ export function populateSlot(pgd: UserPgd, vpn: number, level: number): number {
   return (table << 9) | indexAt(vpn, level);
 }
 
-/** ptePopulate: the slot of the PTE of `vpn`, tables allocated on the way; -1 when a huge entry is in the way. */
+/**
+ * ptePopulate: the slot of the PTE of `vpn`, tables allocated on the way; -1 when a huge entry is
+ * in the way.
+ */
 export function ptePopulate(pgd: UserPgd, vpn: number): number {
   const slot = pteSlot(pgd, vpn);
   return slot >= 0 ? slot : populateSlot(pgd, vpn, 0);
@@ -329,8 +341,9 @@ const READ_HIT = PTE_PRESENT | PTE_YOUNG;
 const WRITE_HIT = PTE_PRESENT | PTE_YOUNG | PTE_WRITE | PTE_DIRTY;
 
 /**
- * What the MMU does on a TLB miss: finds the entry, sets accessed and, for a write, dirty. Returns the leaf's slot (2 MB and
- * 1 GB leaves included), or WALK_NOT_PRESENT or WALK_NOT_WRITABLE, which are the page faults.
+ * What the MMU does on a TLB miss: finds the entry, sets accessed and, for a write, dirty. Returns
+ * the leaf's slot (2 MB and 1 GB leaves included), or WALK_NOT_PRESENT or WALK_NOT_WRITABLE, which
+ * are the page faults.
  */
 export function hardwareWalk(pgd: UserPgd, vpn: number, write: boolean): number {
   const slot = pteSlot(pgd, vpn);

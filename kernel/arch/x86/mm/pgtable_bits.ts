@@ -1,14 +1,19 @@
-// What one page-table entry says. An entry is two words: a 16-bit flags word (what kind of entry, and the bits the hardware
-// or the kernel keep in it) and a 31-bit value (pfn, swap entry, marker bits, or the number of the table below).
+// What one page-table entry says. An entry is two words: a 16-bit flags word (what kind of entry,
+// and the bits the hardware or the kernel keep in it) and a 31-bit value (pfn, swap entry, marker
+// bits, or the number of the table below).
 //
-// The bits are those that Linux 6.18 distinguishes on x86-64; hardware bits that never change in user mappings (user, PAT)
-// are left out, and so is no-execute: the VMA says it. A shadow-stack page is write=0, dirty=1, as on hardware.
+// The bits are those that Linux 6.18 distinguishes on x86-64; hardware bits that never change in
+// user mappings (user, PAT) are left out, and so is no-execute: the VMA says it. A shadow-stack
+// page is write=0, dirty=1, as on hardware.
 
 /** Mask of the kind of an entry within its flags word. A flags word of 0 is pte_none. */
 export const PTE_KIND = 0xf;
 /** Maps a page. */
 export const PTE_PRESENT = 1;
-/** Maps a page that the CPU may not touch: PROT_NONE or NUMA hinting (_PAGE_PROTNONE). The kernel calls it present. */
+/**
+ * Maps a page that the CPU may not touch: PROT_NONE or NUMA hinting (_PAGE_PROTNONE). The kernel
+ * calls it present.
+ */
 export const PTE_PROTNONE = 2;
 /** Names the table below. */
 export const PTE_TABLE = 3;
@@ -64,7 +69,10 @@ export function is_migration_entry(flags: number): boolean {
   return kind >= PTE_MIGRATION_READ && kind <= PTE_MIGRATION_WRITE;
 }
 
-/** True for a kind whose value is a pfn with a struct page: present, migration, poisoned or device entries. */
+/**
+ * True for a kind whose value is a pfn with a struct page: present, migration, poisoned or device
+ * entries.
+ */
 export function hasPfn(flags: number): boolean {
   const kind = flags & PTE_KIND;
   return kind !== 0 && kind !== PTE_TABLE && kind !== PTE_SWAP && kind !== PTE_MARKER;

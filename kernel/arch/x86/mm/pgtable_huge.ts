@@ -1,4 +1,5 @@
-// Huge entries and copies: splitting a 2 MB or 1 GB leaf, page tables deposited for huge pages, and fork's copy of a run.
+// Huge entries and copies: splitting a 2 MB or 1 GB leaf, page tables deposited for huge pages, and
+// fork's copy of a run.
 
 import {assert} from '../../../../machine/assert.ts';
 import {
@@ -12,7 +13,10 @@ import {
 } from './pgtable.ts';
 import {hasPfn, PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_SWAP, PTE_WRITE} from './pgtable_bits.ts';
 
-/** pgtable_trans_huge_deposit: a page table is set aside for the huge entry at `slot`, so that its split cannot fail. */
+/**
+ * pgtable_trans_huge_deposit: a page table is set aside for the huge entry at `slot`, so that its
+ * split cannot fail.
+ */
 export function depositTable(pgd: UserPgd, slot: number): void {
   pgd.pt.deposits[slot >>> 9]++;
   pgd.tables[0]++;
@@ -26,9 +30,9 @@ export function withdrawTable(pgd: UserPgd, slot: number): void {
 }
 
 /**
- * __split_huge_pmd_locked and its PUD sibling: replaces a leaf by a full table of entries one level below, with the same
- * flags and, where the value is a pfn or a swap entry, ascending values. A deposited table is not used up: withdraw it.
- * Returns the new table.
+ * __split_huge_pmd_locked and its PUD sibling: replaces a leaf by a full table of entries one level
+ * below, with the same flags and, where the value is a pfn or a swap entry, ascending values. A
+ * deposited table is not used up: withdraw it. Returns the new table.
  */
 export function splitHuge(pgd: UserPgd, slot: number): number {
   const {pt} = pgd;
@@ -50,8 +54,9 @@ export function splitHuge(pgd: UserPgd, slot: number): number {
 }
 
 /**
- * Fork's copy of a run of PTEs as far as entries go: copies all that are not none, write-protecting present ones on both
- * sides when `cow`. Both runs lie in one table each and the destination is none throughout. Returns how many were copied.
+ * Fork's copy of a run of PTEs as far as entries go: copies all that are not none, write-protecting
+ * present ones on both sides when `cow`. Both runs lie in one table each and the destination is
+ * none throughout. Returns how many were copied.
  */
 export function copyPtes(
   pt: PageTables,

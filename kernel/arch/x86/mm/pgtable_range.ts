@@ -1,6 +1,7 @@
-// Walks of page-table ranges, a table at a time: the shape of zap_pte_range and its kind. A cursor gives one run of entries
-// per step; the caller's loop over the run is a plain loop over the arena's arrays. Every step walks from the top again, so
-// that entries may be cleared, split or allocated between steps.
+// Walks of page-table ranges, a table at a time: the shape of zap_pte_range and its kind. A cursor
+// gives one run of entries per step; the caller's loop over the run is a plain loop over the
+// arena's arrays. Every step walks from the top again, so that entries may be cleared, split or
+// allocated between steps.
 
 import {assert} from '../../../../machine/assert.ts';
 import {
@@ -22,7 +23,10 @@ export class PgtableCursor {
   /** Slot of the run's first entry, and number of entries: 1 for an entry above level 0. */
   slot = 0;
   count = 0;
-  /** 0: PTEs (none or not); 1, 2: a huge or other leaf at PMD or PUD level, of which the range may be a part only. */
+  /**
+   * 0: PTEs (none or not); 1, 2: a huge or other leaf at PMD or PUD level, of which the range may
+   * be a part only.
+   */
   level = 0;
   /** Where the walk goes on, and where it ends. */
   next = 0;
@@ -35,7 +39,10 @@ export function startRange(cursor: PgtableCursor, vpn: number, end: number): voi
   cursor.end = end;
 }
 
-/** Goes to the next run of PTEs or the next huge entry; false at the end. Holes and empty tables are skipped. */
+/**
+ * Goes to the next run of PTEs or the next huge entry; false at the end. Holes and empty tables are
+ * skipped.
+ */
 export function nextRange(pgd: UserPgd, cursor: PgtableCursor): boolean {
   const {entries, population} = pgd.pt;
   const {end} = cursor;
@@ -89,8 +96,9 @@ function skipHoles(pt: PageTables, slot: number, vpn: number): number {
 }
 
 /**
- * First virtual page in [vpn, end) whose entry at `level` is not none, -1 when there is none. An entry above `level` that is
- * a leaf counts. Clipped: for a populated entry that begins before `vpn` it is `vpn` itself.
+ * First virtual page in [vpn, end) whose entry at `level` is not none, -1 when there is none. An
+ * entry above `level` that is a leaf counts. Clipped: for a populated entry that begins before
+ * `vpn` it is `vpn` itself.
  */
 export function firstPopulated(pgd: UserPgd, vpn: number, end: number, level: number): number {
   const {entries} = pgd.pt;
@@ -107,7 +115,10 @@ export function firstPopulated(pgd: UserPgd, vpn: number, end: number, level: nu
   return -1;
 }
 
-/** pte_clear for `count` entries from `slot` on, all in one PTE table. Returns how many were not none. */
+/**
+ * pte_clear for `count` entries from `slot` on, all in one PTE table. Returns how many were not
+ * none.
+ */
 export function clearPtes(pt: PageTables, slot: number, count: number): number {
   const {flags} = pt;
   const end = slot + count;
@@ -120,8 +131,9 @@ export function clearPtes(pt: PageTables, slot: number, count: number): number {
 }
 
 /**
- * free_pgtables: frees every table that spans part of [vpn, end) and lies wholly inside [floor, ceiling), the hole between
- * the VMAs that stay. Their entries must have been cleared. Returns how many tables were freed.
+ * free_pgtables: frees every table that spans part of [vpn, end) and lies wholly inside [floor,
+ * ceiling), the hole between the VMAs that stay. Their entries must have been cleared. Returns how
+ * many tables were freed.
  */
 export function freePgdRange(
   pgd: UserPgd,
@@ -167,7 +179,10 @@ function freeBelow(
   return freed;
 }
 
-/** Moves an entry above level 0, with all that hangs from it, to a none entry of the same level (move_normal_pmd, _pud). */
+/**
+ * Moves an entry above level 0, with all that hangs from it, to a none entry of the same level
+ * (move_normal_pmd, _pud).
+ */
 export function moveEntry(from: UserPgd, oldSlot: number, to: UserPgd, newSlot: number): void {
   const {pt} = from;
   assert(pt.flags[newSlot] === 0, 'page table moved over an entry');

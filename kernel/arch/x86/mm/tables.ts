@@ -1,10 +1,12 @@
-// Page tables below the synchronised level: PUD, PMD and PTE tables of the kernel half, made on demand, with population
-// counts, so that remove_pagetable and the splitting of large pages have real objects to work on.
+// Page tables below the synchronised level: PUD, PMD and PTE tables of the kernel half, made on
+// demand, with population counts, so that remove_pagetable and the splitting of large pages have
+// real objects to work on.
 //
-// A table is named by a number, which is what the entry above holds. Numbers are never used twice: a stale entry then
-// always points to a table that is known to be freed, and every use of it is found (a real kernel may hand the same page
-// out again and hide the bug; like KASAN's quarantine this is on the strict side). PTE tables hold only a count.
-// All functions here are plain: no lock of the model is taken, no time passes. Callers charge for the counts returned.
+// A table is named by a number, which is what the entry above holds. Numbers are never used twice:
+// a stale entry then always points to a table that is known to be freed, and every use of it is
+// found (a real kernel may hand the same page out again and hide the bug; like KASAN's quarantine
+// this is on the strict side). PTE tables hold only a count. All functions here are plain: no lock
+// of the model is taken, no time passes. Callers charge for the counts returned.
 
 import {assert} from '../../../../machine/assert.ts';
 import type {PagingLayout} from './layout.ts';
@@ -70,17 +72,26 @@ export class Tables {
     this.work.tablesFreed++;
   }
 
-  /** The table that an entry names; null when the entry is none, maps a large page, or the table is freed. */
+  /**
+   * The table that an entry names; null when the entry is none, maps a large page, or the table is
+   * freed.
+   */
   find(entry: number): Table | null {
     return entry === 0 || entry >= LARGE ? null : (this.byNumber.get(entry) ?? null);
   }
 
-  /** True for an entry that names a table which was freed: whoever walks through it uses freed memory. */
+  /**
+   * True for an entry that names a table which was freed: whoever walks through it uses freed
+   * memory.
+   */
   isDangling(entry: number): boolean {
     return entry !== 0 && entry < LARGE && !this.byNumber.has(entry);
   }
 
-  /** An entry that maps memory itself; every call gives another value, as another pfn or protection would. */
+  /**
+   * An entry that maps memory itself; every call gives another value, as another pfn or protection
+   * would.
+   */
   largeEntry(): number {
     return LARGE + this.nextLarge++;
   }
@@ -102,8 +113,8 @@ export class Tables {
   }
 
   /**
-   * Maps `pages` pages at `offset` pages into what `table` spans, with leaves of 2^leafShift pages. Entries that are
-   * populated already stay as they are.
+   * Maps `pages` pages at `offset` pages into what `table` spans, with leaves of 2^leafShift pages.
+   * Entries that are populated already stay as they are.
    */
   populate(table: Table, offset: number, pages: number, leafShift: number): void {
     const shift = this.layout.lowerShifts[table.level];
@@ -150,8 +161,9 @@ export class Tables {
   }
 
   /**
-   * Unmaps pages; with `freeEmpty` gives back every table below `table` that has become empty (remove_pagetable), without
-   * it only leaf entries go (vunmap). A large page that is covered in part stays.
+   * Unmaps pages; with `freeEmpty` gives back every table below `table` that has become empty
+   * (remove_pagetable), without it only leaf entries go (vunmap). A large page that is covered in
+   * part stays.
    */
   clear(table: Table, offset: number, pages: number, freeEmpty: boolean): void {
     const {cells} = table;
@@ -185,7 +197,10 @@ export class Tables {
     this.work.entriesWritten++;
   }
 
-  /** A table that maps what large entry at `level` - 1 mapped, with the next smaller pages (__split_large_page). */
+  /**
+   * A table that maps what large entry at `level` - 1 mapped, with the next smaller pages
+   * (__split_large_page).
+   */
   splitLarge(level: number, node: number): Table {
     const table = this.allocate(level, node);
     table.populated = this.entriesAt(level);

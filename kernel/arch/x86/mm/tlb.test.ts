@@ -9,7 +9,10 @@ import {startProcess} from '../../../init_task.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {Task} from '../../../task.ts';
 
-/** Runs a process with threads pinned to the CPUs `others`, each doing `body`; flushes from CPU 0, then looks. */
+/**
+ * Runs a process with threads pinned to the CPUs `others`, each doing `body`; flushes from CPU 0,
+ * then looks.
+ */
 function flushAmong(
   k: Kernel,
   others: readonly number[],

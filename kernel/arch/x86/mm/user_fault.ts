@@ -74,7 +74,10 @@ export function userAccess(k: Kernel, t: Task, vpn: number, errorCode: number): 
   return faultSettled(k, t, vpn, errorCode);
 }
 
-/** After userAccess returned the negative `code`: others come first, then the access can be made again. */
+/**
+ * After userAccess returned the negative `code`: others come first, then the access can be made
+ * again.
+ */
 export function mustYield(t: Task, code: number): boolean {
   return code > RELEASE && t.process!.pendingKey !== 0;
 }
@@ -138,9 +141,9 @@ const RETRY_AFTER_RELEASE = 99;
 const TAKE_AGAIN = -1;
 
 /**
- * vm_refcnt goes up and, after the fault, down: two locked operations on the VMA's line. Where other
- * CPUs fault in the same VMA they have taken the line in between, so it comes twice, and they get it
- * one after the other.
+ * vm_refcnt goes up and, after the fault, down: two locked operations on the VMA's line. Where
+ * other CPUs fault in the same VMA they have taken the line in between, so it comes twice, and they
+ * get it one after the other.
  */
 function vmaLockTicks(k: Kernel, t: Task, vma: VmArea): number {
   const {topology, engine} = k.machine;

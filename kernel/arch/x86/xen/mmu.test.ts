@@ -28,7 +28,8 @@ function forkAndSuspend(design: string, paging: string, delayTicks: number): Ker
 
 test('suspend in the middle of a fork: pgd_list finds the new PGD, the task list does not', () => {
   for (const paging of ['4-level-xen', 'pae-private']) {
-    // The suspend comes at many moments of the fork: some lie between pgd_alloc and the child's place on the task list.
+    // The suspend comes at many moments of the fork: some lie between pgd_alloc and the child's
+    // place on the task list.
     const found = (design: string): number =>
       Array.from({length: 30}, (_, i) => forkAndSuspend(design, paging, i * 2e4))
         .map((k) => k.checks.counters.get('xen_unpinned_pgds') ?? 0)

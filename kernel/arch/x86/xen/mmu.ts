@@ -1,9 +1,11 @@
-// arch/x86/xen/mmu.c of a PV guest [4.1], as far as PGDs go. A pinned page table is read-only for the guest: it is written
-// through the hypervisor (set_pgd), a plain store faults. An mm is pinned by dup_mmap in fork and by activate_mm in
-// exec. Before a suspend every PGD is pinned, because only pinned page tables are translated to the new machine's frames.
+// arch/x86/xen/mmu.c of a PV guest [4.1], as far as PGDs go. A pinned page table is read-only for
+// the guest: it is written through the hypervisor (set_pgd), a plain store faults. An mm is pinned
+// by dup_mmap in fork and by activate_mm in exec. Before a suspend every PGD is pinned, because
+// only pinned page tables are translated to the new machine's frames.
 //
-// xen_mm_pin_all runs under stop_machine in Linux. Here the other CPUs go on; PGDs made after it began are not judged. What
-// it must not miss is a PGD of a fork that is under way: that one is on pgd_list, but on no task yet.
+// xen_mm_pin_all runs under stop_machine in Linux. Here the other CPUs go on; PGDs made after it
+// began are not judged. What it must not miss is a PGD of a fork that is under way: that one is on
+// pgd_list, but on no task yet.
 
 import type {Code} from '../../../../machine/engine.ts';
 import {nsToTicks} from '../../../../machine/time.ts';
@@ -18,7 +20,10 @@ import type {KernelPgd} from '../mm/pgd_pool.ts';
 /** One MMUEXT_PIN hypercall with the remapping of a small process's tables. Assumption. */
 const PIN_TICKS = nsToTicks(2_000);
 
-/** xen_pgd_pin: first use of an mm (dup_mmap, activate_mm). Nothing on bare metal. Plain: charges only. */
+/**
+ * xen_pgd_pin: first use of an mm (dup_mmap, activate_mm). Nothing on bare metal. Plain: charges
+ * only.
+ */
 export function xen_pgd_pin(kernel: Kernel, t: Task, mm: MmStruct): void {
   const pgd = mm.pgd as KernelPgd | null;
   if (!kernel.pageTables.layout.xen || pgd === null || pgd.pinned) return;
@@ -26,7 +31,10 @@ export function xen_pgd_pin(kernel: Kernel, t: Task, mm: MmStruct): void {
   t.cpu.charge(PIN_TICKS, kernel.fn('xen_pgd_pin'));
 }
 
-/** A plain store to a pinned PGD: the guest takes a page fault it cannot handle. True: the store did not happen. */
+/**
+ * A plain store to a pinned PGD: the guest takes a page fault it cannot handle. True: the store did
+ * not happen.
+ */
 export function reportRawStore(kernel: Kernel, pgd: KernelPgd, index: number): boolean {
   const mm = pgd.mm?.id ?? 0;
   kernel.checks.count('xen_raw_stores');
@@ -41,7 +49,10 @@ function died(kernel: Kernel, text: string): KernelBug {
   return new KernelBug(text);
 }
 
-/** Before pgd_alloc returns, or once its mm is torn down, a PGD holds no frames that must survive a move. */
+/**
+ * Before pgd_alloc returns, or once its mm is torn down, a PGD holds no frames that must survive a
+ * move.
+ */
 function isInUse(pgd: KernelPgd): boolean {
   return pgd.allocated && (pgd.mm?.users ?? 0) > 0;
 }

@@ -1,8 +1,9 @@
-// What all choices of the `pgd` axis have in common: the PGD page itself, copying the kernel half, the loop over entries,
-// and what a BUG does. Subclasses are the designs.
+// What all choices of the `pgd` axis have in common: the PGD page itself, copying the kernel half,
+// the loop over entries, and what a BUG does. Subclasses are the designs.
 //
-// A BUG or oops under a lock wedges a real machine for everybody who needs that lock. Here the locks are let go and only the
-// task dies, so that the run can end and report; the finding says what happened.
+// A BUG or oops under a lock wedges a real machine for everybody who needs that lock. Here the
+// locks are let go and only the task dies, so that the run can end and report; the finding says
+// what happened.
 
 import type {Code} from '../../../../../machine/engine.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
@@ -66,8 +67,9 @@ export abstract class PgdBase implements PgdDesign {
   }
 
   /**
-   * 64 bits: sync_global_pgds over the vmalloc range. 32 bits: PMD by PMD up to FIXADDR_TOP, taking the lock for each even
-   * when the reference is empty; nothing with SHARED_KERNEL_PMD. Gone with the 64-bit vmalloc_fault.
+   * 64 bits: sync_global_pgds over the vmalloc range. 32 bits: PMD by PMD up to FIXADDR_TOP, taking
+   * the lock for each even when the reference is empty; nothing with SHARED_KERNEL_PMD. Gone with
+   * the 64-bit vmalloc_fault.
    */
   *vmalloc_sync_all(t: Task): Code {
     const {tables} = this;
@@ -91,8 +93,8 @@ export abstract class PgdBase implements PgdDesign {
   }
 
   /**
-   * _pgd_alloc and preallocate_pmds: zeroed pages, mm->pgd set. Plain: charges only. mm_init has just set up
-   * page_table_lock, so that line is here and not in memory when a walk comes for it.
+   * _pgd_alloc and preallocate_pmds: zeroed pages, mm->pgd set. Plain: charges only. mm_init has
+   * just set up page_table_lock, so that line is here and not in memory when a walk comes for it.
    */
   protected allocatePage(t: Task, mm: MmStruct): KernelPgd {
     const {allocPageTicks, zeroPageTicks} = this.kernel.costs;
@@ -105,8 +107,9 @@ export abstract class PgdBase implements PgdDesign {
   }
 
   /**
-   * clone_pgd_range over the kernel half (pgd_ctor), or on private PAE the copy of the kernel PMDs (pgd_prepopulate_pmd).
-   * The PGD is still private, and whatever publishes it keeps the order of stores, so the copies go straight to memory.
+   * clone_pgd_range over the kernel half (pgd_ctor), or on private PAE the copy of the kernel PMDs
+   * (pgd_prepopulate_pmd). The PGD is still private, and whatever publishes it keeps the order of
+   * stores, so the copies go straight to memory.
    */
   protected copyKernelHalf(t: Task, pgd: KernelPgd): void {
     const {tables} = this;
@@ -141,7 +144,10 @@ export abstract class PgdBase implements PgdDesign {
     throw new KernelBug(text);
   }
 
-  /** switch_mm under VMAP_STACK (4.9 on): the stack that runs on must be mapped, as no fault can be taken on it. */
+  /**
+   * switch_mm under VMAP_STACK (4.9 on): the stack that runs on must be mapped, as no fault can be
+   * taken on it.
+   */
   private syncStack(t: Task, mm: MmStruct): void {
     const {tables} = this;
     const pgd = mm.pgd as KernelPgd | null;

@@ -1,18 +1,21 @@
-// The checks on PGDs: an entry that a completed synchronisation should have brought everywhere and that
-// nothing will repair is *missed*; an entry that differs from the reference is stale; one that names a freed table dangles.
+// The checks on PGDs: an entry that a completed synchronisation should have brought everywhere and
+// that nothing will repair is *missed*; an entry that differs from the reference is stale; one that
+// names a freed table dangles.
 //
 // When a PGD is judged:
-// - some time after the first walk for an entry that changed, if the walk goes along the task list or `afterWalks` asks
-//   for it: every mm that a task on the list has. By then all stores of the time of the walk are visible.
-// - when it is freed: an entry that a walk came by for and did not write, and any that dangles. What no walk came by for is
-//   no evidence then, because an exiting mm leaves the task list before its PGD goes.
+// - some time after the first walk for an entry that changed, if the walk goes along the task list
+//   or `afterWalks` asks for it: every mm that a task on the list has. By then all stores of the
+//   time of the walk are visible.
+// - when it is freed: an entry that a walk came by for and did not write, and any that dangles.
+//   What no walk came by for is no evidence then, because an exiting mm leaves the task list before
+//   its PGD goes.
 // - by `auditPgds`, at quiescence: every mm that a task has.
 // Nothing is counted twice (`KernelPgd.missed`).
 //
-// Not missed: an entry of the vmalloc range where vmalloc_fault exists; a PGD that count-at-switch will bring up to date
-// when it is switched to; an entry whose walk is still under way; a PGD whose creator is not finished. An mm that only a
-// lazy kernel thread still uses is not "visible": the lockless designs do not reach it, and no check here holds it
-// against them.
+// Not missed: an entry of the vmalloc range where vmalloc_fault exists; a PGD that count-at-switch
+// will bring up to date when it is switched to; an entry whose walk is still under way; a PGD whose
+// creator is not finished. An mm that only a lazy kernel thread still uses is not "visible": the
+// lockless designs do not reach it, and no check here holds it against them.
 
 import {Timer} from '../../../../../machine/engine.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
@@ -20,7 +23,10 @@ import type {Kernel} from '../../../../kernel.ts';
 import type {KernelPageTables} from '../page_tables.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 
-/** Stores that are older than this have left every store buffer; how long after a walk the check comes. */
+/**
+ * Stores that are older than this have left every store buffer; how long after a walk the check
+ * comes.
+ */
 const SETTLED_TICKS = nsToTicks(20_000);
 
 /** Designs whose walks cannot find a PGD that is on no task. */
@@ -78,8 +84,8 @@ export class PgdChecks {
   }
 
   /**
-   * Looks at the PGD of every mm that a task on the list has, and that was finished `ageTicks` ago; returns the entries
-   * missing in all of them together.
+   * Looks at the PGD of every mm that a task on the list has, and that was finished `ageTicks` ago;
+   * returns the entries missing in all of them together.
    */
   examineVisible(ageTicks: number): number {
     const {taskList, machine} = this.kernel;
@@ -100,7 +106,10 @@ export class PgdChecks {
     return missing;
   }
 
-  /** Looks at one PGD and counts what is new; returns the entries that it misses. `visible`: a task has its mm. */
+  /**
+   * Looks at one PGD and counts what is new; returns the entries that it misses. `visible`: a task
+   * has its mm.
+   */
   examine(pgd: KernelPgd, visible: boolean): number {
     const {tables, kernel} = this;
     const {storeBuffers, engine} = kernel.machine;
@@ -156,8 +165,8 @@ export class PgdChecks {
 }
 
 /**
- * Looks at every PGD of a live, visible mm, at quiescence. Returns how many entries are missing for good, all told; what had
- * not been counted yet goes into checks.missedPgdEntries.
+ * Looks at every PGD of a live, visible mm, at quiescence. Returns how many entries are missing for
+ * good, all told; what had not been counted yet goes into checks.missedPgdEntries.
  */
 export function auditPgds(kernel: Kernel): number {
   kernel.machine.storeBuffers.settle(Number.MAX_SAFE_INTEGER);

@@ -1,11 +1,13 @@
-// count-at-switch: Andy Lutomirski's idea in the thread of the lockless series. Every PGD has a count of the kernel entries it has seen; a switch to
-// an mm with fewer than init_mm has fixes it up. No list, no walk, no late copy, no lazy faults: "the update is just a
-// single PGD entry copy". Entries are never removed, so a count says everything (here: the generation of the reference).
+// count-at-switch: Andy Lutomirski's idea in the thread of the lockless series. Every PGD has a
+// count of the kernel entries it has seen; a switch to an mm with fewer than init_mm has fixes it
+// up. No list, no walk, no late copy, no lazy faults: "the update is just a single PGD entry copy".
+// Entries are never removed, so a count says everything (here: the generation of the reference).
 //
-// The mail leaves open what happens on CPUs that run while an entry is added, because they do not switch. Assumption: the
-// one who adds it interrupts them, and the handler fixes up the PGD that is loaded there. A CPU that loads a PGD meanwhile
-// looks at the count, which was raised before; the entry was visible before the count, as stores are in order.
-// Price: a compare at every context switch ("cheap but nonzero", Molnar's objection), paid in `switch_mm`.
+// The mail leaves open what happens on CPUs that run while an entry is added, because they do not
+// switch. Assumption: the one who adds it interrupts them, and the handler fixes up the PGD that is
+// loaded there. A CPU that loads a PGD meanwhile looks at the count, which was raised before; the
+// entry was visible before the count, as stores are in order. Price: a compare at every context
+// switch ("cheap but nonzero", Molnar's objection), paid in `switch_mm`.
 
 import {CpuMask} from '../../../../../machine/cpumask.ts';
 import type {Cpu} from '../../../../../machine/cpu.ts';
@@ -71,8 +73,9 @@ export class CountAtSwitch extends PgdBase {
   }
 
   /**
-   * For CPA and Xen, which change what is present already. An mm that is on no task yet is fixed up when it is first
-   * switched to, as the count is a generation here: a replaced entry counts as well as a new one.
+   * For CPA and Xen, which change what is present already. An mm that is on no task yet is fixed up
+   * when it is first switched to, as the count is a generation here: a replaced entry counts as
+   * well as a new one.
    */
   override *walkAll(t: Task, visitor: PgdVisitor, fn: number): Code {
     const {tables} = this;

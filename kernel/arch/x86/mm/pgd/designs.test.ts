@@ -15,7 +15,10 @@ import type {PgdListDesign} from './pgd_list.ts';
 const SECTION = 32_768;
 const SLOT_PAGES = 2 ** 27;
 
-/** Forks `children` that sleep, adds memory in a new top-level entry meanwhile, audits, and lets everybody exit. */
+/**
+ * Forks `children` that sleep, adds memory in a new top-level entry meanwhile, audits, and lets
+ * everybody exit.
+ */
 function forkAndHotAdd(design: string, paging: string, children: number, seed: number): Kernel {
   const k = bootKernel({design: [`pgd=${design}`, `paging=${paging}`], seed});
   const slot = 2 ** (k.pageTables.layout.entryShift - 27) * 5;

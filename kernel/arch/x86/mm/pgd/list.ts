@@ -1,6 +1,7 @@
-// pgd_list: the doubly linked list of PGD pages, through the struct page of each (page->lru), newest first. Guarded by
-// pgd_lock. Linking and unlinking write the neighbours' struct pages too, which other CPUs touched last: that is the part
-// of pgd_alloc and pgd_free that moves lines even when nobody waits for the lock.
+// pgd_list: the doubly linked list of PGD pages, through the struct page of each (page->lru),
+// newest first. Guarded by pgd_lock. Linking and unlinking write the neighbours' struct pages too,
+// which other CPUs touched last: that is the part of pgd_alloc and pgd_free that moves lines even
+// when nobody waits for the lock.
 
 import type {CacheLine} from '../../../../../machine/cache_line.ts';
 import type {Cpu} from '../../../../../machine/cpu.ts';

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {missingSeeds} from '../litmus.ts';
 
-// smp_wmb in the creator is the SB pattern and misses under some schedules; a full barrier, or copying and
-// listing in one pgd_lock section, never does. Rounds are aimed at the race; any 32 seeds in a row are to find it.
+// smp_wmb in the creator is the SB pattern and misses under some schedules; a full barrier, or
+// copying and listing in one pgd_lock section, never does. Rounds are aimed at the race; any 32
+// seeds in a row are to find it.
 const SEEDS = 32;
 
 for (const design of ['lockless-v1', 'lockless-v2']) {

@@ -1,11 +1,12 @@
-// Common part of Ingo Molnar's "lockless pgd_alloc()/pgd_free()" series (June 2015) in its postings: no pgd_list;
-// pgd_alloc only clears the kernel half, and arch_pgd_init_late copies it once the mm can be found through the task list;
-// whoever changes the reference walks all processes under pgd_lock. PGD entries are never cleared (patches 01 and 03).
+// Common part of Ingo Molnar's "lockless pgd_alloc()/pgd_free()" series (June 2015) in its
+// postings: no pgd_list; pgd_alloc only clears the kernel half, and arch_pgd_init_late copies it
+// once the mm can be found through the task list; whoever changes the reference walks all processes
+// under pgd_lock. PGD entries are never cleared (patches 01 and 03).
 //
-// The creator stores "mm is visible" and then loads the reference; the walker stores the reference and then loads "is the
-// mm visible". That is the store-buffering pattern: without a full barrier on both sides the new PGD can miss an entry for
-// good (Oleg Nesterov in the thread). The walker's is the locked operation of spin_lock(&pgd_lock); the
-// creator's is where the postings differ.
+// The creator stores "mm is visible" and then loads the reference; the walker stores the reference
+// and then loads "is the mm visible". That is the store-buffering pattern: without a full barrier
+// on both sides the new PGD can miss an entry for good (Oleg Nesterov in the thread). The walker's
+// is the locked operation of spin_lock(&pgd_lock); the creator's is where the postings differ.
 
 import {assert} from '../../../../../machine/assert.ts';
 import type {Code} from '../../../../../machine/engine.ts';
@@ -49,8 +50,9 @@ export abstract class LocklessDesign extends PgdBase {
   }
 
   /**
-   * The late copy; `barrier` and `storeEntry` are what the postings differ in. In fork dup_mmap has pinned the child's mm
-   * before (Xen), in exec activate_mm will do so after: told apart by whether the mm is the running task's.
+   * The late copy; `barrier` and `storeEntry` are what the postings differ in. In fork dup_mmap has
+   * pinned the child's mm before (Xen), in exec activate_mm will do so after: told apart by whether
+   * the mm is the running task's.
    */
   private *initLate(t: Task, mm: MmStruct): Code {
     const pgd = mm.pgd as KernelPgd;
@@ -71,7 +73,9 @@ export abstract class LocklessDesign extends PgdBase {
     this.markComplete(pgd);
   }
 
-  /** The barrier between "visible" and the copy. smp_mb: everything stored before is visible now. */
+  /**
+   * The barrier between "visible" and the copy. smp_mb: everything stored before is visible now.
+   */
   protected barrier(t: Task): void {
     const {storeBuffers, engine} = this.kernel.machine;
     t.cpu.stall(storeBuffers.fence(t.cpu.id, engine.now), this.fnLate);

@@ -1,10 +1,12 @@
 // lockless-v1: the RFC of 2015-06-11, 12 patches, with what the review found in it:
-// - sync_global_pgds dereferences p->mm->pgd before it tests p->mm (patch 02; Waiman Long, Oleg Nesterov). Patch 08 of the
-//   same posting moves the test; the model stays at what was reviewed, so that the oops shows.
+// - sync_global_pgds dereferences p->mm->pgd before it tests p->mm (patch 02; Waiman Long, Oleg
+//   Nesterov). Patch 08 of the same posting moves the test; the model stays at what was reviewed,
+//   so that the oops shows.
 // - pgd = mm->pgd is never indexed by address (Nesterov): the walk checks and writes user entry 0.
 // - no rcu_read_lock in sync_global_pgds, no task_lock anywhere: the mm may exit under the walk.
 // - arch_pgd_init_late orders its copy with smp_wmb() only: on x86 that is no instruction at all.
-// - it stores with WRITE_ONCE, not set_pgd, which a Xen PV guest cannot do on a pinned page table (Boris Ostrovsky).
+// - it stores with WRITE_ONCE, not set_pgd, which a Xen PV guest cannot do on a pinned page table
+//   (Boris Ostrovsky).
 // - every thread is visited, not every mm (Linus Torvalds).
 // The 32-bit walks (patches 08 and 09) have the RCU section, the NULL test and the index.
 

@@ -1,8 +1,9 @@
-// lockless-v2: the posting of 2015-06-13. After the review of the first one: the NULL test comes first and p->mm is used
-// under task_lock(p); arch_pgd_init_late copies with set_pgd what is not pgd_none. What stayed:
+// lockless-v2: the posting of 2015-06-13. After the review of the first one: the NULL test comes
+// first and p->mm is used under task_lock(p); arch_pgd_init_late copies with set_pgd what is not
+// pgd_none. What stayed:
 // - explicit RCU was taken out in the belief that spin_lock implies it;
-// - smp_wmb() in arch_pgd_init_late: the fork path still has the store-buffering race. The exec path has not, because both
-//   sides now hold task_lock of the same task;
+// - smp_wmb() in arch_pgd_init_late: the fork path still has the store-buffering race. The exec
+//   path has not, because both sides now hold task_lock of the same task;
 // - every thread is visited, and mm->pgd is still not indexed by address.
 
 import type {Code} from '../../../../../machine/engine.ts';

@@ -1,10 +1,11 @@
-// pgd-list: what mainline has had all along (read in 4.1 to 6.19). Every PGD is on pgd_list; pgd_alloc copies the kernel
-// half and links the PGD in one pgd_lock section, so a new reference entry is either in the copy's source already or is
-// brought by the walk, which takes the same lock after the reference was stored. pgd_free unlinks before the page goes, so
-// a walker never sees a freed PGD. The price is one global lock in every fork and exit.
+// pgd-list: what mainline has had all along (read in 4.1 to 6.19). Every PGD is on pgd_list;
+// pgd_alloc copies the kernel half and links the PGD in one pgd_lock section, so a new reference
+// entry is either in the copy's source already or is brought by the walk, which takes the same lock
+// after the reference was stored. pgd_free unlinks before the page goes, so a walker never sees a
+// freed PGD. The price is one global lock in every fork and exit.
 //
-// `pgd-list-padded` is Waiman Long's proposal of 2015: the same with pgd_lock on a cache line of its own. Where the lock
-// lives is decided in kernel/layout.ts; the code is the same.
+// `pgd-list-padded` is Waiman Long's proposal of 2015: the same with pgd_lock on a cache line of
+// its own. Where the lock lives is decided in kernel/layout.ts; the code is the same.
 
 import type {Code} from '../../../../../machine/engine.ts';
 import type {Kernel} from '../../../../kernel.ts';

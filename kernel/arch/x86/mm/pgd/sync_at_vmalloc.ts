@@ -1,11 +1,13 @@
-// sync-at-vmalloc: Ingo Molnar's counter-proposal in the thread of the lockless series ("how about this solution instead"): a generation counter lets
-// sync_global_pgds see whether the reference has changed at all, vmalloc() calls it every time, and vmalloc_fault goes.
-// Nothing of it was posted as code. Built here on the last lockless posting, whose walk and late copy it needs.
+// sync-at-vmalloc: Ingo Molnar's counter-proposal in the thread of the lockless series ("how about
+// this solution instead"): a generation counter lets sync_global_pgds see whether the reference has
+// changed at all, vmalloc() calls it every time, and vmalloc_fault goes. Nothing of it was posted
+// as code. Built here on the last lockless posting, whose walk and late copy it needs.
 //
-// The counter is read before the walk and published after it, and the walk brings every entry that changed since the
-// published generation, whatever range was asked for: so who finds the present generation published knows that each entry
-// has had a whole walk since it was populated, also one whose populator has not come to its own sync yet. An entry that this
-// CPU cannot see yet (it is in another one's store buffer) is left to its populator.
+// The counter is read before the walk and published after it, and the walk brings every entry that
+// changed since the published generation, whatever range was asked for: so who finds the present
+// generation published knows that each entry has had a whole walk since it was populated, also one
+// whose populator has not come to its own sync yet. An entry that this CPU cannot see yet (it is in
+// another one's store buffer) is left to its populator.
 
 import type {Code} from '../../../../../machine/engine.ts';
 import type {Task} from '../../../../task.ts';

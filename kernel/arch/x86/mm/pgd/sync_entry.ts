@@ -1,5 +1,6 @@
-// The body of sync_global_pgds' loop over PGDs, and of vmalloc_sync_one on 32 bits: copy a reference entry into a PGD that
-// lacks it, BUG when the PGD has another one, clear it when the reference is gone (kernels 3.19 to 4.7).
+// The body of sync_global_pgds' loop over PGDs, and of vmalloc_sync_one on 32 bits: copy a
+// reference entry into a PGD that lacks it, BUG when the PGD has another one, clear it when the
+// reference is gone (kernels 3.19 to 4.7).
 
 import type {Cpu} from '../../../../../machine/cpu.ts';
 import type {StoreBuffers} from '../../../../../machine/store_buffer.ts';
@@ -8,7 +9,10 @@ import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {KernelPageTables} from '../page_tables.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 
-/** One walk's worth of synchronising entry `index`. Reused from walk to walk by `begin`. Ends at an absent reference. */
+/**
+ * One walk's worth of synchronising entry `index`. Reused from walk to walk by `begin`. Ends at an
+ * absent reference.
+ */
 export class EntrySync implements PgdVisitor {
   readonly locksPageTable = true;
   /** What the kernel would print at the BUG it hit, null without. */
@@ -55,8 +59,9 @@ export class EntrySync implements PgdVisitor {
 }
 
 /**
- * The same for a walk that never indexes the PGD by address (pgd = mm->pgd, first two lockless postings): it reads, checks
- * and writes entry 0 of the user half instead, and the kernel entry stays as it is.
+ * The same for a walk that never indexes the PGD by address (pgd = mm->pgd, first two lockless
+ * postings): it reads, checks and writes entry 0 of the user half instead, and the kernel entry
+ * stays as it is.
  */
 export class UnindexedSync implements PgdVisitor {
   readonly locksPageTable = true;

@@ -1,11 +1,14 @@
-// Walks over PGDs, in the two ways there are: along pgd_list, and along the task list. Each visit pays for what it touches,
-// one line at a time, and settles before it looks, so that other CPUs act at their own times between two visits.
+// Walks over PGDs, in the two ways there are: along pgd_list, and along the task list. Each visit
+// pays for what it touches, one line at a time, and settles before it looks, so that other CPUs act
+// at their own times between two visits.
 //
-// What a visit costs: the struct page of the PGD (the list link) or the task_struct, task_lock and mm_struct; the locked
-// operation on mm->page_table_lock ("only for Xen", but always taken); the line of the entry. A walk over more PGDs than a
-// cache holds finds even its own lines evicted: `evictedTicks` is the floor for that.
+// What a visit costs: the struct page of the PGD (the list link) or the task_struct, task_lock and
+// mm_struct; the locked operation on mm->page_table_lock ("only for Xen", but always taken); the
+// line of the entry. A walk over more PGDs than a cache holds finds even its own lines evicted:
+// `evictedTicks` is the floor for that.
 //
-// Per visit nothing is allocated. The caller holds pgd_lock, so its CPU does not change during the walk.
+// Per visit nothing is allocated. The caller holds pgd_lock, so its CPU does not change during the
+// walk.
 
 import type {Cpu} from '../../../../../machine/cpu.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
@@ -17,14 +20,20 @@ import type {Task} from '../../../../task.ts';
 import type {KernelPgd} from '../pgd_pool.ts';
 import type {PgdList} from './list.ts';
 
-/** Lines that a visit touches, and the sizes of L1 and L2 in lines (32 KiB, 1 MiB): assumption, for the floor below. */
+/**
+ * Lines that a visit touches, and the sizes of L1 and L2 in lines (32 KiB, 1 MiB): assumption, for
+ * the floor below.
+ */
 const LINES_PER_VISIT = 3;
 const L1_LINES = 512;
 const L2_LINES = 16_384;
 const L2_TICKS = nsToTicks(4);
 const L3_TICKS = nsToTicks(18);
 
-/** Least ticks of a line in a walk over `visits` PGDs: from L2 or L3 once the walk is larger than what is nearer. */
+/**
+ * Least ticks of a line in a walk over `visits` PGDs: from L2 or L3 once the walk is larger than
+ * what is nearer.
+ */
 function evictedTicks(visits: number): number {
   const lines = visits * LINES_PER_VISIT;
   if (lines <= L1_LINES) return 0;
@@ -58,14 +67,18 @@ export function* walkPgdList(
   }
 }
 
-/** READ_ONCE(p->mm): while no store waits in any store buffer, what the task object says is what memory says. */
+/**
+ * READ_ONCE(p->mm): while no store waits in any store buffer, what the task object says is what
+ * memory says.
+ */
 export function readMm(kernel: Kernel, cpu: Cpu, p: Task): MmStruct | null {
   return kernel.machine.storeBuffers.pending === 0 ? p.mm : kernel.taskList.loadMm(cpu, p);
 }
 
 /**
- * for_each_process(g) with find_lock_task_mm(g), as in the posting of September 2015: one visit per process, a leader that
- * is gone does not hide its threads, and task_lock keeps the mm. The caller is in an RCU read section.
+ * for_each_process(g) with find_lock_task_mm(g), as in the posting of September 2015: one visit per
+ * process, a leader that is gone does not hide its threads, and task_lock keeps the mm. The caller
+ * is in an RCU read section.
  */
 export function* walkProcesses(kernel: Kernel, t: Task, visitor: PgdVisitor, fn: number): Code {
   const {cpu} = t;
@@ -92,7 +105,10 @@ export function* walkProcesses(kernel: Kernel, t: Task, visitor: PgdVisitor, fn:
   }
 }
 
-/** find_lock_task_mm: the leader in the usual case, which goes without the general loop over its threads. */
+/**
+ * find_lock_task_mm: the leader in the usual case, which goes without the general loop over its
+ * threads.
+ */
 function* lockFirstWithMm(kernel: Kernel, t: Task, g: Task, fn: number): Code<Task | null> {
   const {taskList} = kernel;
   if (readMm(kernel, t.cpu, g) !== null && taskList.nextThread(t.cpu, g, null) === g) {

@@ -1,9 +1,11 @@
-// for_each_process_thread(g, p), the walk of the first two lockless postings: every thread, so the PGD of a process with
-// a hundred threads is visited a hundred times. The first posting holds nothing that keeps p->mm alive while it works on
-// it, and loads p->mm anew for each use; the second takes task_lock(p).
+// for_each_process_thread(g, p), the walk of the first two lockless postings: every thread, so the
+// PGD of a process with a hundred threads is visited a hundred times. The first posting holds
+// nothing that keeps p->mm alive while it works on it, and loads p->mm anew for each use; the
+// second takes task_lock(p).
 //
-// Both walk without rcu_read_lock in sync_global_pgds. With pgd_lock held that is safe only where a disabled preemption
-// holds up a grace period, which preemptible RCU before 4.20 did not promise: reported as PROVE_RCU would, once a run.
+// Both walk without rcu_read_lock in sync_global_pgds. With pgd_lock held that is safe only where a
+// disabled preemption holds up a grace period, which preemptible RCU before 4.20 did not promise:
+// reported as PROVE_RCU would, once a run.
 
 import type {Code} from '../../../../../machine/engine.ts';
 import type {Kernel} from '../../../../kernel.ts';
@@ -22,7 +24,9 @@ export function checkRcuHeld(kernel: Kernel, t: Task, where: string): void {
   checks.finding(`suspicious RCU usage: ${where} walks the task list without rcu_read_lock`);
 }
 
-/** The task that the walk stands on was freed: a grace period ended, which no read section held up. */
+/**
+ * The task that the walk stands on was freed: a grace period ended, which no read section held up.
+ */
 function isFreed(kernel: Kernel, p: Task): boolean {
   if (p.listSlot >= 0) return false;
   kernel.checks.count('task_use_after_free');
@@ -30,7 +34,10 @@ function isFreed(kernel: Kernel, p: Task): boolean {
   return true;
 }
 
-/** Visits the PGD of `mm` under its page_table_lock; the mm may be gone by the time the lock is there. */
+/**
+ * Visits the PGD of `mm` under its page_table_lock; the mm may be gone by the time the lock is
+ * there.
+ */
 function* visitMm(
   kernel: Kernel,
   t: Task,
@@ -56,8 +63,8 @@ function* visitMm(
 }
 
 /**
- * Posting 1. `derefFirst`: patch 02 as reviewed, which initialises `pgd = p->mm->pgd` before it tests p->mm. Returns the
- * oops when it met a task without mm (kernel thread or zombie), else null.
+ * Posting 1. `derefFirst`: patch 02 as reviewed, which initialises `pgd = p->mm->pgd` before it
+ * tests p->mm. Returns the oops when it met a task without mm (kernel thread or zombie), else null.
  */
 export function* walkThreadsUnlocked(
   kernel: Kernel,
