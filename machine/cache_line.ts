@@ -16,6 +16,17 @@ import {CpuMask} from './cpumask.ts';
 import {LinePollers} from './line_pollers.ts';
 import type {Topology} from './topology.ts';
 
+/** Who shares a line, by CPU and counted by socket. */
+class Sharers {
+  readonly mask: CpuMask;
+  readonly bySocket: Int32Array;
+
+  constructor({cpuCount, socketCount}: Topology) {
+    this.mask = new CpuMask(cpuCount);
+    this.bySocket = new Int32Array(socketCount);
+  }
+}
+
 /** One 64-byte line of memory. */
 export class CacheLine {
   /** The CPU that wrote last, -1 when only memory has it. */
@@ -23,10 +34,10 @@ export class CacheLine {
   /** First tick at which the line can serve another transfer. */
   busyUntil = 0;
   transfers = 0;
-  /** `owner` is the only holder: `sharers` and `holdersBySocket` are empty then. */
+  /** `owner` is the only holder: nobody is in `sharers` then. */
   private owned = false;
-  private readonly sharers: CpuMask;
-  private readonly holdersBySocket: Int32Array;
+  /** Made when the line is first shared: the lines of most objects never are. */
+  private sharers: Sharers | null = null;
   private holders = 0;
   private pollers: LinePollers | null = null;
   /**
@@ -39,10 +50,7 @@ export class CacheLine {
     readonly name: string,
     readonly topology: Topology,
     readonly homeNode: number,
-  ) {
-    this.sharers = new CpuMask(topology.cpuCount);
-    this.holdersBySocket = new Int32Array(topology.socketCount);
-  }
+  ) {}
 
   /** Ticks until `cpu` has read the line, starting at `now`. */
   read(cpu: Cpu, now: number): number {
@@ -113,10 +121,12 @@ export class CacheLine {
     pollers.staleFrom = -1;
     if (pollers.count === 0) return 0;
     this.countHolders();
-    const {sharers, holdersBySocket, owner, homeNode} = this;
-    const ticks = pollers.stormTicks(sharers, holdersBySocket, owner, homeNode, serial);
+    const {owner, homeNode} = this;
+    this.sharers ??= new Sharers(this.topology);
+    const {mask, bySocket} = this.sharers;
+    const ticks = pollers.stormTicks(mask, bySocket, owner, homeNode, serial);
     const before = this.holders;
-    this.holders = pollers.join(sharers, holdersBySocket);
+    this.holders = pollers.join(mask, bySocket);
     this.transfers += this.holders - before;
     if (serial) this.busyUntil = start + ticks;
     return start + ticks;
@@ -136,7 +146,8 @@ export class CacheLine {
   }
 
   holds(cpu: number): boolean {
-    return this.owned ? this.owner === cpu : this.sharers.has(cpu);
+    if (this.owned) return this.owner === cpu;
+    return this.sharers !== null && this.sharers.mask.has(cpu);
   }
 
   isExclusiveTo(cpu: number): boolean {
@@ -166,8 +177,8 @@ export class CacheLine {
   /** Takes the copies of all who share the line. */
   private dropHolders(): void {
     if (this.holders === 0) return;
-    this.sharers.clear();
-    this.holdersBySocket.fill(0);
+    this.sharers!.mask.clear();
+    this.sharers!.bySocket.fill(0);
     this.holders = 0;
   }
 
@@ -179,8 +190,9 @@ export class CacheLine {
   }
 
   private addHolder(cpu: number): void {
-    this.sharers.add(cpu);
-    this.holdersBySocket[this.topology.socketOf[cpu]]++;
+    this.sharers ??= new Sharers(this.topology);
+    this.sharers.mask.add(cpu);
+    this.sharers.bySocket[this.topology.socketOf[cpu]]++;
     this.holders++;
   }
 
@@ -192,15 +204,16 @@ export class CacheLine {
     const {topology, owner} = this;
     if (this.holders === 0) return topology.memoryTicks(cpu, this.homeNode);
     const fromOwner = owner < 0 ? Infinity : topology.transferTicks(owner, cpu, this.homeNode);
-    if (this.holdersBySocket[topology.socketOf[cpu]] === 0 && owner >= 0) return fromOwner;
+    if (this.sharers!.bySocket[topology.socketOf[cpu]] === 0 && owner >= 0) return fromOwner;
     return Math.min(fromOwner, this.nearestSocketTicks(cpu));
   }
 
   private nearestSocketTicks(cpu: number): number {
-    const {topology, holdersBySocket} = this;
+    const {topology} = this;
+    const {bySocket} = this.sharers!;
     let best = Infinity;
-    for (let socket = 0; socket < holdersBySocket.length; socket++) {
-      if (holdersBySocket[socket] === 0) continue;
+    for (let socket = 0; socket < bySocket.length; socket++) {
+      if (bySocket[socket] === 0) continue;
       best = Math.min(best, topology.socketTransferTicks(socket, cpu, this.homeNode));
     }
     return best;
@@ -208,17 +221,18 @@ export class CacheLine {
 
   /** Cost of being the only holder: the farthest copy decides. */
   private invalidateTicks(cpu: number): number {
-    const {topology, holdersBySocket, owner} = this;
+    const {topology, owner} = this;
     if (this.owned) return topology.transferTicks(owner, cpu, this.homeNode);
     if (this.holders === 0) return topology.memoryTicks(cpu, this.homeNode);
-    if (this.holders === 1 && owner >= 0 && owner !== cpu && this.sharers.has(owner)) {
+    const {mask, bySocket} = this.sharers!;
+    if (this.holders === 1 && owner >= 0 && owner !== cpu && mask.has(owner)) {
       return topology.transferTicks(owner, cpu, this.homeNode);
     }
     let worst = topology.atomicLocalTicks;
     const own = topology.socketOf[cpu];
-    for (let socket = 0; socket < holdersBySocket.length; socket++) {
-      let others = holdersBySocket[socket];
-      if (socket === own && this.sharers.has(cpu)) others--;
+    for (let socket = 0; socket < bySocket.length; socket++) {
+      let others = bySocket[socket];
+      if (socket === own && mask.has(cpu)) others--;
       if (others === 0) continue;
       worst = Math.max(worst, topology.socketTransferTicks(socket, cpu, this.homeNode));
     }

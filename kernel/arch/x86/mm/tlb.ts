@@ -57,6 +57,7 @@ export class CpuTlbState {
     broadcasts: 0,
   };
   private readonly everyCpu: CpuMask;
+  private readonly nobody: CpuMask;
   private readonly lazyCpusGetIpi: boolean;
   private readonly broadcast: boolean;
   /** Before 3.7 (RECALLED) a range was flushed by flushing everything. */
@@ -68,6 +69,7 @@ export class CpuTlbState {
   constructor(readonly kernel: Kernel) {
     const {machine, facts} = kernel;
     this.everyCpu = new CpuMask(machine.topology.cpuCount);
+    this.nobody = new CpuMask(machine.topology.cpuCount);
     for (const cpu of machine.cpus) this.everyCpu.add(cpu.id);
     this.lazyCpusGetIpi = isBefore(facts.version, '4.20');
     this.broadcast = facts.design.tlb === 'broadcast' && machine.topology.hasInvlpgb;
@@ -292,6 +294,7 @@ export class CpuTlbState {
 
   private flushTargets(mm: MmStruct, own: Cpu, lazyToo: boolean): CpuMask {
     const {machine} = this.kernel;
+    if (this.isLocal(own, mm)) return this.nobody;
     const targets = new CpuMask(machine.topology.cpuCount);
     mm.cpumask?.forEach((id) => {
       if (id === own.id) return;
