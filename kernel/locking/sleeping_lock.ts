@@ -16,6 +16,12 @@ import type {LockStats} from './stats.ts';
 export const SLEEPING: Acquisition = Object.freeze({sleeping: true});
 export const TRYLOCK: Acquisition = Object.freeze({sleeping: true, trylock: true});
 
+/** Where the profile counts spinning and sleeping. */
+const FUNCTIONS = {
+  mutex: {spin: 'mutex_spin_on_owner', sleep: 'mutex_lock_slowpath'},
+  rwsem: {spin: 'rwsem_spin_on_owner', sleep: 'rwsem_lock_slowpath'},
+} as const;
+
 /** Base of the locks that one may sleep for. */
 export abstract class SleepingLock implements Waitable {
   protected readonly line: CacheLine;
@@ -34,7 +40,7 @@ export abstract class SleepingLock implements Waitable {
     readonly kernel: Kernel,
     readonly name: string,
     opts: LockOptions,
-    kind: string,
+    kind: 'mutex' | 'rwsem',
   ) {
     const {machine, locks} = kernel;
     const className = opts.class ?? name;
@@ -45,8 +51,8 @@ export abstract class SleepingLock implements Waitable {
     this.className = className;
     this.osq = new OsqLock(kernel, `${name}.osq`, this.line);
     this.classId = locks.classId(className);
-    this.spinFn = kernel.fn(`${kind}_spin_on_owner`);
-    this.sleepFn = kernel.fn(`${kind}_lock_slowpath`);
+    this.spinFn = kernel.fn(FUNCTIONS[kind].spin);
+    this.sleepFn = kernel.fn(FUNCTIONS[kind].sleep);
   }
 
   abstract holder(): Process | null;
