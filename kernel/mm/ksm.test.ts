@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
 import type {Code} from '../../machine/engine.ts';
+import {nsToTicks} from '../../machine/time.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
+import {startProcess} from '../init_task.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {Ksm} from './ksm.ts';
@@ -17,11 +19,13 @@ import {
   tearDown,
   unmap,
 } from './mm_testing.ts';
+import {mmap_write_lock, mmap_write_unlock} from './mmap_lock.ts';
 import {MM_ANONPAGES} from './rss.ts';
 import type {VmArea} from './vma.ts';
 import {VM_HUGEPAGE, VM_MERGEABLE} from './vma_flags.ts';
 
 const BASE = 0x5_5540_0000;
+const HELD_TICKS = nsToTicks(300);
 
 type Program = (ksm: Ksm, t: Task, log: ProbeLog, vma: VmArea) => Code<unknown>;
 
@@ -169,6 +173,34 @@ test('a forked child shares over the limit, and its exit gives everything back',
     yield* k.mm.hooks.ksm_exit!(t, child);
     yield* tearDown(k, t, child);
     assert.deepEqual([ksm.trees.pagesShared, ksm.trees.pagesSharing], [1, 2]);
+  });
+});
+
+test('the scan waits for mmap_lock at any page of an mm whose pages are merged', () => {
+  run(new Array<number>(64).fill(5), function* (ksm, t) {
+    const {k} = ksm;
+    const {user} = t.mm!;
+    yield* scans(ksm, t, 3);
+    let writing = true;
+    startProcess(k, {
+      tid: 200,
+      comm: 'writer',
+      pinnedCpu: 1,
+      program: function* (writer: Task): Code {
+        for (let i = 0; i < 500; i++) {
+          yield* mmap_write_lock(writer, user!, ksm.fn);
+          writer.cpu.charge(HELD_TICKS + i, ksm.fn);
+          yield* mmap_write_unlock(writer, user!);
+          writer.cpu.charge(HELD_TICKS, ksm.fn);
+        }
+        writing = false;
+      },
+    });
+    const before = ksm.fullScans;
+    while (writing) yield* scans(ksm, t, 1);
+    assert.ok(ksm.fullScans > before + 1);
+    assert.ok((k.locks.report().get('mmap_lock-R')?.contended ?? 0) > 64);
+    assert.deepEqual([ksm.trees.pagesShared, ksm.trees.pagesSharing], [1, 63]);
   });
 });
 

@@ -58,7 +58,7 @@ export function* ksm_do_scan(ksm: Ksm, t: Task, pages: number): Code {
     const slot = ksm.slots[ksm.cursor];
     const {mmapLock} = slot.user;
     let stop = scan_pages(ksm, t, slot, false);
-    if (stop === LOCKING) {
+    while (stop === LOCKING) {
       yield* mmapLock.readAcquireSlow(t, ksm.fn);
       stop = scan_pages(ksm, t, slot, true);
     }
