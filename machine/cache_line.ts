@@ -147,7 +147,7 @@ export class CacheLine {
 
   holds(cpu: number): boolean {
     if (this.owned) return this.owner === cpu;
-    return this.sharers !== null && this.sharers.mask.has(cpu);
+    return this.sharers?.mask.has(cpu) === true;
   }
 
   isExclusiveTo(cpu: number): boolean {
