@@ -169,10 +169,15 @@ export abstract class RwsemState extends SleepingLock {
   private arriveBefore(): void {
     const {engine} = this;
     if (engine.now < this.releaseTick) {
-      this.releaseTimer ??= new Timer(engine, () => this.releaseNow());
-      engine.schedule(this.releaseTimer, this.releaseTick);
+      engine.schedule(this.releaseTimer ?? this.makeTimer(), this.releaseTick);
     } else this.heldBy = null;
     this.releaseTick = 0;
+  }
+
+  /** Apart: a function in which a closure stands pays for it at every call. */
+  private makeTimer(): Timer {
+    this.releaseTimer = new Timer(this.engine, () => this.releaseNow());
+    return this.releaseTimer;
   }
 
   /**
