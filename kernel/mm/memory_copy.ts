@@ -239,13 +239,14 @@ function copy_pte_range(
   let present = 0;
   let others = 0;
   let copied = 0;
-  for (let i = 0; i < count; i++) {
-    let word = flags[from + i];
-    if (word === 0) continue;
-    const value = entries[from + i];
+  const end = from + count;
+  for (let at = pt.skipNone(from, end); at < end; at = pt.skipNone(at + 1, end)) {
+    const i = at - from;
+    let word = flags[at];
+    const value = entries[at];
     if ((word & PTE_KIND) > PTE_PROTNONE) {
       others++;
-      word = copy_nonpresent_pte(k, from + i, wp, vec);
+      word = copy_nonpresent_pte(k, at, wp, vec);
       if (word === 0) continue;
       flags[to + i] = wp ? word : word & ~PTE_UFFD_WP;
       entries[to + i] = value;
@@ -263,7 +264,7 @@ function copy_pte_range(
     }
     if (cow && (word & PTE_WRITE) !== 0) {
       word &= ~PTE_WRITE;
-      flags[from + i] = word;
+      flags[at] = word;
     }
     flags[to + i] = word & childMask;
     entries[to + i] = value;

@@ -44,55 +44,44 @@ export class ZapLoop {
     details: ZapDetails | null,
   ): number {
     const {mm} = k;
-    const {pt, pages, costs} = mm;
+    const {pt, costs} = mm;
     const {slot, count, vpn} = cursor;
     const {entries, flags} = pt;
-    const takesAny = details === null || (details.evenCows && details.singleFolio === 0);
+    const end = slot + count;
     let others = 0;
     let cleared = 0;
     let lowest = -1;
     let highest = -1;
     this.forceFlush = false;
-    let i = 0;
-    while (i < count) {
-      const word = flags[slot + i];
-      if (word === 0) {
-        i++;
-        continue;
-      }
+    let at = pt.skipNone(slot, end);
+    for (; at < end; at = pt.skipNone(at, end)) {
+      const word = flags[at];
       if ((word & PTE_KIND) > PTE_PROTNONE) {
         others++;
-        if (this.zapNonpresent(k, slot + i, details)) cleared++;
-        i++;
+        if (this.zapNonpresent(k, at, details)) cleared++;
+        at++;
         continue;
       }
       let refs = 1;
       let full = false;
-      const pfn = entries[slot + i];
       if ((word & PTE_SPECIAL) === 0) {
-        if (takesAny && (pages.flags[pfn] & LARGE) === 0) {
-          this.notePage(tlb, pages, pfn, word);
-          pages.mapcount.decrement(pfn);
-          full = tlb.addPage(pfn);
-        } else {
-          const head = this.zapPage(k, t, tlb, slot + i, count - i, details);
-          if (head < 0) {
-            i++;
-            continue;
-          }
-          refs = this.refs;
-          full = tlb.addFolio(head, refs);
+        const head = this.zapPage(k, t, tlb, at, end - at, details);
+        if (head < 0) {
+          at++;
+          continue;
         }
-      } else if ((word & PTE_DIRTY) !== 0 && pfn === mm.zeroPfn) {
+        refs = this.refs;
+        full = tlb.addFolio(head, refs);
+      } else if ((word & PTE_DIRTY) !== 0 && entries[at] === mm.zeroPfn) {
         // ksm_might_unmap_zero_page.
         mm.hooks.ksm_zap?.(tlb.mm.user!);
       }
-      flags[slot + i] = 0;
-      entries[slot + i] = 0;
+      flags[at] = 0;
+      entries[at] = 0;
       cleared += refs;
-      if (lowest < 0) lowest = i;
-      i += refs;
-      highest = i;
+      if (lowest < 0) lowest = at;
+      at += refs;
+      highest = at;
       if (full) {
         this.forceFlush = true;
         break;
@@ -100,19 +89,16 @@ export class ZapLoop {
     }
     pt.population[slot >>> 9] -= cleared;
     if (lowest >= 0) {
-      tlb.adjust(vpn + lowest, highest - lowest);
+      tlb.adjust(vpn + (lowest - slot), highest - lowest);
       tlb.clearedPtes = true;
     }
     const ticks = cleared * costs.zapPteTicks + others * costs.zapOtherPteTicks;
     const scan = Math.round(count * costs.scanPteTicks);
     t.cpu.charge(ticks + scan + costs.zapTableTicks, mm.fns.zap_pte_range);
-    return i;
+    return at - slot;
   }
 
-  /**
-   * zap_present_ptes where there is more to look at than one small page: head of the folio, -1 when
-   * it stays. `refs` PTEs are of one large folio.
-   */
+  /** zap_present_ptes: head of the folio, -1 when it stays. `refs` PTEs are of it. */
   private zapPage(
     k: Kernel,
     t: Task,

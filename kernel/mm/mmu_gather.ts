@@ -68,20 +68,6 @@ export class MmuGather {
     const {pages} = this;
     for (let i = 0; i < refs; i++) pages[this.count++] = head;
     this.used += refs > 1 ? 2 : 1;
-    return this.isFull();
-  }
-
-  /** addFolio for one reference. */
-  addPage(head: number): boolean {
-    const {count} = this;
-    if (count === this.pages.length) this.grow(1);
-    this.pages[count] = head;
-    this.count = count + 1;
-    this.used++;
-    return this.isFull();
-  }
-
-  private isFull(): boolean {
     if (this.used < BUNDLE_ROOM + BATCH_ROOM) return false;
     return this.delayedRmap || this.used >= BUNDLE_ROOM + MAX_GATHER_BATCH_COUNT * BATCH_ROOM;
   }

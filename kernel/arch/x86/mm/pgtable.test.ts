@@ -292,3 +292,23 @@ test('finding populated entries of a level skips what is empty', () => {
   assert.equal(firstPopulated(pgd, nextAt(high, 2), 2 ** 44, 2), -1);
   assert.equal(firstPopulated(pgd, 0, 2 ** 44, 0), -1);
 });
+
+test('skipNone finds the first entry that says something, whatever its flags', () => {
+  const words = fc.array(
+    fc.oneof({weight: 4, arbitrary: fc.constant(0)}, fc.integer({min: 1, max: 0x1fff})),
+    {minLength: 40, maxLength: 40},
+  );
+  fc.assert(
+    fc.property(words, fc.nat(40), fc.nat(40), (flags, a, b) => {
+      const pt = new PageTables();
+      const first = pt.takeTable(0, 1, -1, 0) << 9;
+      flags.forEach((word, i) => {
+        if (word !== 0) setPte(pt, first + i, 1, word);
+      });
+      const from = Math.min(a, b);
+      const to = Math.max(a, b);
+      const found = flags.findIndex((word, i) => i >= from && i < to && word !== 0);
+      assert.equal(pt.skipNone(first + from, first + to), first + (found < 0 ? to : found));
+    }),
+  );
+});

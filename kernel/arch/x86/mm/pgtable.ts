@@ -83,6 +83,8 @@ export class UserPgd {
 export class PageTables {
   entries: Int32Array;
   flags: Uint16Array;
+  /** The flags words of four entries at a time: 0 when all four are none. */
+  private fours: Float64Array;
   /** Per table: entries that are not none. */
   population: Uint16Array;
   level: Uint8Array;
@@ -109,6 +111,7 @@ export class PageTables {
     const room = Math.min(Math.max(tables, FIRST_TABLES), MAX_TABLES);
     this.entries = zeroed(Int32Array, room * PTRS_PER_TABLE);
     this.flags = zeroed(Uint16Array, room * PTRS_PER_TABLE);
+    this.fours = new Float64Array(this.flags.buffer);
     this.population = new Uint16Array(room);
     this.level = new Uint8Array(room);
     this.parent = new Int32Array(room);
@@ -148,11 +151,24 @@ export class PageTables {
     this.freeTables.push(table);
   }
 
+  /** First slot in [slot, end) whose entry is not none; `end` when all are. */
+  skipNone(slot: number, end: number): number {
+    const {flags, fours} = this;
+    while (slot < end && flags[slot] === 0) {
+      slot++;
+      if ((slot & 3) !== 0) continue;
+      // No flags word has its highest bit set, so no four of them are a zero with a sign.
+      while (slot < end && fours[slot >>> 2] === 0) slot += 4;
+    }
+    return Math.min(slot, end);
+  }
+
   private grow(): void {
     const tables = Math.min(this.level.length * 2, MAX_TABLES);
     assert(this.next <= tables, 'more than 2^22 page tables');
     this.entries = enlarged(Int32Array, this.entries, tables * PTRS_PER_TABLE);
     this.flags = enlarged(Uint16Array, this.flags, tables * PTRS_PER_TABLE);
+    this.fours = new Float64Array(this.flags.buffer);
     this.population = enlarged(Uint16Array, this.population, tables);
     this.level = enlarged(Uint8Array, this.level, tables);
     this.parent = enlarged(Int32Array, this.parent, tables);
