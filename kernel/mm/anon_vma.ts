@@ -121,7 +121,6 @@ export class AnonVmas {
   unlink(vma: VmArea): void {
     if (vma.anonChain === 0 && vma.anonVma === null) return;
     const {forest} = this;
-    let empty: AnonVma[] | null = null;
     for (let node = vma.anonChain; node !== 0; ) {
       const next = forest.nextInChain(node);
       const anon = this.byId[forest.ownerOf(node)];
@@ -131,15 +130,13 @@ export class AnonVmas {
       node = next;
       if (anon.root !== 0) continue;
       anon.parent.numChildren--;
-      if (empty === null) empty = [anon];
-      else empty.push(anon);
+      this.put(anon);
     }
     vma.anonChain = 0;
     vma.anonChainTail = 0;
     vma.anonChainLength = 0;
     if (vma.anonVma !== null) vma.anonVma.numActiveVmas--;
     vma.anonVma = null;
-    if (empty !== null) for (const anon of empty) this.put(anon);
   }
 
   /** The anon_vmas whose trees the VMA is in, oldest ancestor first. */

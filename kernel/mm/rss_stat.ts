@@ -24,6 +24,10 @@ export function add_mm_counter(
 
 /** add_mm_rss_vec: adds what is not 0 of four counts, in member order; clears the vector. */
 export function add_mm_rss_vec(k: Kernel, t: Task, mm: MmStruct, vec: Int32Array): void {
+  if ((vec[0] | vec[1] | vec[2] | vec[3]) !== 0) addCounts(k, t, mm, vec);
+}
+
+function addCounts(k: Kernel, t: Task, mm: MmStruct, vec: Int32Array): void {
   for (let member = 0; member < NR_MM_COUNTERS; member++) {
     if (vec[member] === 0) continue;
     add_mm_counter(k, t, mm, member, vec[member]);
