@@ -174,10 +174,17 @@ export class TraceCopy {
     const {ops} = track;
     for (let n = 0; n < ops.length; n++) {
       const op = ops[n];
+      // Sleep and think time as sched.sleep and sched.userRun have them, without a generator for
+      // each of the many.
+      const sleepTicks = this.sleepTicks(op);
+      if (sleepTicks > 0) {
+        sched.enterSleep(t);
+        if (t.cpu.settle()) yield;
+        if (sched.fallAsleep(t, sleepTicks)) yield;
+      }
       const thinkTicks = this.arriveAtOnce(t, op);
       if (thinkTicks < 0) yield* this.arrive(t, op);
       else if (thinkTicks > 0) {
-        // As sched.userRun, without a generator at each of the many resumptions.
         if (sched.mayEnterUser(t)) {
           if (sched.enterUser(t, thinkTicks)) yield;
           sched.leaveUser(t);
@@ -291,6 +298,12 @@ export class TraceCopy {
     return startTick + this.phaseTicks + nsToTicks(compiled.opStartNs[op] / options.scale);
   }
 
+  /** Recorded sleep before an operation, where it is spent as such. */
+  private sleepTicks(op: number): number {
+    const {compiled, options} = this.run;
+    return options.time === 'think' ? nsToTicks(compiled.opSleepNs[op]) : 0;
+  }
+
   /**
    * `arrive` as plain code, where nothing has to be waited for and nobody else is due meanwhile: 0
    * when that was all, the ticks of think time when only that is left to do, else -1.
@@ -299,7 +312,7 @@ export class TraceCopy {
     const {compiled, options, kernel, placer} = this.run;
     if (placer.follows && placer.cpuOfOp(op, this.index) !== t.cpu.id) return -1;
     if (options.time === 'think') {
-      if (compiled.opSleepNs[op] > 0 || !this.gate.isOpen(op)) return -1;
+      if (!this.gate.isOpen(op)) return -1;
       const ticks = nsToTicks(compiled.opThinkNs[op]);
       return ticks === 0 || kernel.sched.userRunAtOnce(t, ticks) ? 0 : ticks;
     }
@@ -307,16 +320,12 @@ export class TraceCopy {
   }
 
   /**
-   * Everything before an operation: recorded sleep and think time, the recorded start, the
+   * What comes before an operation and after its recorded sleep: think time, the recorded start, the
    * operations it depends on.
    */
   private *arrive(t: Task, op: number): Code {
     const {compiled, options, kernel} = this.run;
     const {sched, machine} = kernel;
-    if (options.time === 'think') {
-      const sleepNs = compiled.opSleepNs[op];
-      if (sleepNs > 0) yield* sched.sleep(t, nsToTicks(sleepNs));
-    }
     if (options.time !== 'asap') {
       const thinkNs = compiled.opThinkNs[op] / options.scale;
       if (thinkNs > 0) yield* sched.userRun(t, nsToTicks(thinkNs));

@@ -250,11 +250,21 @@ export class Scheduler {
 
   /** Sleeps for `ticks` (nanosleep): a timer interrupt on the task's CPU wakes it. */
   *sleep(t: Task, ticks: number): Code {
-    t.cpu.charge(HRTIMER_BODY_TICKS, this.wakeFn);
+    this.enterSleep(t);
     if (t.cpu.settle()) yield;
+    if (this.fallAsleep(t, ticks)) yield;
+  }
+
+  /** The first part of `sleep`, for callers who have no generator to spare; they settle then. */
+  enterSleep(t: Task): void {
+    t.cpu.charge(HRTIMER_BODY_TICKS, this.wakeFn);
+  }
+
+  /** The second part of `sleep`. True: yield. */
+  fallAsleep(t: Task, ticks: number): boolean {
     this.prepareToWait(t, true);
     this.startTimer(t, ticks);
-    if (this.deschedule(t, TIMER)) yield;
+    return this.deschedule(t, TIMER);
   }
 
   /** As `block`, but at most for `ticks`. True: woken before that. */
