@@ -49,6 +49,12 @@ export function anonProps(flags: number): VmaProps {
   };
 }
 
+/** Where a cache line is, and the tick from which on it can travel again. */
+export interface VmaLockLine {
+  cpu: number;
+  tick: number;
+}
+
 /** A mapping. Change start, end and pgoff only through vma_ops.ts, which keeps the trees right. */
 export class VmArea implements VmaProps {
   flags: number;
@@ -77,10 +83,8 @@ export class VmArea implements VmaProps {
   lockSeq = -1;
   /** Page faults that hold the VMA for read and may sleep meanwhile (vm_refcnt). */
   lockReaders = 0;
-  /** CPU that last had the line of vm_refcnt, -1 for none. */
-  lockCpu = -1;
-  /** Tick from which on that line can travel again. */
-  lockLineTick = 0;
+  /** The line of vm_refcnt; null before the first fault. */
+  lockLine: VmaLockLine | null = null;
   /** In the tree of its space; false once unmapped. */
   attached = false;
 

@@ -148,13 +148,15 @@ const TAKE_AGAIN = -1;
 function vmaLockTicks(k: Kernel, t: Task, vma: VmArea): number {
   const {topology, engine} = k.machine;
   const {id} = t.cpu;
-  const last = vma.lockCpu;
-  vma.lockCpu = id;
-  if (last === id || last < 0) return 2 * topology.atomicLocalTicks;
+  vma.lockLine ??= {cpu: id, tick: 0};
+  const line = vma.lockLine;
+  const last = line.cpu;
+  line.cpu = id;
+  if (last === id) return 2 * topology.atomicLocalTicks;
   const transfers = 2 * topology.transferTicks(last, id, topology.nodeOf[last]);
   const now = engine.now + t.cpu.pendingTicks;
-  const from = Math.max(now, vma.lockLineTick);
-  vma.lockLineTick = from + transfers;
+  const from = Math.max(now, line.tick);
+  line.tick = from + transfers;
   return from - now + transfers;
 }
 
