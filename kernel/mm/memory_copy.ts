@@ -90,8 +90,10 @@ export class CopyWalk {
   private readonly pgd: UserPgd;
   private dstVma: VmArea = null!;
   private srcVma: VmArea = null!;
-  /** Of a COW mapping; null for others. */
+  /** The range of a COW mapping; null for others. */
   private range: MmuNotifierRange | null = null;
+  /** The struct for all of them. */
+  private madeRange: MmuNotifierRange | null = null;
 
   constructor(
     readonly k: Kernel,
@@ -115,12 +117,18 @@ export class CopyWalk {
     if ((flags & VM_HUGETLB) !== 0) return HUGETLB;
     startRange(this.cursor, start, end);
     if (is_cow_mapping(flags)) {
-      const event = MMU_NOTIFY_PROTECTION_PAGE;
-      this.range = new MmuNotifierRange(event, src, srcVma, start, end, 'copy_page_range');
+      this.range = this.madeRange ?? this.makeRange(srcVma);
+      this.range.moveTo(srcVma, start, end);
       if (!invalidate_range_start(k, t, this.range)) return WAITS_NOTIFIER;
       src.user!.writeProtectSeq++;
     }
     return this.step();
+  }
+
+  private makeRange(vma: VmArea): MmuNotifierRange {
+    const event = MMU_NOTIFY_PROTECTION_PAGE;
+    this.madeRange = new MmuNotifierRange(event, this.src, vma, 0, 0, 'copy_page_range');
+    return this.madeRange;
   }
 
   /** copy_p4d_range and below, a PTE table at a time. */

@@ -39,13 +39,21 @@ export class MmuNotifierRange {
     readonly event: number,
     readonly mm: MmStruct,
     /** Null when the range is not about one VMA. */
-    readonly vma: VmArea | null,
+    public vma: VmArea | null,
     /** Virtual pages [start, end). */
-    readonly start: number,
-    readonly end: number,
+    public start: number,
+    public end: number,
     /** Linux function that invalidates: how counts are grouped. */
     readonly site: string,
   ) {}
+
+  /** The same for another range: whoever has the struct may use it again after the end. */
+  moveTo(vma: VmArea, start: number, end: number): void {
+    this.vma = vma;
+    this.start = start;
+    this.end = end;
+    this.beganTick = 0;
+  }
 }
 
 /**
