@@ -69,10 +69,11 @@ export function* unmap_vmas(
   for (let i = 0; i < vmas.length; i++) {
     const vma = vmas[i];
     if (vma.end <= start || vma.start >= end) continue;
-    const from = Math.max(vma.start, start);
-    if ((vma.flags & VM_LOCKED) !== 0)
+    if ((vma.flags & VM_LOCKED) !== 0) {
+      const from = Math.max(vma.start, start);
       locked = noteLocked(k, vma, from, Math.min(vma.end, end), locked);
-    let why = walk.start(vma, from, Math.min(vma.end, end), UNMAP_DETAILS);
+    }
+    let why = walk.start(vma, start, end, UNMAP_DETAILS);
     for (; why === WAITS_SETTLE; why = walk.step()) yield;
     if (why !== DONE) yield* walk.finish(why);
   }
@@ -173,10 +174,12 @@ class ZapWalk {
     this.pgd = tlb.mm.user!.pgd;
   }
 
-  /** unmap_single_vma as far as it gets without waiting. */
-  start(vma: VmArea, from: number, end: number, details: ZapDetails | null): number {
+  /** unmap_single_vma of [low, high) as far as it gets without waiting. */
+  start(vma: VmArea, low: number, high: number, details: ZapDetails | null): number {
     const {mm} = this;
     this.t.cpu.charge(mm.costs.unmapVmaTicks, mm.fns.unmap_vmas);
+    const from = Math.max(vma.start, low);
+    const end = Math.min(vma.end, high);
     if (from >= end) return DONE;
     this.vma = vma;
     this.from = from;
