@@ -14,7 +14,6 @@
 import {assert} from './assert.ts';
 import type {Engine, Gate, Process} from './engine.ts';
 import type {Machine} from './machine.ts';
-import type {Profile} from './profile.ts';
 
 /** Work done in interrupt context. Returns the ticks that the handler's body took. */
 export type InterruptHandler = (cpu: Cpu) => number;
@@ -39,26 +38,26 @@ export class Cpu implements Gate {
   private readonly heldInterrupts: InterruptHandler[] = [];
 
   private readonly engine: Engine;
-  private readonly profile: Profile;
+  private readonly spent: Float64Array;
 
   constructor(
     readonly id: number,
     readonly machine: Machine,
   ) {
     this.engine = machine.engine;
-    this.profile = machine.profile;
+    this.spent = machine.profile.ticks;
   }
 
   /** Lets private work pass; `fn` is a Profile id. A busy SMT sibling makes work slower. */
   charge(ticks: number, fn: number): void {
-    if (this.sibling !== null) ticks = this.besideSibling(ticks, this.sibling);
+    if (this.sibling !== null) ticks = this.besideSibling(ticks);
     this.pendingTicks += ticks;
-    this.profile.add(fn, ticks);
+    this.spent[fn] += ticks;
   }
 
   /** What work takes while the other hardware thread is busy, or is not. */
-  private besideSibling(ticks: number, sibling: Cpu): number {
-    if (sibling.process === null) return ticks;
+  private besideSibling(ticks: number): number {
+    if (this.sibling!.process === null) return ticks;
     return Math.round(ticks * this.machine.topology.smtSlowdown);
   }
 
@@ -67,7 +66,7 @@ export class Cpu implements Gate {
    */
   stall(ticks: number, fn: number): void {
     this.pendingTicks += ticks;
-    this.profile.add(fn, ticks);
+    this.spent[fn] += ticks;
   }
 
   /**

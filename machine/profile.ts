@@ -1,25 +1,27 @@
 // Where simulated CPU time went, by kernel function: self time, in ticks, over all CPUs.
 
+import {assert} from './assert.ts';
+
+/** Functions that a profile has room for. */
+const MOST = 4096;
+
 /**
  * Accumulates ticks by function name; names are interned so that charging is one array addition.
  */
 export class Profile {
   readonly names: string[] = [];
+  /** By id. CPUs, which charge at every step, add to it themselves. */
+  readonly ticks = new Float64Array(MOST);
   private readonly ids = new Map<string, number>();
-  private ticks = new Float64Array(64);
 
   /** The number that stands for `name`. */
   id(name: string): number {
     const known = this.ids.get(name);
     if (known !== undefined) return known;
     const id = this.names.length;
+    assert(id < MOST, `more than ${MOST} functions in a profile`);
     this.names.push(name);
     this.ids.set(name, id);
-    if (id === this.ticks.length) {
-      const wider = new Float64Array(this.ticks.length * 2);
-      wider.set(this.ticks);
-      this.ticks = wider;
-    }
     return id;
   }
 
