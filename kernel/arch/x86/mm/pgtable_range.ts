@@ -44,44 +44,44 @@ export function startRange(cursor: PgtableCursor, vpn: number, end: number): voi
  * skipped.
  */
 export function nextRange(pgd: UserPgd, cursor: PgtableCursor): boolean {
-  const {entries, population} = pgd.pt;
-  const {end} = cursor;
-  let vpn = cursor.next;
-  while (vpn < end) {
+  while (cursor.next < cursor.end) {
+    const vpn = cursor.next;
     const pte = pteSlot(pgd, vpn);
-    if (pte >= 0 && population[pte >>> 9] !== 0) {
-      return foundRun(cursor, vpn, pte, Math.min(512 - (pte & 511), end - vpn));
-    }
-    let table = pgd.top;
-    let level = pgd.levels - 1;
-    let slot = (table << 9) | indexAt(vpn, level);
-    while (level > 0 && entries[slot] > 0) {
-      table = entries[slot];
-      level--;
-      slot = (table << 9) | indexAt(vpn, level);
-    }
-    if (population[table] === 0) {
-      vpn = nextAt(vpn, level + 1);
-    } else if (entries[slot] === 0) {
-      vpn = skipHoles(pgd.pt, slot, vpn);
-    } else {
+    if (pte >= 0 && pgd.pt.population[pte >>> 9] !== 0) {
       cursor.vpn = vpn;
-      cursor.slot = slot;
-      cursor.count = 1;
-      cursor.level = level;
-      cursor.next = Math.min(nextAt(vpn, level), end);
+      cursor.slot = pte;
+      cursor.count = Math.min(512 - (pte & 511), cursor.end - vpn);
+      cursor.level = 0;
+      cursor.next = vpn + cursor.count;
       return true;
     }
+    if (leafAbove(pgd, cursor)) return true;
   }
   return false;
 }
 
-function foundRun(cursor: PgtableCursor, vpn: number, slot: number, count: number): boolean {
+/** Where no populated page table is: goes to the leaf above it (true) or past the hole. */
+function leafAbove(pgd: UserPgd, cursor: PgtableCursor): boolean {
+  const {entries, population} = pgd.pt;
+  const {next: vpn, end} = cursor;
+  let table = pgd.top;
+  let level = pgd.levels - 1;
+  let slot = (table << 9) | indexAt(vpn, level);
+  while (level > 0 && entries[slot] > 0) {
+    table = entries[slot];
+    level--;
+    slot = (table << 9) | indexAt(vpn, level);
+  }
+  if (population[table] === 0 || entries[slot] === 0) {
+    const empty = population[table] === 0;
+    cursor.next = empty ? nextAt(vpn, level + 1) : skipHoles(pgd.pt, slot, vpn);
+    return false;
+  }
   cursor.vpn = vpn;
   cursor.slot = slot;
-  cursor.count = count;
-  cursor.level = 0;
-  cursor.next = vpn + count;
+  cursor.count = 1;
+  cursor.level = level;
+  cursor.next = Math.min(nextAt(vpn, level), end);
   return true;
 }
 
