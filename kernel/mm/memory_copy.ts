@@ -66,9 +66,13 @@ const LARGE = PG_head | PG_tail;
 
 /** vma_needs_copy. */
 export function vma_needs_copy(dst: VmArea, src: VmArea): boolean {
+  return src.anonVma !== null || holdsOtherPages(dst, src);
+}
+
+function holdsOtherPages(dst: VmArea, src: VmArea): boolean {
   if (dst.uffd !== 0 && (dst.flags & VM_UFFD_WP) !== 0) return true;
   if ((src.flags & VM_HUGETLB) !== 0 && src.mapping!.hugetlb!.copiesAtFork) return true;
-  return (src.flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0 || src.anonVma !== null;
+  return (src.flags & (VM_PFNMAP | VM_MIXEDMAP)) !== 0;
 }
 
 /** Where a walk stands: done, out of memory, or what it must wait for before it goes on. */

@@ -12,6 +12,7 @@ import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {IntervalTree} from './mmu_interval_notifier.ts';
+import type {MmProbe} from './probe.ts';
 import {MMU_NOTIFY_NAMES, type MmuNotifier, type MmuNotifierRange} from './mmu_notifier_types.ts';
 
 /** struct mmu_notifier_subscriptions: made with the first registration, kept until __mmdrop. */
@@ -62,7 +63,11 @@ export class NotifierCounts {
   }
 
   site(name: string): SiteCounts {
-    if (this.lastRow !== null && this.lastName === name) return this.lastRow;
+    const {lastRow} = this;
+    return lastRow !== null && this.lastName === name ? lastRow : this.otherSite(name);
+  }
+
+  private otherSite(name: string): SiteCounts {
     let row = this.sites.get(name);
     if (row === undefined) {
       const zeros = (): number[] => MMU_NOTIFY_NAMES.map(() => 0);
@@ -88,20 +93,35 @@ export function mm_has_notifiers(mm: MmStruct): boolean {
  * Counts and traces; true when there is nobody to call, so that callers need not enter a generator.
  */
 export function invalidate_range_start(k: Kernel, t: Task, range: MmuNotifierRange): boolean {
-  record(k, 'start', range);
-  const {lockdep} = k.locks;
-  if (lockdep !== null && k.mm.notifierFacts.lockdepMap) {
-    // __mmu_notifier_invalidate_range_start_map: whoever gets here might wait for what a callback
-    // waits for.
-    lockdep.acquire(t, k.mm.notifierClass, k.mm.fns.mmu_notifier_register, PSEUDO);
-    lockdep.release(t, k.mm.notifierClass);
-  }
+  const {mm} = k;
+  const counts = mm.notifierCounts.site(range.site);
+  counts.start[range.event]++;
+  counts.pages += range.end - range.start;
+  if (mm.probe !== null) trace(mm.probe, 'start', range);
+  if (k.locks.lockdep !== null) mightWait(k, t);
   return !mm_has_notifiers(range.mm);
+}
+
+/**
+ * __mmu_notifier_invalidate_range_start_map: whoever gets here might wait for what a callback waits
+ * for.
+ */
+function mightWait(k: Kernel, t: Task): void {
+  const {lockdep} = k.locks;
+  if (lockdep === null || !k.mm.notifierFacts.lockdepMap) return;
+  lockdep.acquire(t, k.mm.notifierClass, k.mm.fns.mmu_notifier_register, PSEUDO);
+  lockdep.release(t, k.mm.notifierClass);
+}
+
+function trace(probe: MmProbe, name: 'start' | 'end', range: MmuNotifierRange): void {
+  probe.notifier(range.mm, name, range.event, range.site, range.start, range.end);
 }
 
 /** As invalidate_range_start, for the end. */
 export function invalidate_range_end(k: Kernel, range: MmuNotifierRange): boolean {
-  record(k, 'end', range);
+  const {mm} = k;
+  mm.notifierCounts.site(range.site).end[range.event]++;
+  if (mm.probe !== null) trace(mm.probe, 'end', range);
   return !mm_has_notifiers(range.mm);
 }
 
@@ -141,18 +161,6 @@ export function* mmu_notifier_invalidate_range_only_end(
   range: MmuNotifierRange,
 ): Code {
   if (!invalidate_range_end(k, range)) yield* callEnd(k, t, range, true);
-}
-
-function record(k: Kernel, name: 'start' | 'end', range: MmuNotifierRange): void {
-  const {mm} = k;
-  const counts = mm.notifierCounts.site(range.site);
-  if (name === 'start') {
-    counts.start[range.event]++;
-    counts.pages += range.end - range.start;
-  } else counts.end[range.event]++;
-  if (mm.probe !== null) {
-    mm.probe.notifier(range.mm, name, range.event, range.site, range.start, range.end);
-  }
 }
 
 /** __mmu_notifier_invalidate_range_start. */

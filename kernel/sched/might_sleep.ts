@@ -20,17 +20,18 @@ export class SleepChecker {
 
   /** A point at which `t` may sleep; `what` is the function. True when it must not. */
   check(t: Task, what: string): boolean {
-    if (this.atomicDepth(t) + t.cpu.irqDisabledDepth === 0) return false;
-    this.complain(t, what);
-    return true;
+    const depth = t.preemptCount + t.rcuDepth + t.nonBlockCount + t.cpu.irqDisabledDepth;
+    return depth !== 0 && this.complain(t, what);
   }
 
-  private complain(t: Task, what: string): void {
+  private complain(t: Task, what: string): boolean {
+    if (this.atomicDepth(t) + t.cpu.irqDisabledDepth === 0) return false;
     this.report(
       `BUG: sleeping function called from invalid context at ${what} ` +
         `(in_atomic(): ${t.preemptCount}, irqs_disabled(): ${t.cpu.irqDisabledDepth}, ` +
         `non_block: ${t.nonBlockCount}, rcu: ${t.rcuDepth}, ${t.comm}/${t.tid})`,
     );
+    return true;
   }
 
   /** schedule() itself: here interrupts do not count, as schedule() turns them off anyway. */

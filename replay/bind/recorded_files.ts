@@ -22,6 +22,7 @@ export class RecordedFiles {
   /** Marks that end, by operation. */
   private readonly ends: {readonly op: number; readonly file: string; readonly page: number}[] = [];
   private nextEnd = 0;
+  private nextOp: number;
   private readonly hasLocked: boolean;
   /** What the operation under way passes over. */
   private passed: LockedPages | null = null;
@@ -37,6 +38,12 @@ export class RecordedFiles {
     }
     this.hasLocked = marks.locked.size > 0;
     this.ends.sort((a, b) => a.op - b.op);
+    this.nextOp = this.firstEnd();
+  }
+
+  /** The operation by which the next page will have been read. */
+  private firstEnd(): number {
+    return this.nextEnd < this.ends.length ? this.ends[this.nextEnd].op : Number.POSITIVE_INFINITY;
   }
 
   /**
@@ -72,6 +79,10 @@ export class RecordedFiles {
 
   /** Operation `op` begins: pages that were read in by then are there. */
   reached(op: number): void {
+    if (op >= this.nextOp || this.hasLocked) this.catchUp(op);
+  }
+
+  private catchUp(op: number): void {
     const {ends, passed} = this;
     if (passed !== null) {
       for (const page of passed.pages) this.wasRead(passed.file, page);
@@ -81,7 +92,7 @@ export class RecordedFiles {
       const {file, page} = ends[this.nextEnd++];
       this.wasRead(file, page);
     }
-    if (!this.hasLocked) return;
+    this.nextOp = this.firstEnd();
     const locked = this.marks.locked.get(op);
     if (locked !== undefined) this.passOver(locked);
   }
