@@ -109,6 +109,7 @@ export class ZapLoop {
   ): number {
     const {pt, pages} = k.mm;
     const pfn = pt.entries[slot];
+    const word = pt.flags[slot];
     const small = (pages.flags[pfn] & LARGE) === 0;
     const head = small ? pfn : compound_head(pages, pfn);
     const anon = folio_test_anon(pages, head);
@@ -116,8 +117,8 @@ export class ZapLoop {
       if (anon && !details.evenCows) return -1;
       if (details.singleFolio !== 0 && head !== details.singleFolio) return -1;
     }
-    const word = pt.flags[slot];
-    this.notePage(tlb, pages, head, word);
+    if (anon) this.vec[MM_ANONPAGES]--;
+    else this.noteFilePage(tlb, pages, head, word);
     this.refs = 1;
     if (small) {
       pages.mapcount.decrement(pfn);
@@ -159,15 +160,8 @@ export class ZapLoop {
     return n;
   }
 
-  /**
-   * Counts a page that goes. A file's or shared memory's: its dirty and accessed bits go to the
-   * folio.
-   */
-  private notePage(tlb: MmuGather, pages: Pages, head: number, word: number): void {
-    if (folio_test_anon(pages, head)) {
-      this.vec[MM_ANONPAGES]--;
-      return;
-    }
+  /** A page of a file or of shared memory goes: its dirty and accessed bits go to the folio. */
+  private noteFilePage(tlb: MmuGather, pages: Pages, head: number, word: number): void {
     const pageFlags = pages.flags;
     const shmem = (pageFlags[head] & PG_swapbacked) !== 0;
     this.vec[shmem ? MM_SHMEMPAGES : MM_FILEPAGES]--;
