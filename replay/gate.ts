@@ -49,7 +49,10 @@ export class OperationGate implements Waitable {
   finish(op: number): void {
     const before = this.over[op];
     this.over[op] = OVER;
-    if (before !== AWAITED) return;
+    if (before === AWAITED) this.wakeWaiters(op);
+  }
+
+  private wakeWaiters(op: number): void {
     const queue = this.waiters.get(op)!;
     this.waiters.delete(op);
     for (const task of queue) this.kernel.sched.wake(task);

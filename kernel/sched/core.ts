@@ -236,8 +236,7 @@ export class Scheduler {
     const {cpu} = t;
     const rate = this.dispatcher.userRate(cpu);
     const userTicks = Math.round(ticks * rate);
-    if (this.taskWork?.due(t)) return false;
-    if (this.needsResched(t) || !engine.canAdvance(cpu.pendingTicks + userTicks)) return false;
+    if (!engine.canAdvance(cpu.pendingTicks + userTicks) || !this.mayEnterUser(t)) return false;
     cpu.settle();
     engine.advance(userTicks);
     profile.add(this.userFn, ticks);
