@@ -98,13 +98,12 @@ test('interval trees find what overlaps, in order of start, end, insertion', () 
             other.start < start || (other.start === start && other.last <= last);
           const first = model.findIndex((other) => other.start === start);
           // Every third one is put right behind an equal one, as fork does.
+          forest.setExtent(node, start, last);
           if (item % 3 === 0 && first >= 0) {
-            forest.setExtent(node, start, last);
             forest.insertAfter(tree, node, model[first].node);
             const at = model[first].last === last ? first : model.findLastIndex(before);
             model.splice(at + 1, 0, entry);
           } else {
-            forest.setExtent(node, start, last);
             forest.insert(tree, node);
             model.splice(model.findLastIndex(before) + 1, 0, entry);
           }

@@ -74,7 +74,7 @@ function inherit(from: UserMm, to: UserMm): void {
 /** The VMAs: both locks' sections are plain code and are given up ahead (rwsem_state.ts). */
 function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
   const {mm} = k;
-  const {dupVmaTicks, anonVmaChainTicks, linkFileTicks} = mm.costs;
+  const {costs} = mm;
   const fn = k.fns.dup_mmap;
   const walk = new CopyWalk(k, t, to.mm, from.mm);
   const killable = !isBefore(k.facts.version, '4.20');
@@ -83,14 +83,14 @@ function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
     // A killed task copies no further (4.20+).
     if (t.sigkill && killable) return -EINTR;
     if (vma_mark_write(k, from, vma)) yield* vma_wait_readers(k, t, from, vma);
-    t.cpu.charge(dupVmaTicks, fn);
+    t.cpu.charge(costs.dupVmaTicks, fn);
     let copy: VmArea | null;
     if (vma.anonVma === null) copy = copyVma(vma, to.space, false);
     else {
       const lock = mm.anonVmaLock(vma.anonVma);
       if (t.cpu.settle()) yield;
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-      t.cpu.charge((vma.anonChainLength + 1) * anonVmaChainTicks, fn);
+      t.cpu.charge((vma.anonChainLength + 1) * costs.anonVmaChainTicks, fn);
       copy = copyVma(vma, to.space, false);
       if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     }
@@ -101,7 +101,7 @@ function* dupVmas(k: Kernel, t: Task, from: UserMm, to: UserMm): Code<number> {
       const lock = mm.iMmapLock(vma.mapping);
       if (t.cpu.settle()) yield;
       if (!lock.writeAcquire(t, fn)) yield* lock.writeAcquireSlow(t, fn);
-      t.cpu.charge(linkFileTicks, fn);
+      t.cpu.charge(costs.linkFileTicks, fn);
       linkCopy(copy, vma);
       if (!lock.writeReleaseAhead(t)) yield* lock.writeReleaseSlow(t);
     }
