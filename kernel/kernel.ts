@@ -99,7 +99,11 @@ export class Kernel {
 
   /** Memory management: made when first used, since its arenas are not small. */
   get mm(): Mm {
-    this.mmState ??= new Mm(this);
+    return this.mmState ?? this.makeMm();
+  }
+
+  private makeMm(): Mm {
+    this.mmState = new Mm(this);
     return this.mmState;
   }
 

@@ -140,14 +140,12 @@ export abstract class RwsemState extends SleepingLock {
    */
   writeReleaseAhead(t: Task): boolean {
     if (this.hasCompany()) return this.writeRelease(t);
-    const {cpu} = t;
-    const {now} = this.engine;
-    const tick = now + cpu.pendingTicks;
     if (this.locks.lockdep !== null) this.noteRelease(t);
+    const {cpu} = t;
+    const tick = this.engine.now + cpu.pendingTicks;
     this.writeHolders.stats.holdTicks += tick - this.heldSince;
     cpu.stall(this.line.rmw(cpu, tick), this.writeFn);
-    if (tick === now) this.heldBy = null;
-    else this.releaseTick = tick;
+    this.releaseTick = tick;
     return true;
   }
 

@@ -52,10 +52,12 @@ export class IntervalForest<T> {
   /** A node outside any tree. */
   allocate(item: T, owner: number): number {
     const node = this.free.pop() ?? this.item.length;
-    if (node * LINKS >= this.link.length) this.grow();
+    const at = node * LINKS;
+    if (at >= this.link.length) this.grow();
+    const {link} = this;
     this.item[node] = item;
-    this.link[node * LINKS + OWNER] = owner;
-    this.link[node * LINKS + CHAIN] = 0;
+    link[at + OWNER] = owner;
+    link[at + CHAIN] = 0;
     return node;
   }
 
