@@ -45,6 +45,11 @@ export class UserPgd {
   /** Number of the top table. */
   readonly top: number;
   /**
+   * First slot of the top table when there are 4 levels, else 0: saves the hottest walk a
+   * comparison.
+   */
+  readonly pgdSlot: number;
+  /**
    * Tables in use by level, deposited ones (THP) included at index 0: nr_ptes, nr_pmds, nr_puds,
    * ...
    */
@@ -62,6 +67,7 @@ export class UserPgd {
   ) {
     assert(levels >= 3 && levels <= 5, `page tables of ${levels} levels`);
     this.top = pt.takeTable(levels - 1, mmId, -1, 0);
+    this.pgdSlot = levels === 4 ? this.top << 9 : 0;
     this.tables[levels - 1] = 1;
   }
 
@@ -208,30 +214,28 @@ export function vpnOfSlot(pt: PageTables, slot: number): number {
 }
 
 /**
- * Slot of the PTE of `vpn`, -1 when there is no page table or a huge entry is in the way. The upper
- * part of the walk is remembered, as a CPU's paging-structure caches do.
+ * Slot of the PTE of `vpn`, -1 when there is no page table or a huge entry is in the way. With 4
+ * levels the upper half of the walk is remembered, as a CPU's paging-structure caches do.
  */
 export function pteSlot(pgd: UserPgd, vpn: number): number {
+  const {pgdSlot} = pgd;
+  if (pgdSlot === 0) return slotAt(pgd, vpn, 0);
   const {pt} = pgd;
-  const known = pgd.walkGb === ((vpn * PER_PUD) | 0) && pgd.walkEpoch === pt.walkEpoch;
-  const pmds = known ? pgd.walkTable : pmdTable(pgd, vpn);
-  if (pmds === 0) return -1;
-  const table = pt.entries[(pmds << 9) | (((vpn | 0) >>> 9) & 511)];
-  return table <= 0 ? -1 : (table << 9) | (vpn & 511);
-}
-
-/** The PMD table for `vpn`, 0 when there is none. */
-function pmdTable(pgd: UserPgd, vpn: number): number {
-  const {pt} = pgd;
-  let table = pgd.top;
-  for (let at = pgd.levels - 1; at > 1; at--) {
-    table = pt.entries[(table << 9) | indexAt(vpn, at)];
-    if (table <= 0) return 0;
+  const {entries} = pt;
+  const high = (vpn * PER_PUD) | 0;
+  let table = pgd.walkTable;
+  if (pgd.walkGb !== high || pgd.walkEpoch !== pt.walkEpoch) {
+    table = entries[pgdSlot | ((high >>> 9) & 511)];
+    if (table <= 0) return -1;
+    table = entries[(table << 9) | (high & 511)];
+    if (table <= 0) return -1;
+    pgd.walkTable = table;
+    pgd.walkGb = high;
+    pgd.walkEpoch = pt.walkEpoch;
   }
-  pgd.walkTable = table;
-  pgd.walkGb = (vpn * PER_PUD) | 0;
-  pgd.walkEpoch = pt.walkEpoch;
-  return table;
+  const low = vpn | 0;
+  table = entries[(table << 9) | ((low >>> 9) & 511)];
+  return table <= 0 ? -1 : (table << 9) | (low & 511);
 }
 
 /** Slot of the entry of `vpn` at `level`, -1 when the walk ends above it. */
