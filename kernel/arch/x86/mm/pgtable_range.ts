@@ -72,9 +72,12 @@ function leafAbove(pgd: UserPgd, cursor: PgtableCursor): boolean {
     level--;
     slot = (table << 9) | indexAt(vpn, level);
   }
-  if (population[table] === 0 || entries[slot] === 0) {
-    const empty = population[table] === 0;
-    cursor.next = empty ? nextAt(vpn, level + 1) : skipHoles(pgd.pt, slot, vpn);
+  if (population[table] === 0) {
+    cursor.next = nextAt(vpn, level + 1);
+    return false;
+  }
+  if (entries[slot] === 0) {
+    cursor.next = skipHoles(pgd.pt, slot, vpn);
     return false;
   }
   cursor.vpn = vpn;
@@ -87,12 +90,10 @@ function leafAbove(pgd: UserPgd, cursor: PgtableCursor): boolean {
 
 /** First page after the none entries that begin with `slot`, as far as its table goes. */
 function skipHoles(pt: PageTables, slot: number, vpn: number): number {
-  const {entries} = pt;
   const level = pt.level[slot >>> 9];
-  const last = slot | 511;
-  let at = slot;
-  while (at < last && entries[at + 1] === 0) at++;
-  return nextAt(vpn, level) + (at - slot) * LEVEL_PAGES[level];
+  const after = slot + 1;
+  const more = pt.skipNone(after, (slot | 511) + 1) - after;
+  return nextAt(vpn, level) + more * LEVEL_PAGES[level];
 }
 
 /**
