@@ -31,8 +31,8 @@ export interface RwsemWaiter {
 /** Count, owner and queue of an rwsem. */
 export abstract class RwsemState extends SleepingLock {
   private heldBy: Task | null = null;
-  /** Tick at which `heldBy` gives up the lock, 0 when that is not decided. */
-  private releaseTick = 0;
+  /** Tick at which `heldBy` gives up the lock, -1 when that is not decided. */
+  private releaseTick = -1;
   private releaseTimer: Timer | null = null;
   protected readers = 0;
   protected readonly waiters: RwsemWaiter[] = [];
@@ -63,7 +63,7 @@ export abstract class RwsemState extends SleepingLock {
 
   /** The writer at this moment. */
   protected get writer(): Task | null {
-    if (this.releaseTick !== 0) this.arriveBefore();
+    if (this.releaseTick >= 0) this.arriveBefore();
     return this.heldBy;
   }
 
@@ -169,7 +169,7 @@ export abstract class RwsemState extends SleepingLock {
     if (engine.now < this.releaseTick) {
       engine.schedule(this.releaseTimer ?? this.makeTimer(), this.releaseTick);
     } else this.heldBy = null;
-    this.releaseTick = 0;
+    this.releaseTick = -1;
   }
 
   /** Apart: a function in which a closure stands pays for it at every call. */
