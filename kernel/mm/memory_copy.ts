@@ -94,10 +94,9 @@ export class CopyWalk {
   private readonly pgd: UserPgd;
   private dstVma: VmArea = null!;
   private srcVma: VmArea = null!;
-  /** The range of a COW mapping; null for others. */
-  private range: MmuNotifierRange | null = null;
-  /** The struct for all of them. */
-  private madeRange: MmuNotifierRange | null = null;
+  /** The range of the VMA at hand, where notifiers are told of it: it is a COW mapping. */
+  private readonly range: MmuNotifierRange;
+  private notifies = false;
 
   constructor(
     readonly k: Kernel,
@@ -108,6 +107,8 @@ export class CopyWalk {
     this.mm = k.mm;
     this.to = dst.user!;
     this.pgd = src.user!.pgd;
+    const event = MMU_NOTIFY_PROTECTION_PAGE;
+    this.range = new MmuNotifierRange(event, src, null, 0, 0, 'copy_page_range');
   }
 
   /** copy_page_range as far as it gets without waiting. */
@@ -115,24 +116,17 @@ export class CopyWalk {
     const {k, t, src, mm} = this;
     this.dstVma = dstVma;
     this.srcVma = srcVma;
-    this.range = null;
+    this.notifies = is_cow_mapping(srcVma.flags);
     t.cpu.charge(mm.costs.copyVmaTicks, mm.fns.copy_page_range);
     const {start, end, flags} = srcVma;
     if ((flags & VM_HUGETLB) !== 0) return HUGETLB;
     startRange(this.cursor, start, end);
-    if (is_cow_mapping(flags)) {
-      this.range = this.madeRange ?? this.makeRange(srcVma);
+    if (this.notifies) {
       this.range.moveTo(srcVma, start, end);
       if (!invalidate_range_start(k, t, this.range)) return WAITS_NOTIFIER;
       src.user!.writeProtectSeq++;
     }
     return this.step();
-  }
-
-  private makeRange(vma: VmArea): MmuNotifierRange {
-    const event = MMU_NOTIFY_PROTECTION_PAGE;
-    this.madeRange = new MmuNotifierRange(event, this.src, vma, 0, 0, 'copy_page_range');
-    return this.madeRange;
   }
 
   /** copy_p4d_range and below, a PTE table at a time. */
@@ -178,7 +172,7 @@ export class CopyWalk {
     let why = began;
     if (why === HUGETLB) return yield* this.hugetlb();
     if (why === WAITS_NOTIFIER) {
-      yield* callStart(k, t, range!);
+      yield* callStart(k, t, range);
       src.user!.writeProtectSeq++;
       why = this.step();
     }
@@ -193,7 +187,7 @@ export class CopyWalk {
       }
       if (why > NO_MEMORY) why = this.step();
     }
-    if (range !== null) {
+    if (this.notifies) {
       src.user!.writeProtectSeq++;
       yield* mmu_notifier_invalidate_range_end(k, t, range);
     }
@@ -214,7 +208,7 @@ export class CopyWalk {
 
   /** The end of `start` when nothing had to wait. False: go on with `finish`. */
   ended(): boolean {
-    if (this.range === null) return true;
+    if (!this.notifies) return true;
     if (mm_has_notifiers(this.src)) return false;
     this.src.user!.writeProtectSeq++;
     return invalidate_range_end(this.k, this.range);
