@@ -9,11 +9,13 @@
 import type {Code} from '../../machine/engine.ts';
 import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
+import type {Lockdep} from '../locking/lockdep.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {IntervalTree} from './mmu_interval_notifier.ts';
-import type {MmProbe} from './probe.ts';
 import {MMU_NOTIFY_NAMES, type MmuNotifier, type MmuNotifierRange} from './mmu_notifier_types.ts';
+import type {Mm} from './mm_state.ts';
+import type {MmProbe} from './probe.ts';
 
 /** struct mmu_notifier_subscriptions: made with the first registration, kept until __mmdrop. */
 export class MmuNotifierSubscriptions {
@@ -98,7 +100,8 @@ export function invalidate_range_start(k: Kernel, t: Task, range: MmuNotifierRan
   counts.start[range.event]++;
   counts.pages += range.end - range.start;
   if (mm.probe !== null) trace(mm.probe, 'start', range);
-  if (k.locks.lockdep !== null) mightWait(k, t);
+  const {lockdep} = k.locks;
+  if (lockdep !== null && mm.notifierFacts.lockdepMap) mightWait(lockdep, mm, t);
   return !mm_has_notifiers(range.mm);
 }
 
@@ -106,11 +109,9 @@ export function invalidate_range_start(k: Kernel, t: Task, range: MmuNotifierRan
  * __mmu_notifier_invalidate_range_start_map: whoever gets here might wait for what a callback waits
  * for.
  */
-function mightWait(k: Kernel, t: Task): void {
-  const {lockdep} = k.locks;
-  if (lockdep === null || !k.mm.notifierFacts.lockdepMap) return;
-  lockdep.acquire(t, k.mm.notifierClass, k.mm.fns.mmu_notifier_register, PSEUDO);
-  lockdep.release(t, k.mm.notifierClass);
+function mightWait(lockdep: Lockdep, {notifierClass, fns}: Mm, t: Task): void {
+  lockdep.acquire(t, notifierClass, fns.mmu_notifier_register, PSEUDO);
+  lockdep.release(t, notifierClass);
 }
 
 function trace(probe: MmProbe, name: 'start' | 'end', range: MmuNotifierRange): void {
