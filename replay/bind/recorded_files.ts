@@ -22,7 +22,6 @@ export class RecordedFiles {
   /** Marks that end, by operation. */
   private readonly ends: {readonly op: number; readonly file: string; readonly page: number}[] = [];
   private nextEnd = 0;
-  private nextOp: number;
   private readonly hasLocked: boolean;
   /** What the operation under way passes over. */
   private passed: LockedPages | null = null;
@@ -38,7 +37,6 @@ export class RecordedFiles {
     }
     this.hasLocked = marks.locked.size > 0;
     this.ends.sort((a, b) => a.op - b.op);
-    this.nextOp = this.firstEnd();
   }
 
   /** The operation by which the next page will have been read. */
@@ -79,7 +77,7 @@ export class RecordedFiles {
 
   /** Operation `op` begins: pages that were read in by then are there. */
   reached(op: number): void {
-    if (op >= this.nextOp || this.hasLocked) this.catchUp(op);
+    if (op >= this.firstEnd() || this.hasLocked) this.catchUp(op);
   }
 
   private catchUp(op: number): void {
@@ -88,11 +86,10 @@ export class RecordedFiles {
       for (const page of passed.pages) this.wasRead(passed.file, page);
       this.passed = null;
     }
-    while (this.nextEnd < ends.length && ends[this.nextEnd].op <= op) {
+    while (op >= this.firstEnd()) {
       const {file, page} = ends[this.nextEnd++];
       this.wasRead(file, page);
     }
-    this.nextOp = this.firstEnd();
     const locked = this.marks.locked.get(op);
     if (locked !== undefined) this.passOver(locked);
   }
