@@ -29,7 +29,9 @@ const GROUPS: Readonly<Record<string, () => Promise<BenchModule>>> = {
   scale: () => import('./scale.bench.ts'),
 };
 
-/** Environment variable with the folder of traces that `replay: recordings` replays. */
+/** The benchmark of all traces of a folder. */
+export const RECORDINGS = 'replay: recordings';
+/** Environment variable with that folder. */
 export const RECORDINGS_VARIABLE = 'MMREPLAY_RECORDINGS';
 
 /** Goals of the design for the benchmarks that have one, in units per second. */
@@ -40,7 +42,7 @@ export const GOALS: Readonly<Record<string, {floor: number; target: number}>> = 
   'mm: page-table touch, sequential': {floor: 1e9 / 6, target: 1e9 / 4},
   'mm: page-table touch, random': {floor: 1e9 / 60, target: 1e9 / 45},
   'replay: fork storm': {floor: 0.5e6, target: 1e6},
-  'replay: recordings': {floor: 0.5e6, target: 1e6},
+  [RECORDINGS]: {floor: 0.5e6, target: 1e6},
 };
 
 /** Goals for host memory, bytes for each simulated page: less is better. */

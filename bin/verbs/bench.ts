@@ -9,7 +9,13 @@ import {promisify} from 'node:util';
 import Table from 'cli-table3';
 import type {Command} from 'commander';
 import {EXIT, UserError} from '../../formats/errors.ts';
-import {benchNames, GOALS, MEMORY_GOALS, RECORDINGS_VARIABLE} from '../../replay/benches.ts';
+import {
+  benchNames,
+  GOALS,
+  MEMORY_GOALS,
+  RECORDINGS,
+  RECORDINGS_VARIABLE,
+} from '../../replay/benches.ts';
 import type {Invocation} from '../main.ts';
 import {Progress} from '../progress.ts';
 
@@ -35,8 +41,6 @@ interface Together {
   /** Sum of their medians. */
   ops_per_s: number;
 }
-
-const RECORDINGS = 'replay: recordings';
 
 interface Flags {
   only: string;
