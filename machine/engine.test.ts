@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {MM1_CYCLES, runMm1} from './engine.bench.ts';
-import {type Code, Engine, type Process, Timer} from './engine.ts';
+import {type Callee, type Code, Engine, type Process, Routine, Timer} from './engine.ts';
 import {BoundReached, Deadlock} from './panics.ts';
 import {PRIORITY} from './priorities.ts';
 
@@ -165,6 +165,69 @@ test('an exception goes up the frames and may be caught there', () => {
   assert.equal(caught, 'oops');
   engine.spawn('q', broken());
   assert.throws(() => engine.run(), /oops/);
+});
+
+/** Waits `delay` ticks, calls `program`, notes what it returned, and so on. */
+class Rounds extends Routine {
+  readonly returned: unknown[] = [];
+  private calls = false;
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly delay: number,
+    private readonly program: (round: number) => Callee,
+  ) {
+    super();
+  }
+
+  override resume(value: unknown): Callee | undefined {
+    for (;;) {
+      this.calls = !this.calls;
+      if (this.calls) return this.program(this.returned.length);
+      this.returned.push(value);
+      if (this.engine.advance(this.delay)) return undefined;
+    }
+  }
+}
+
+test('a routine waits, and calls code that returns to it', () => {
+  const engine = new Engine();
+  const inner = function* (round: number): Code<string> {
+    if (engine.advance(3)) yield;
+    return `${round}@${engine.now}`;
+  };
+  const rounds = new Rounds(engine, 2, inner);
+  const outer = function* (): Code {
+    yield rounds;
+  };
+  engine.spawn('routine', outer());
+  const other = new Timer(engine, () => {});
+  for (let at = 1; at <= 12; at++) {
+    engine.schedule(other, at);
+    engine.run(at);
+  }
+  assert.deepEqual(rounds.returned, ['0@3', '1@8']);
+});
+
+test('a routine calls a routine, and an exception passes both', () => {
+  const engine = new Engine();
+  const crash = function* (): Code {
+    if (engine.advance(1)) yield;
+    throw new Error('inner');
+  };
+  const log: string[] = [];
+  const outer = function* (): Code {
+    try {
+      yield new Rounds(engine, 1, () => new Rounds(engine, 1, crash));
+    } catch (error) {
+      log.push((error as Error).message);
+    }
+    if (engine.advance(4)) yield;
+    log.push(`${engine.now}`);
+  };
+  engine.spawn('routine', outer());
+  engine.run();
+  assert.deepEqual(log, ['inner', '5']);
 });
 
 test('a process may crash alone when its owner says so', () => {

@@ -3,7 +3,7 @@
 // A process is a generator. It says when it wants to go on (`advance`, `wake`, a timer) and then
 // yields nothing to give way; yielding another generator calls it on the process's own frame stack,
 // and its return value comes back from the yield. `yield*` is the cheaper call for code that blocks
-// once, a frame for code that blocks often.
+// once, a frame for code that blocks often, a Routine for code that does nothing but block.
 //
 // The rule that makes simulated code fast: `advance(ticks)` moves the clock in place and returns
 // false whenever no other event is due first, so an uncontended path runs as plain code; it returns
@@ -25,10 +25,26 @@ import {ticksToNs} from './time.ts';
 const KEY_SPAN = 2 ** 44;
 const SWEEP_AT = 1024;
 
-/** Simulated code: yields nothing to wait for its queued resumption, or a Code to call it. */
-export type Code<T = void> = Generator<Code<unknown> | undefined, T, unknown>;
+/** Simulated code: yields nothing to wait for its queued resumption, or a Callee to call it. */
+export type Code<T = void> = Generator<Callee | undefined, T, unknown>;
 
-type Step = IteratorResult<Code<unknown> | undefined, unknown>;
+/** What simulated code can call by yielding it. */
+export type Callee = Code<unknown> | Routine;
+
+/**
+ * Simulated code as an object: what a generator has in variables it has in fields. To resume it is
+ * a plain call, 15 ns on the host against 45 for a generator with many variables. It never
+ * returns: it ends with its process, or with an exception.
+ */
+export abstract class Routine {
+  /**
+   * Goes on, with what the code that it called last returned. Its result stands for a yield:
+   * nothing to wait for the queued resumption, or whom to call.
+   */
+  abstract resume(value: unknown): Callee | undefined;
+}
+
+type Step = IteratorResult<Callee | undefined, unknown>;
 
 /**
  * next() of all generators. Each generator function makes objects of a hidden class of its own, so
@@ -200,6 +216,7 @@ export class Engine {
     process.done = true;
     this.live--;
     this.unregister(process);
+    process.dropFrames();
     process.onDone?.();
   }
 
@@ -290,7 +307,9 @@ export class Process extends Schedulable {
   /** Asked when an exception leaves the code: true if only this process ends, else the run ends. */
   onCrash: ((error: unknown) => boolean) | null = null;
   private code: Code<unknown>;
-  private callers: Code<unknown>[] | null = null;
+  /** What runs instead of `code`, null when `code` does. */
+  private routine: Routine | null = null;
+  private callers: Callee[] | null = null;
 
   constructor(
     readonly engine: Engine,
@@ -321,11 +340,24 @@ export class Process extends Schedulable {
     this.engine.current = null;
   }
 
+  /** For a process that has ended: others may name it long after, as a lock's last holder. */
+  dropFrames(): void {
+    this.callers = null;
+    this.routine = null;
+  }
+
   private step(): void {
     let value: unknown;
     for (;;) {
       let result: Step;
       try {
+        if (this.routine !== null) {
+          const callee = this.routine.resume(value);
+          if (callee === undefined) return;
+          this.call(callee);
+          value = undefined;
+          continue;
+        }
         result = resume.call(this.code, value);
       } catch (error) {
         const recovered = this.unwind(error);
@@ -339,18 +371,33 @@ export class Process extends Schedulable {
           return;
         }
         value = result.value;
-        this.code = caller;
+        this.enter(caller);
       } else {
         if (result.value === undefined) return;
-        this.callers ??= [];
-        this.callers.push(this.code);
-        this.code = result.value;
+        this.call(result.value);
         value = undefined;
       }
     }
   }
 
-  /** Hands an exception to the callers, innermost first; null when it ended the process. */
+  private call(callee: Callee): void {
+    this.callers ??= [];
+    this.callers.push(this.routine ?? this.code);
+    this.enter(callee);
+  }
+
+  private enter(callee: Callee): void {
+    if (callee instanceof Routine) this.routine = callee;
+    else {
+      this.routine = null;
+      this.code = callee;
+    }
+  }
+
+  /**
+   * Hands an exception to the callers, innermost first; null when it ended the process. Routines
+   * catch nothing.
+   */
   private unwind(error: unknown): Step | null {
     for (;;) {
       const caller = this.callers?.pop();
@@ -359,7 +406,8 @@ export class Process extends Schedulable {
         if (!this.done) this.engine.retire(this);
         return null;
       }
-      this.code = caller;
+      if (caller instanceof Routine) continue;
+      this.enter(caller);
       try {
         return caller.throw(error);
       } catch (next) {
