@@ -6,6 +6,11 @@ import {packageRoot} from '../formats/schema.ts';
 
 export {packageRoot};
 
+/** A compiled program of this folder, `bench_child` for instance: a bundle (docs/decisions.md). */
+export function program(name: string): string {
+  return join(packageRoot(), 'dist', 'bin', `${name}.js`);
+}
+
 export function version(): string {
   const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
   return (JSON.parse(text) as {version: string}).version;

@@ -1,10 +1,8 @@
 // mmreplay bench: how fast the simulator itself is, against the goals of the design.
 
 import {execFile} from 'node:child_process';
-import {existsSync} from 'node:fs';
 import {availableParallelism} from 'node:os';
-import {dirname, join} from 'node:path';
-import {fileURLToPath} from 'node:url';
+import {join} from 'node:path';
 import {promisify} from 'node:util';
 import Table from 'cli-table3';
 import type {Command} from 'commander';
@@ -17,6 +15,7 @@ import {
   RECORDINGS_VARIABLE,
 } from '../../replay/benches.ts';
 import type {Invocation} from '../main.ts';
+import {packageRoot, program} from '../package_info.ts';
 import {Progress} from '../progress.ts';
 
 /** Name and version of what `bench --json` prints. */
@@ -84,13 +83,11 @@ export function benchVerb(program: Command, invocation: Invocation): void {
     });
 }
 
-/** The child is this file's neighbour, compiled or not. */
+/** Compiled, or from the sources. */
 async function runChild(name: string): Promise<Figures> {
-  const folder = join(dirname(fileURLToPath(import.meta.url)), '..');
-  const compiled = join(folder, 'bench_child.js');
-  const args = existsSync(compiled)
-    ? [compiled, name]
-    : ['--import', 'tsx', join(folder, 'bench_child.ts'), name];
+  const args = import.meta.url.endsWith('.ts')
+    ? ['--import', 'tsx', join(packageRoot(), 'bin', 'bench_child.ts'), name]
+    : [program('bench_child'), name];
   const {stdout} = await promisify(execFile)(process.execPath, args);
   return JSON.parse(stdout) as Figures;
 }
