@@ -87,7 +87,8 @@ export function io_submit(k: Kernel, t: Task, requests: number, stop = NO_STOP):
       reached = SETTLED;
     }
     if (reached === SETTLED && !lock.acquire(t, aio.queue_rq)) return request + LOCKED;
-    if (reached !== UNLOCKED) {
+    if (reached === UNLOCKED) lock.releaseSettled(t);
+    else {
       cpu.charge(aio.queueTicks, aio.queue_rq);
       if (!lock.release(t)) return request + UNLOCKED;
     }
@@ -101,7 +102,8 @@ export function io_submit(k: Kernel, t: Task, requests: number, stop = NO_STOP):
  * go on.
  */
 export function waitsForTime(stop: number): boolean {
-  return (stop & STOP_MASK) === SETTLED;
+  const reached = stop & STOP_MASK;
+  return reached === SETTLED || reached === UNLOCKED;
 }
 
 /** io_submit with its waiting, on from `stop`. Returns how many requests were submitted: all. */
@@ -109,10 +111,8 @@ export function* sys_io_submit(k: Kernel, t: Task, requests: number, stop = NO_S
   if (stop === NO_STOP) stop = io_submit(k, t, requests);
   const {queueLock, queue_rq} = aioOf(k);
   while (stop !== NO_STOP) {
-    const reached = stop & STOP_MASK;
-    if (reached === SETTLED) yield;
-    else if (reached === LOCKED) yield* queueLock.acquireSlow(t, queue_rq);
-    else yield* queueLock.releaseSlow(t);
+    if (waitsForTime(stop)) yield;
+    else yield* queueLock.acquireSlow(t, queue_rq);
     stop = io_submit(k, t, requests, stop);
   }
   return requests;

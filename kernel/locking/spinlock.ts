@@ -187,6 +187,11 @@ export abstract class SpinLock implements Waitable {
   /** What is left of `release` after it returned false. */
   *releaseSlow(t: Task): Code {
     if (t.process!.pendingKey !== 0) yield;
+    this.releaseSettled(t);
+  }
+
+  /** The same as plain code, for a caller that has yielded. */
+  releaseSettled(t: Task): void {
     this.letGo(t, t.cpu);
   }
 

@@ -12,7 +12,7 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
 import {filemap_get_page, shmem_add_page} from './filemap.ts';
-import {addPteMapping} from './folio_counts.ts';
+import {addPteMappings} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
 import {alloc_anon_page, anon_vma_prepare} from './memory_anon.ts';
 import {NEED_HOOK, NEED_MEMORY, NEED_PTL, NEED_READ, NEED_SHMEM} from './memory_need.ts';
@@ -152,14 +152,9 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
     if ((pages.flags[head] & PG_readahead) !== 0) continue;
     const whole = stop - start > 1 && wholeFolioFits(k, f, start, stop);
     const last = whole ? stop : Math.min(stop, end);
-    for (let page = whole ? start : begin; page < last; page++) {
-      if (pt.flags[base + page] !== 0) continue;
-      pages.refcount.increment(head);
-      addPteMapping(pages, head, head + page - start);
-      setPte(pt, base + page, head + page - start, word);
-      mapped++;
-      if (base + page === slot) found = true;
-    }
+    const page = whole ? start : begin;
+    if (pt.flags[slot] === 0 && base + page <= slot && slot < base + last) found = true;
+    mapped += set_pte_range(mm, head, base + page, head + page - start, last - page, word);
   }
   if (!locked) return 0;
   t.cpu.charge(mapped * costs.mapPageTicks, fns.filemap_map_pages);
@@ -168,6 +163,36 @@ function do_fault_around(k: Kernel, t: Task, f: VmFault): number {
   if (!found) return 0;
   f.faultClass = FAULT_MINOR_FILE;
   return MAPPED;
+}
+
+/**
+ * set_pte_range of `nr` pages of a folio, from `pfn` on, where no entry is yet. Returns how many
+ * entries it set.
+ */
+function set_pte_range(
+  {pt, pages}: Mm,
+  head: number,
+  slot: number,
+  pfn: number,
+  nr: number,
+  word: number,
+): number {
+  const {entries, flags} = pt;
+  const {mapcount} = pages;
+  let mapped = 0;
+  let first = 0;
+  for (let n = 0; n < nr; n++) {
+    if (flags[slot + n] !== 0) continue;
+    entries[slot + n] = pfn + n;
+    flags[slot + n] = word;
+    if (mapcount.isZero(pfn + n)) first++;
+    mapcount.increment(pfn + n);
+    mapped++;
+  }
+  pt.population[slot >>> 9] += mapped;
+  pages.refcount.add(head, mapped);
+  addPteMappings(pages, head, mapped, first);
+  return mapped;
 }
 
 /**
@@ -247,11 +272,7 @@ function finish_fault(k: Kernel, t: Task, f: VmFault, pfn: number, word: number)
     const from = count === 1 ? slot : wholeFolioSlot(k, f, pfn - head, count);
     const first = from < 0 ? slot : from;
     const mapped = from < 0 ? 1 : count;
-    for (let at = first; at < first + mapped; at++) {
-      pages.refcount.increment(head);
-      addPteMapping(pages, head, pfn + at - slot);
-      setPte(pt, at, pfn + at - slot, word);
-    }
+    set_pte_range(mm, head, first, pfn + first - slot, mapped, word);
     t.cpu.charge(costs.setPteTicks + mapped * costs.mapPageTicks, mm.fns.filemap_fault);
     add_mm_counter(k, t, f.mm, mm_counter_file(k, pfn), mapped);
     f.faultClass = FAULT_MINOR_FILE;
