@@ -135,7 +135,7 @@ export class TrackRun extends Routine {
           this.next = END;
           if (this.steering !== null) return this.steering.after(t, this.op);
           break;
-        default:
+        case END:
           this.end();
           this.next = NEXT_OPERATION;
       }
