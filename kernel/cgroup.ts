@@ -11,8 +11,8 @@
 // is. Up to 4.3 css_set_lock was a rwlock, from 3.15 to 4.3 a rwsem; here it is a spinlock
 // throughout. The references to the css_set are taken under the lock and come with it.
 
-import type {Code} from '../machine/engine.ts';
 import type {CacheLine} from '../machine/cache_line.ts';
+import type {Code} from '../machine/process.ts';
 import type {Kernel} from './kernel.ts';
 import {sectionIrq} from './locking/section.ts';
 import type {SpinLock} from './locking/spinlock.ts';

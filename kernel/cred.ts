@@ -7,7 +7,7 @@
 // one user namespace, so these lines are the whole machine's. Old credentials are freed after a
 // grace period; whoever drops the last reference is charged for it.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {CLONE_THREAD} from './clone_flags.ts';
 import {chargeLsm} from './life_hooks.ts';
 import type {Kernel} from './kernel.ts';

@@ -12,7 +12,7 @@
 // (mm/exec_mmap.ts). What load_elf_binary maps, and the faults that it takes, come as operations of
 // their own: a trace has one for each mapping.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {EAGAIN} from './errno.ts';
 import {
   chargeStrings,

@@ -11,7 +11,7 @@
 // each; no #! scripts, and no format but ELF that is a module. sched_exec's move to an idler CPU is
 // not modelled.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {commit_creds, type Cred, prepare_creds, put_cred} from './cred.ts';
 import {do_close_on_exec, type OpenFile, unshare_files} from './fs/file.ts';
 import {

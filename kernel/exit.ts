@@ -10,7 +10,7 @@
 // one context switch earlier. Other CPUs that hold the mm lazily leave it when it is freed; in
 // Linux their reference keeps the PGD until they switch.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {KernelBug} from './checks.ts';
 import {
   do_notify_parent,

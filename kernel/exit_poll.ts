@@ -5,7 +5,7 @@
 // zombie already, and a poll would reap it before its time: the call that did reap it would find
 // another child or none. So this looks, for what looking costs, and leaves zombies where they are.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {ECHILD} from './errno.ts';
 import {exit_to_user_mode} from './exit.ts';
 import {chargeScan, hasEligibleChild} from './exit_wait.ts';

@@ -1,7 +1,7 @@
 // kernel/exit.c, the parts that exec and wait need too: killing the other threads, leaving an mm,
 // notifying the parent, and release_task.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {countProcess} from './cred.ts';
 import {freeTask} from './fork_copy.ts';
 import type {Kernel} from './kernel.ts';

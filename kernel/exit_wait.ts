@@ -4,7 +4,7 @@
 // and sleeps when there is a child but no zombie. The scan goes over the children of all threads of
 // the group; for one pid it is a direct look-up since 5.13 (5449162ac001, release RECALLED).
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {WNOHANG} from './clone_flags.ts';
 import {ECHILD, ERESTARTSYS} from './errno.ts';
 import {exit_to_user_mode} from './exit.ts';

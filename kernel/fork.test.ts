@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {CLONE_VFORK, CLONE_VM, PTHREAD_FLAGS, WNOHANG} from './clone_flags.ts';
 import {sys_execve} from './exec.ts';
 import {do_exit, sys_wait4} from './exit.ts';

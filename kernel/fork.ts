@@ -14,7 +14,7 @@
 // that point the child may be visible to nobody else yet. Condition of the late init: v1 `p->mm !=
 // current->mm`, later !(clone_flags & CLONE_VM); the same for what can happen here.
 
-import type {Callee, Code} from '../machine/engine.ts';
+import type {Callee, Code} from '../machine/process.ts';
 import {areInvalid, CLONE_PARENT, CLONE_THREAD, CLONE_VFORK, CLONE_VM} from './clone_flags.ts';
 import {copy_creds} from './cred.ts';
 import {exit_to_user_mode, task_main} from './exit.ts';

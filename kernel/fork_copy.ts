@@ -4,7 +4,7 @@
 //
 // Sizes are those of x86-64, 6.18 (assumption for other versions: the same).
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {CLONE_FILES, CLONE_FS, CLONE_SIGHAND} from './clone_flags.ts';
 import {dup_fd, put_files_struct} from './fs/file.ts';
 import {copy_fs_struct, put_fs} from './fs/fs_struct.ts';

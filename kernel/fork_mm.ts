@@ -10,7 +10,7 @@
 // (mm.user is null).
 
 import {assert} from '../machine/assert.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {dup_mm_exe_file, put_mm_exe_file} from './fs/program.ts';
 import type {Kernel} from './kernel.ts';
 import {chargeHooks} from './life_hooks.ts';

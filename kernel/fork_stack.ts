@@ -8,7 +8,7 @@
 // 5.17) or from RCU (5.18+), with the vfree itself deferred to a worker of the same CPU; here the
 // dying task does it as its last act, on the same CPU.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import type {Kernel} from './kernel.ts';
 import type {Task} from './task.ts';
 

@@ -1,12 +1,12 @@
 // For tests: a whole kernel on a small machine, and the fork storm that several of them run.
 
-import type {Code} from '../machine/engine.ts';
 import {Machine} from '../machine/machine.ts';
 import {loadMachine} from '../machine/machines.ts';
+import type {Code} from '../machine/process.ts';
+import {userAccess, userAccessSlow} from './arch/x86/mm/user_fault.ts';
 import {kernelFacts} from './design.ts';
 import {sys_wait4} from './exit.ts';
 import {sys_clone} from './fork.ts';
-import {userAccess, userAccessSlow} from './arch/x86/mm/user_fault.ts';
 import {startProcess} from './init_task.ts';
 import {Kernel} from './kernel.ts';
 import {vm_mmap} from './mm/mmap.ts';

@@ -6,7 +6,7 @@
 // on the task list from the beginning.
 
 import type {Cpu} from '../machine/cpu.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {firstCred} from './cred.ts';
 import {exec_mmap} from './exec.ts';
 import {sys_wait4, task_main} from './exit.ts';

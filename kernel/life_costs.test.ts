@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_VFORK, CLONE_VM} from './clone_flags.ts';
 import {sys_execve} from './exec.ts';
 import type {ExecImage} from './exec_image.ts';

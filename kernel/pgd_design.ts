@@ -7,7 +7,7 @@
 // yields as the kernel would.
 
 import type {Cpu} from '../machine/cpu.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import type {KernelPgd} from './arch/x86/mm/pgd_pool.ts';
 import type {SpinLock} from './locking/spinlock.ts';
 import type {MmStruct} from './mm_types.ts';

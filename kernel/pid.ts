@@ -8,7 +8,7 @@
 // further level would add its number to the same sections.
 
 import type {CacheLine} from '../machine/cache_line.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import type {Kernel} from './kernel.ts';
 import {sectionIrq} from './locking/section.ts';
 import type {SpinLock} from './locking/spinlock.ts';

@@ -3,7 +3,7 @@
 // up). Until 6.14 that happened under tasklist_lock and siglock, so whoever waited for the pool
 // held both; since 6.15 it comes after them.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import type {Kernel} from './kernel.ts';
 import {sectionIrq} from './locking/section.ts';
 import type {SpinLock} from './locking/spinlock.ts';

@@ -12,8 +12,8 @@
 // callback.
 
 import {CpuMask} from '../machine/cpumask.ts';
-import {type Code, Timer, type Waitable} from '../machine/engine.ts';
 import {PRIORITY} from '../machine/priorities.ts';
+import {type Code, Timer, type Waitable} from '../machine/process.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Kernel} from './kernel.ts';
 import {HZ, JIFFY_TICKS} from './sched/tunables.ts';

@@ -9,7 +9,7 @@
 // Objects of one process, which hardly ever meet another CPU, have a line of the arena: lockedOwn.
 
 import type {CacheLine} from '../machine/cache_line.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Kernel} from './kernel.ts';
 import type {Task} from './task.ts';

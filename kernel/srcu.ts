@@ -6,7 +6,7 @@
 // (srcutree.exp_holdoff, 25 us) is expedited and takes under a microsecond; else it takes a jiffy
 // (4 ms with HZ=250), and then as long as its readers stay.
 
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Kernel} from './kernel.ts';
 import {JIFFY_TICKS} from './sched/tunables.ts';

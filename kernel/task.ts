@@ -2,7 +2,7 @@
 // look at it.
 
 import type {Cpu} from '../machine/cpu.ts';
-import type {Process} from '../machine/engine.ts';
+import type {Process} from '../machine/process.ts';
 import type {Cred} from './cred.ts';
 import type {FilesStruct} from './fs/file.ts';
 import type {FsStruct} from './fs/fs_struct.ts';

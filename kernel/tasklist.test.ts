@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import type {Cpu} from '../machine/cpu.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {PTHREAD_FLAGS} from './clone_flags.ts';
 import {do_exit, sys_wait4} from './exit.ts';
 import {newTask, sys_clone} from './fork.ts';

@@ -15,7 +15,7 @@
 
 import {assert, bug} from '../machine/assert.ts';
 import type {Cpu} from '../machine/cpu.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {KernelBug} from './checks.ts';
 import type {Kernel} from './kernel.ts';
 import type {RwLock} from './locking/rwlock.ts';

@@ -12,8 +12,9 @@
 // off, interrupts wait until they are on again.
 
 import {assert} from './assert.ts';
-import type {Engine, Gate, Process} from './engine.ts';
+import type {Engine} from './engine.ts';
 import type {Machine} from './machine.ts';
+import type {Gate, Process} from './process.ts';
 
 /** Work done in interrupt context. Returns the ticks that the handler's body took. */
 export type InterruptHandler = (cpu: Cpu) => number;

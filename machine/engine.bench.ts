@@ -8,11 +8,12 @@
 // interrupts all others and waits for their acknowledgements.
 
 import {CpuMask} from './cpumask.ts';
-import {type Code, Engine, type Process, type Waitable} from './engine.ts';
+import {Engine} from './engine.ts';
 import {EventQueue} from './event_queue.ts';
 import type {IpiMode} from './ipi.ts';
 import {Machine} from './machine.ts';
 import {loadMachine} from './machines.ts';
+import type {Code, Process, Waitable} from './process.ts';
 import type {Topology} from './topology.ts';
 
 /** One benchmark: `fn` does `perCall` units of work. */

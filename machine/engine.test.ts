@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {MM1_CYCLES, runMm1} from './engine.bench.ts';
-import {type Callee, type Code, Engine, type Process, Routine, Timer} from './engine.ts';
+import {Engine} from './engine.ts';
 import {BoundReached, Deadlock} from './panics.ts';
 import {PRIORITY} from './priorities.ts';
+import {type Callee, type Code, type Process, Routine, Timer} from './process.ts';
 
 test('processes run in order of time, first come first served on a tie', () => {
   const engine = new Engine();

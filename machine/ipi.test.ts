@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {CpuMask} from './cpumask.ts';
 import {runShootdowns} from './engine.bench.ts';
-import type {Code} from './engine.ts';
 import type {IpiMode} from './ipi.ts';
 import {Machine} from './machine.ts';
 import {loadMachine} from './machines.ts';
+import type {Code} from './process.ts';
 
 /**
  * One call from CPU 0 to all others, which work all the time. Returns when it ended and when each

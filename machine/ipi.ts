@@ -9,9 +9,9 @@
 
 import type {Cpu, InterruptHandler} from './cpu.ts';
 import type {CpuMask} from './cpumask.ts';
-import {type Code, type Process, Timer, type Waitable} from './engine.ts';
 import type {Machine} from './machine.ts';
 import {PRIORITY} from './priorities.ts';
+import {type Code, type Process, Timer, type Waitable} from './process.ts';
 
 export type IpiMode = 'event' | 'closed';
 

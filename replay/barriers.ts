@@ -3,7 +3,7 @@
 
 import type {Kernel} from '../kernel/kernel.ts';
 import type {Task} from '../kernel/task.ts';
-import type {Code, Waitable} from '../machine/engine.ts';
+import type {Code, Waitable} from '../machine/process.ts';
 import {park} from './parked.ts';
 
 class Barrier implements Waitable {

@@ -17,7 +17,7 @@ import {
 import {sys_clone} from '../kernel/fork.ts';
 import {startProcess} from '../kernel/init_task.ts';
 import type {Task} from '../kernel/task.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 import {nsToTicks} from '../machine/time.ts';
 import {Barriers} from './barriers.ts';
 import {type BindingContext, NO_CHILD_YET} from './bind/binding.ts';

@@ -1,7 +1,7 @@
 // Keeps operations of one copy of the trace in order: each waits, off the CPU, until those it
 // depends on are over.
 
-import type {Code, Waitable} from '../machine/engine.ts';
+import type {Code, Waitable} from '../machine/process.ts';
 import type {Kernel} from '../kernel/kernel.ts';
 import type {Task} from '../kernel/task.ts';
 import type {Dependencies} from './dependencies.ts';

@@ -7,7 +7,7 @@
 import type {Kernel} from '../kernel/kernel.ts';
 import {TaskKilled} from '../kernel/signal_struct.ts';
 import type {Task} from '../kernel/task.ts';
-import type {Code, Waitable} from '../machine/engine.ts';
+import type {Code, Waitable} from '../machine/process.ts';
 
 /** The OOM killer has killed it, and it has not begun to exit. */
 export function isKilled(t: Task): boolean {

@@ -27,7 +27,7 @@ import type {UserMm} from '../kernel/mm/user_mm.ts';
 import {reclaim_mapped, reclaim_written, type WrittenFolio} from '../kernel/mm/vmscan_pages.ts';
 import type {MmStruct} from '../kernel/mm_types.ts';
 import type {Task} from '../kernel/task.ts';
-import type {Code, Waitable} from '../machine/engine.ts';
+import type {Code, Waitable} from '../machine/process.ts';
 import {blocksOnOthers} from './dependencies.ts';
 import type {ReclaimPlan} from './recorded_reclaim.ts';
 import type {Steering} from './steering.ts';

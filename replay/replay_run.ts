@@ -5,21 +5,21 @@
 // every statistic is set to zero and the clock of the measurement starts. The run ends with the
 // last operation.
 
+import type {KernelFacts} from '../kernel/design.ts';
 import {startProcess} from '../kernel/init_task.ts';
 import {Kernel} from '../kernel/kernel.ts';
-import type {KernelFacts} from '../kernel/design.ts';
 import type {CpuTimes} from '../kernel/sched/core.ts';
 import type {Task} from '../kernel/task.ts';
-import type {Code} from '../machine/engine.ts';
 import {Machine} from '../machine/machine.ts';
 import {Deadlock} from '../machine/panics.ts';
+import type {Code} from '../machine/process.ts';
 import {nsToTicks} from '../machine/time.ts';
 import type {Topology} from '../machine/topology.ts';
-import {TraceCopy} from './copy.ts';
-import {RecordedFiles} from './bind/recorded_files.ts';
 import {type Background, backgroundOf} from './background.ts';
+import {RecordedFiles} from './bind/recorded_files.ts';
 import type {PageContents} from './contents.ts';
-import {dependenciesOf, type Dependencies} from './dependencies.ts';
+import {TraceCopy} from './copy.ts';
+import {type Dependencies, dependenciesOf} from './dependencies.ts';
 import type {ReplayObserver} from './observer.ts';
 import type {ReplayOptions} from './options.ts';
 import {type CacheMarks, NO_MARKS} from './page_cache_marks.ts';

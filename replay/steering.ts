@@ -2,7 +2,7 @@
 // that the recording shows all the same, as reclaim is.
 
 import type {Task} from '../kernel/task.ts';
-import type {Code} from '../machine/engine.ts';
+import type {Code} from '../machine/process.ts';
 
 /** Asked around every operation of the first copy; null costs a comparison. */
 export interface Steering {

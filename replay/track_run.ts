@@ -6,7 +6,7 @@ import {argNumber} from '../formats/columns.ts';
 import {KIND} from '../formats/kinds.ts';
 import {sys_clone} from '../kernel/fork.ts';
 import type {Task} from '../kernel/task.ts';
-import {type Callee, type Code, Routine, type Waitable} from '../machine/engine.ts';
+import {type Callee, type Code, Routine, type Waitable} from '../machine/process.ts';
 import {nsToTicks} from '../machine/time.ts';
 import {BLOCKS, LATER, type Outcome} from './bind/binding.ts';
 import {BINDINGS, QUICK_BINDINGS} from './bind/table.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {AddressSpace} from '../mm/address_space.ts';
 import {lru_add_drain_all} from '../mm/folio_lru.ts';

@@ -9,7 +9,7 @@
 // keeps it.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import {ENOENT, ENOSYS} from '../errno.ts';
 import {mmget, mmput} from '../fork_mm.ts';

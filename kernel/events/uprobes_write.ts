@@ -11,7 +11,7 @@
 // The caller holds mmap_lock for write. FILE -1 ANON +1 where a file page becomes private, ANON -1
 // where a private page goes.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import {pteClear, pteSlot, setPte, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT} from '../arch/x86/mm/pgtable_bits.ts';

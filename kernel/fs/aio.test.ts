@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import {runToEnd, testKernel} from '../fork_testing.ts';
 import {startProcess} from '../init_task.ts';

@@ -9,7 +9,7 @@
 // Buffers have no addresses in any recording (they are in the iocb), so the pins are in the cost,
 // and not made.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import type {Kernel} from '../kernel.ts';
 import type {SpinLock} from '../locking/spinlock.ts';

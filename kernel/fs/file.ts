@@ -11,7 +11,7 @@
 // sockets as what is behind a file.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import {locked, lockedSlow, newLine, newObject, type Shared, unshare} from '../refcount.ts';
 import type {Task} from '../task.ts';

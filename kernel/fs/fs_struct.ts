@@ -4,8 +4,8 @@
 // on the machine changes. Assumption: nobody changes directory; all processes of a run have one
 // working directory, which is not the root.
 
-import type {Code} from '../../machine/engine.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import {locked, lockedSlow, newLine, newObject, type Shared, unshare} from '../refcount.ts';
 import type {Task} from '../task.ts';

@@ -9,7 +9,7 @@
 // means for the first exec of a program), symlinks beyond those in the path.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import {chargeLsm} from '../life_hooks.ts';
 import type {MmStruct} from '../mm_types.ts';

@@ -10,7 +10,7 @@
 // needs to know nothing more. Hooks are installed with the first context of a kernel: one that has
 // none runs no line of this.
 
-import type {Code, Waitable} from '../../machine/engine.ts';
+import type {Code, Waitable} from '../../machine/process.ts';
 import {walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_MARKER, PTE_WRITE, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';

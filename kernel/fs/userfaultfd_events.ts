@@ -8,7 +8,7 @@
 // mmap_lock and must finish without it is kept here by task.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code, Waitable} from '../../machine/engine.ts';
+import type {Code, Waitable} from '../../machine/process.ts';
 import {EAGAIN, EINTR, EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import {

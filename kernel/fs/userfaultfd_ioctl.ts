@@ -2,7 +2,7 @@
 // of its structure (features, ioctls of a range, bytes done) is `out`; a fill that got only a part
 // done says how much there and returns EAGAIN, and the caller goes on from that place.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EAGAIN, EBADF, EINVAL, ENOSYS, ESRCH} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import {enterSystemCall} from '../mm/mmap_lock.ts';

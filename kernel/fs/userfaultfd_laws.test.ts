@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {PTHREAD_FLAGS} from '../clone_flags.ts';
 import {sys_clone} from '../fork.ts';
 import type {Kernel} from '../kernel.ts';

@@ -3,7 +3,7 @@
 // split and merge as with mprotect. A range is registered as a whole or not at all: everything is
 // checked first.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EBUSY, EINVAL, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import {unitOf} from '../mm/hugetlb_file.ts';

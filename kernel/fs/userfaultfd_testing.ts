@@ -1,7 +1,7 @@
 // For tests of userfaultfd: contexts, threads that read, stores and loads that look at contents.
 
 import assert from 'node:assert/strict';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {hardwareWalk, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import {PTHREAD_FLAGS} from '../clone_flags.ts';

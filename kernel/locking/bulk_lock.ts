@@ -10,7 +10,7 @@
 
 import {assert, bug} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code, Process, Waitable} from '../../machine/engine.ts';
+import type {Code, Process, Waitable} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import type {LockContext} from './context.ts';
 import type {SpinLock} from './spinlock.ts';

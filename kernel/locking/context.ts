@@ -6,8 +6,9 @@
 // same CPU waits for that (`storeDone`).
 
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Engine, Process} from '../../machine/engine.ts';
+import type {Engine} from '../../machine/engine.ts';
 import type {Machine} from '../../machine/machine.ts';
+import type {Process} from '../../machine/process.ts';
 import type {StoreBuffers} from '../../machine/store_buffer.ts';
 import type {Topology} from '../../machine/topology.ts';
 import type {Lockdep} from './lockdep.ts';

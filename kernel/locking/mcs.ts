@@ -9,7 +9,7 @@
 // successor the release is a cmpxchg, a locked operation.
 
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import type {LockContext, Waiter} from './context.ts';
 import {SpinLock, type SpinLockParts} from './spinlock.ts';

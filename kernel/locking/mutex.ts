@@ -10,7 +10,7 @@
 //     if (!m.release(t)) yield* m.releaseSlow(t);
 
 import {assert} from '../../machine/assert.ts';
-import type {Code, Process} from '../../machine/engine.ts';
+import type {Code, Process} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';

@@ -11,7 +11,7 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
-import type {Code, Waitable} from '../../machine/engine.ts';
+import type {Code, Waitable} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {SpinWatcher} from '../sched/entity.ts';
 import type {Task} from '../task.ts';

@@ -21,7 +21,7 @@
 // ownership), so the set of the locked byte and the write into the node overlap.
 
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import type {LockContext, Waiter} from './context.ts';
 import {SpinLock, type SpinLockParts} from './spinlock.ts';

@@ -1,9 +1,9 @@
 // A small machine with locks and one pinned task per CPU, for tests and benchmarks of locks: no
 // scheduler, no mm.
 
-import type {Code} from '../../machine/engine.ts';
 import {Machine} from '../../machine/machine.ts';
 import {loadMachine} from '../../machine/machines.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Topology} from '../../machine/topology.ts';
 import {Checks} from '../checks.ts';
 import {type Choice, kernelFacts} from '../design.ts';

@@ -17,8 +17,8 @@
 import {bug} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import {type Code, type Process, Timer, type Waitable} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
+import {type Code, type Process, Timer, type Waitable} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import type {LockContext} from './context.ts';
 import type {SpinLock} from './spinlock.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import {bareKernel} from '../sched/testing.ts';
 import type {Task} from '../task.ts';

@@ -16,7 +16,7 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Rng} from '../../machine/rng.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import type {Task} from '../task.ts';

@@ -1,7 +1,7 @@
 // rwsem_optimistic_spin(): a writer that fails looks at the lock for as long as the owner runs, and
 // at readers for 10 to 25 us, once per read phase. Spinners stand in line for the looking (osq).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import type {Spinner} from './osq_lock.ts';
 import {readerSpinTicks} from './rwsem_facts.ts';

@@ -8,7 +8,7 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import {type Process, Timer} from '../../machine/engine.ts';
+import {type Process, Timer} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {Acquisition} from './lockdep.ts';

@@ -1,6 +1,6 @@
 // What many small parts of the kernel do: take a spinlock with interrupts off, work, give it back.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import type {SpinLock} from './spinlock.ts';
 

@@ -6,7 +6,7 @@
 // line's transfers are charged as for any data.
 
 import type {CacheLine} from '../../machine/cache_line.ts';
-import type {Code, Process, Waitable} from '../../machine/engine.ts';
+import type {Code, Process, Waitable} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import type {LockContext} from './context.ts';
 

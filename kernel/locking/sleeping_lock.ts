@@ -3,7 +3,8 @@
 
 import {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Engine, Process, Waitable} from '../../machine/engine.ts';
+import type {Engine} from '../../machine/engine.ts';
+import type {Process, Waitable} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {Acquisition} from './lockdep.ts';

@@ -13,7 +13,7 @@
 // and then.
 
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Rng} from '../../machine/rng.ts';
 import type {Task} from '../task.ts';
 import type {LockContext, Waiter} from './context.ts';

@@ -12,7 +12,7 @@
 // request faster.
 
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Rng} from '../../machine/rng.ts';
 import type {Task} from '../task.ts';
 import type {LockContext, Waiter} from './context.ts';

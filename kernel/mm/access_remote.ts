@@ -5,7 +5,7 @@
 // A forced write is let through to a page only when it is known to be nobody else's: marked
 // exclusive (5.19+), before that when a write fault has just been taken for it (FOLL_COW).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import {EFAULT, EINTR, ENOMEM} from '../errno.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {blk_finish_plug, blk_flush_plug, blk_start_plug} from './blk_plug.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

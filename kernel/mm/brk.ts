@@ -1,7 +1,7 @@
 // mm/mmap.c: brk(2), 6.18. The heap is one anonymous VMA that grows at its end (do_brk_flags) and
 // is cut by munmap when it shrinks.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -12,7 +12,7 @@
 // types (all pageblocks are movable), the fast searches of 5.1+, proactive compaction, capture
 // control.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

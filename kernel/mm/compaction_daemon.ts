@@ -3,7 +3,7 @@
 // waiting for locks, and sleeps. Huge pages wake it only under the defrag modes that defer
 // (__GFP_KSWAPD_RECLAIM). The thread starts with its first wake-up.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {startProcess} from '../init_task.ts';
 import type {Kernel} from '../kernel.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';

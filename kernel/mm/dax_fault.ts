@@ -4,7 +4,7 @@
 // present, and a leaf that gains write access keeps its page. A write to a private file copies the
 // page (anonymous memory from then on).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {setHuge, setPte, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_HUGE,

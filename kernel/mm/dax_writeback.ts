@@ -7,7 +7,7 @@
 //   to 4.12            no pair: invalidate_page after the PTL
 // i_mmap_rwsem is held for read. device-dax has no writeback.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEVEL_PAGES, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

@@ -7,7 +7,7 @@
 // lock, then the page tables. One TLB flush for the parent after all of them, because its private
 // pages have become read-only.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import {chargeHooks} from '../life_hooks.ts';

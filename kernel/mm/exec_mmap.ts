@@ -7,7 +7,7 @@
 // stack is moved down to its random place: PTEs move, one flush for them, one for the page tables
 // left behind; and it is opened 128 KB further down.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';

@@ -2,7 +2,7 @@
 // address order in one gather, all page tables, one flush. It runs when mm_users is 0, so nobody
 // else is in the mm but walkers from outside (reclaim, KSM), who take mmap_lock.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import {chargeHooks} from '../life_hooks.ts';
 import type {MmStruct} from '../mm_types.ts';

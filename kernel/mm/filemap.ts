@@ -5,7 +5,7 @@
 // A page marked PG_readahead (the same bit as PG_reclaim) is passed over by fault-around; a fault
 // on it reads ahead and clears it.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -4,7 +4,7 @@
 // (FOLL_PIN) of an anonymous page needs it exclusive, so a read pin of a shared one unshares it
 // (5.19+).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEAF, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_HUGE,

@@ -3,7 +3,7 @@
 // compaction where transparent_hugepage/defrag lets the fault wait for one; then any node; then
 // compaction that waits for locks. Memory is not reclaimed for it.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {hasFreeBlock, try_to_compact_pages} from './compaction.ts';

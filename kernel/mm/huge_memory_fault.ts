@@ -5,7 +5,7 @@
 // huge_memory_wp.ts). The huge zero folio is replaced by a new folio inside a CLEAR pair; from 5.8
 // to 6.13 (RECALLED) it is split.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

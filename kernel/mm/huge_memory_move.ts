@@ -1,7 +1,7 @@
 // mm/huge_memory.c: move_huge_pmd, mremap of an aligned huge page: the entry and its deposited page
 // table go to the new place under both PMD locks, which are held over the flush of the old place.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {slotAt} from '../arch/x86/mm/pgtable.ts';
 import {is_migration_entry, PTE_HUGE, PTE_SOFT_DIRTY} from '../arch/x86/mm/pgtable_bits.ts';
 import {moveEntry} from '../arch/x86/mm/pgtable_range.ts';

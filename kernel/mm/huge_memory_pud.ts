@@ -7,7 +7,7 @@
 //   fork      copied where the VMA is copied at all: VM_MIXEDMAP, which DAX had until 4.18
 //   split     a PUD leaf is never replaced by PMDs: it is taken away, and faulted in again
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, pteValue, setHuge, slotAt} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

@@ -7,7 +7,7 @@
 // VMA) and put back page by page; a pin or any other reference more than the caller's makes it
 // fail. Leaves of files (DAX) are just taken away, the file has them.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEVEL_PAGES, pteSlot, pteValue, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {is_migration_entry, PTE_HUGE, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import {splitHuge} from '../arch/x86/mm/pgtable_huge.ts';

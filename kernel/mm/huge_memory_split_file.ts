@@ -10,7 +10,7 @@
 // Since 6.15 the folio is halved towards one page, and the other halves stay large; before, 2^order
 // single pages came of it. Cost: one step for each new folio, and what unmapping costs.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';

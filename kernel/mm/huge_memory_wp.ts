@@ -3,7 +3,7 @@
 // one small page is copied. Without a huge page to be had Linux made 512 small copies at once;
 // here the entry is then split, as since 5.8.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear} from '../arch/x86/mm/pgtable.ts';
 import type {Task} from '../task.ts';
 import {folio_mapped, removeEntireMapping} from './folio_counts.ts';

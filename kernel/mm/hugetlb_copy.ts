@@ -3,7 +3,7 @@
 // has pinned is copied at once, from what the pool has beyond its reservations. A shared mapping is
 // not copied at all since 6.0; before, under the vma lock and without a pair.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

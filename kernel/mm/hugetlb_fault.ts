@@ -7,7 +7,7 @@
 // who has reserved, gets his page by taking it from the children (unmap_ref_private): a child that
 // touches it again is killed.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

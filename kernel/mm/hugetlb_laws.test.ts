@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {sys_wait4} from '../exit.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

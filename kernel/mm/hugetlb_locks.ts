@@ -3,7 +3,7 @@
 // an entry, written by whoever may unshare its table. A shared mapping has one of its own, the
 // owner of a private one uses its reserve map's. Before 6.1 there is none.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';

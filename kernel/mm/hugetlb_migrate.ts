@@ -5,7 +5,7 @@
 // i_mmap_rwsem and the vma lock for writing. The new page is a free one of the target's pool or a
 // temporary one; then it is the old page that is temporary and goes back to the buddy allocator.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

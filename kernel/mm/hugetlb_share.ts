@@ -4,7 +4,7 @@
 // to its 1 GB bounds, since an unsharing takes all of it away. i_mmap_rwsem keeps sharers apart:
 // read to join, write to leave.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {type PageTables, pteClear, slotAt, vpnOfSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_TABLE} from '../arch/x86/mm/pgtable_bits.ts';
 import {HPAGE_PUD_NR} from '../arch/x86/mm/pud.ts';

@@ -1,6 +1,6 @@
 // For tests of hugetlb: pools, mappings through mmap, processes that wait for one another.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {sys_clone} from '../fork.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -5,7 +5,7 @@
 // for its part, widened to what sharing may reach. Parts of huge pages at the ends of a hole stay
 // (Linux clears them, which nobody is told).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';

@@ -5,7 +5,7 @@
 // then not given back. Locks: vma lock and i_mmap_rwsem for writing, since a shared table may be
 // left; then everything is flushed at once.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

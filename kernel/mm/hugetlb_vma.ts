@@ -3,7 +3,7 @@
 // latter is dropped, because a table that was left may be reused after that. mremap of hugetlb:
 // 5.16+.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   MARKER_UFFD_WP,

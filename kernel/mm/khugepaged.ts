@@ -3,7 +3,7 @@
 // pages_to_scan (4096) pages, and sleeps scan_sleep (10 s). mmap_lock is only tried for: a busy mm
 // is passed over. What is looked at and how 2 MB are replaced is in khugepaged_collapse.ts.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import {startProcess} from '../init_task.ts';
 import type {MmStruct} from '../mm_types.ts';

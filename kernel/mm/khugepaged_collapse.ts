@@ -8,7 +8,7 @@
 // rss_stat record each. Limits hold for the daemon; MADV_COLLAPSE ignores them. Swapped pages are
 // brought in by do_swap_page first. Page caches (collapse_file) are not modelled.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, removeTable, slotAt} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

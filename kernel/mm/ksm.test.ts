@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {startProcess} from '../init_task.ts';

@@ -7,7 +7,7 @@
 // page gives it a new one. Not modelled: the advisor, swapping KSM pages out (reclaim finds no
 // mapping of theirs), merging in PROT_NONE mappings.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks as ns} from '../../machine/time.ts';
 import {scaledCosts} from '../costs.ts';
 import {startProcess} from '../init_task.ts';

@@ -3,7 +3,7 @@
 // before any tree is searched; the recorded 6.18 run agrees). Then: page of zeros, stable tree,
 // unstable tree. Finding out what a page is equal to is plain code; only merging waits.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Task} from '../task.ts';
 import {type Ksm, remove_rmap_item_from_tree} from './ksm.ts';
 import {

@@ -4,7 +4,7 @@
 // reference besides its mappings, the swap cache's and ksmd's is left alone (a pin). The order of
 // its notifications is that of each generation of the notifier.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEVEL_PAGES, pteSlot, pteValue, setPte, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

@@ -2,7 +2,7 @@
 // becomes VM_MERGEABLE, and so does what it maps later (ksm_vma_flags); children inherit it. Taking
 // it back gives every merged page its copy. Since 6.7 a program that is exec'ed has it, too.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR, EINVAL} from '../errno.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';

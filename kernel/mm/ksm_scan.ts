@@ -6,7 +6,7 @@
 // are: of 515,000 looks at a page in the recorded run 9,000 led to a merge. So what is done for a
 // page is plain code as far as it need not wait.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain_all} from './folio_lru.ts';

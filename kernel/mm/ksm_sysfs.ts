@@ -4,7 +4,7 @@
 // smart_scan with 6.7. max_page_sharing and merge_across_nodes cannot change while pages are
 // merged.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EBUSY, EINTR, EINVAL, ENOENT} from '../errno.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';

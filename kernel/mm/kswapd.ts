@@ -3,7 +3,7 @@
 // by pass, and sleeps. After 16 runs without a page freed it gives up until somebody else succeeds
 // (MAX_RECLAIM_RETRIES, 4.12+; kept for all versions). Its thread starts with the first wake-up.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {startProcess} from '../init_task.ts';
 import type {Kernel} from '../kernel.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';

@@ -11,7 +11,8 @@
 // `hold` is in force: takers must look at `busy` first, and spin.
 
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Code, Engine} from '../../machine/engine.ts';
+import type {Engine} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Topology} from '../../machine/topology.ts';
 import type {Kernel} from '../kernel.ts';
 import type {LockStats} from '../locking/stats.ts';

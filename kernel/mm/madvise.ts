@@ -6,7 +6,7 @@
 // Locks: flags need mmap_lock for write; POPULATE takes it by itself; DONTNEED, FREE and guards are
 // content with the VMA's own lock when the range is in one VMA (6.17+), else mmap_lock for read.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EACCES, EBADF, EINTR, EINVAL, ENOMEM, EOPNOTSUPP, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -3,7 +3,7 @@
 // list, PAGEOUT reclaims them at once, whatever was used lately. A large folio goes as a whole when
 // the range holds all of it, else it is split first.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {PTE_HUGE, PTE_SPECIAL, PTE_YOUNG, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import {PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';

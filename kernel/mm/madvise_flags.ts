@@ -1,7 +1,7 @@
 // mm/madvise.c: advice that is remembered as flags of the VMA (madvise_vma_behavior), 6.18. The VMA
 // is split or merged as mprotect does; no page table is looked at, but by unmerging KSM pages.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -3,7 +3,7 @@
 // tables for all of the range, and an anon_vma, so that fork copies the markers. What is mapped in
 // the range is zapped first; whoever faults in between makes the call try again.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {type PageTables, pteClear, setPte} from '../arch/x86/mm/pgtable.ts';
 import {MARKER_GUARD, PTE_KIND, PTE_MARKER} from '../arch/x86/mm/pgtable_bits.ts';
 import {PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';

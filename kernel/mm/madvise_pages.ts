@@ -4,7 +4,7 @@
 // without PG_swapbacked: reclaim may then drop a page unless it was written again; swap entries go
 // at once. Its pair is CLEAR as well.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   PTE_DIRTY,
   PTE_HUGE,

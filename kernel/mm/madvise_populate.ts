@@ -2,7 +2,7 @@
 // access of that kind would, and an error is an error: no signal, no half-done silence. COW is
 // broken by WRITE alone; nothing is reported as a page fault of the task.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EFAULT, EHWPOISON, EINTR, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

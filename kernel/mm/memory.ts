@@ -7,7 +7,7 @@
 // the VMA's lock; PTEs change under the page-table lock (leaf_lock.ts).
 
 import {assert, bug} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEAF, pteSlot, pteValue, walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

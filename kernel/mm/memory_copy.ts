@@ -6,7 +6,7 @@
 // comes after all VMAs (dup_mmap). A pinned exclusive page is copied at once. Counters of the child
 // go up per PTE table, after its locks are dropped.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {setPte, type UserPgd} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

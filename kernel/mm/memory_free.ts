@@ -4,7 +4,7 @@
 // everything it spans lies between the mappings that stay. Its frame is freed with the gather's
 // next flush.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {indexAt, LEVEL_PAGES, pteClear, type UserPgd, vpnOfSlot} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';

@@ -9,7 +9,7 @@
 // Up to 6.1 a hinting entry kept its write bit (preserve_write); here the fault gives it back to
 // private pages that were written and are mapped once.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   PTE_DIRTY,
   PTE_KIND,

@@ -1,7 +1,7 @@
 // What faults, fork and unmap have in common at one PTE: page-table pages, page-table locks, the
 // flags of a new entry.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {type PageTables, populateSlot, pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

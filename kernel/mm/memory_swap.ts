@@ -6,7 +6,7 @@
 // -1, the page is mapped: writable at once where it is exclusive, else a write goes on to
 // do_wp_page. An absent page becomes present: no notification, no flush.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_KIND,

@@ -10,7 +10,7 @@
 //   G7      as G1, IR comes out of the flush
 //   G8      as G7 without change_pte
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

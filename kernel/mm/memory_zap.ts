@@ -5,7 +5,7 @@
 // flush before the lock is dropped; a full gather stops the loop. Pages are freed in tlb_flush_mmu,
 // never before the flush.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEVEL_PAGES, type UserPgd} from '../arch/x86/mm/pgtable.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import type {Kernel} from '../kernel.ts';

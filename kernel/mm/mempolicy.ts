@@ -7,7 +7,7 @@
 // full one falls back by distance instead of to the OOM killer), task policies (set_mempolicy),
 // cpusets, weights.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EFAULT, EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

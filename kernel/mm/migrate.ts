@@ -8,7 +8,7 @@
 // whole (4.14+) or are split by the caller before isolation; one that finds no 2 MB on the target
 // is split here and moves page by page.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EAGAIN, EBUSY, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -6,7 +6,7 @@
 // the isolation's. A pin, a fault that has just looked it up, or a CPU's LRU batch makes the move
 // fail with -EAGAIN and it is tried again.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -2,7 +2,7 @@
 // 6.18. Asynchronous, one folio, nothing waits; a node that is nearly full (high watermark) gets
 // nothing, dirty file pages and executable pages of several processes stay.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteValue, setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

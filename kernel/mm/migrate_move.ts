@@ -6,7 +6,7 @@
 // Without MPOL_MF_MOVE_ALL folios that other processes map, too, stay (-EACCES). The target node
 // alone may give the memory (__GFP_THISNODE).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {PTE_HUGE, PTE_SPECIAL, pte_present} from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import {EAGAIN} from '../errno.ts';

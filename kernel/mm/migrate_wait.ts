@@ -3,7 +3,7 @@
 // looks again.
 
 import {is_migration_entry} from '../arch/x86/mm/pgtable_bits.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {VM_FAULT_AGAIN} from './memory.ts';

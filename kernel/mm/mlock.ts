@@ -3,7 +3,7 @@
 // is not there yet is faulted in. RLIMIT_MEMLOCK is not looked at: traces come from callers who
 // were let.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {PTE_HUGE, PTE_KIND, PTE_PRESENT, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import {PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';
 import {EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM} from '../errno.ts';

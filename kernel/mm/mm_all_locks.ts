@@ -3,7 +3,7 @@
 // for write; then, under mm_all_locks_mutex: all VMA locks (6.4+), the i_mmap locks of all mapped
 // files (hugetlbfs first), the locks of all anon_vma roots, each once.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {RwSemaphore} from '../locking/rwsem.ts';
 import type {MmStruct} from '../mm_types.ts';

@@ -3,7 +3,7 @@
 // its module is made; what is null is not there, and meeting such an entry is then a bug of ours.
 // Plain functions run under the page-table lock and must not wait.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';

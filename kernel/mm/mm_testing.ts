@@ -1,7 +1,7 @@
 // For tests of mm: a process on a whole kernel, mappings without the system calls around them, what
 // the probe hears.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {userAccess, userAccessSlow} from '../arch/x86/mm/user_fault.ts';
 import {testKernel} from '../fork_testing.ts';
 import {startProcess} from '../init_task.ts';

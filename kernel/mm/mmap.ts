@@ -5,7 +5,7 @@
 // table before it is touched, unless MAP_POPULATE or a locked mapping asks for it; that happens
 // after the lock is dropped. Shared anonymous memory is a shmem file of its own.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR, EINVAL, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';

@@ -2,7 +2,7 @@
 // them. Giving the lock up for write, or downgrading it, unlocks every VMA that was write-locked
 // under it (6.4+). The lock is a rwsem: locking/rwsem.ts says what waiting for it costs.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Acquisition} from '../locking/lockdep.ts';

@@ -4,7 +4,7 @@
 // then downgraded, so that page faults elsewhere go on while the pages are zapped and the page
 // tables freed. A file that nobody has open and nobody maps any more goes with its last VMA.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -7,7 +7,7 @@
 // stops, flushes and frees. While removals from the rmap are delayed (dirty file pages) only the
 // bundle and one batch page are used.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';

@@ -6,7 +6,7 @@
 // sent is counted by function, event and call site in kernel.mm.notifierCounts, sent or not:
 // `calls` are the places passed, `callbacks` what consumers got.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EAGAIN} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Lockdep} from '../locking/lockdep.ts';

@@ -6,7 +6,7 @@
 // mm" (get/put): one registration per mm and ops, counted, freed after a grace period.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR, EINVAL} from '../errno.ts';
 import {mmdrop, mmgrab} from '../fork_mm.ts';
 import type {Kernel} from '../kernel.ts';

@@ -1,7 +1,7 @@
 // mmu_notifier: what a range, a notifier and its operations are. Callbacks
 // are code of the consumer.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {VmArea} from './vma.ts';

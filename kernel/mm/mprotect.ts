@@ -2,7 +2,7 @@
 // mmap_lock for write: the VMA is merged with a neighbour or split, then its entries change
 // (mprotect_walk.ts); one TLB flush at the end. What was done before an error stays done.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EACCES, EINTR, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -13,7 +13,7 @@
 // The CPUs' TLBs are flushed once, after the walk and so after the last end: by the caller's gather
 // since 5.19, before that here, over the whole range. Only per-call flushes before its end.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEVEL_PAGES, nextAt, pteValue} from '../arch/x86/mm/pgtable.ts';
 import {is_migration_entry, PTE_PRESENT, PTE_PROTNONE} from '../arch/x86/mm/pgtable_bits.ts';
 import {firstPopulated, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';

@@ -5,7 +5,7 @@
 // notifies once more. Since 6.17 a plain MREMAP_FIXED move may cover several VMAs and the holes
 // between them.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EAGAIN, EFAULT, EINTR, EINVAL, ENOMEM, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -8,7 +8,7 @@
 // at the end, in extents of 64 pages.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEVEL_PAGES, nextAt, type PageTables, setPte, slotAt} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_HUGE,

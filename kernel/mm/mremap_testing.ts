@@ -2,7 +2,7 @@
 // memory, beside a naive model of what each page must then hold and allow.
 
 import assert from 'node:assert/strict';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_HUGE,

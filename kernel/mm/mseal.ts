@@ -1,7 +1,7 @@
 // mm/mseal.c (6.10+): seals mappings. Nothing unmaps, moves, or re-protects a sealed mapping any
 // more (VM_SEALED is looked at where those calls change a VMA); it cannot be undone.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR, EINVAL, ENOMEM, ENOSYS} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

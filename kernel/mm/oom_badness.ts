@@ -7,7 +7,7 @@
 // score before [2.6.32, read] is total_vm, plus half of each child's that has an mm of its own;
 // what it divided by, CPU and run time in units of minutes, is 1 in runs as short as these.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';

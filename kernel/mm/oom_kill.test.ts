@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EAGAIN} from '../errno.ts';
 import {kill_group} from '../exit_task.ts';
 import {sys_clone} from '../fork.ts';

@@ -12,7 +12,7 @@
 // charge over its cgroup's limit is forced up to 5.14 and fails since. Not modelled: panic_on_oom,
 // oom_kill_allocating_task, memory.oom.group, cpusets, PSI.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {kill_group} from '../exit_task.ts';
 import type {Kernel} from '../kernel.ts';
 import {Mutex} from '../locking/mutex.ts';

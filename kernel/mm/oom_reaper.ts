@@ -11,8 +11,8 @@
 // An attempt needs mmap_lock for read without waiting; up to 10 of them, HZ/10 apart, then the mm
 // is given up: MMF_OOM_SKIP either way. As in Linux nobody sends `end` for a failed start (B.5).
 
-import {type Code, Timer} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
+import {type Code, Timer} from '../../machine/process.ts';
 import {EAGAIN, EINTR, EINVAL, ESRCH} from '../errno.ts';
 import {mmdrop, mmgrab} from '../fork_mm.ts';
 import {startProcess} from '../init_task.ts';

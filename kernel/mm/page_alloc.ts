@@ -7,7 +7,7 @@
 // ALLOC_HIGHATOMIC reserves, zone_reclaim_mode (0 by default).
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';

@@ -8,8 +8,8 @@
 // for one of the queue's requests. Completion is an interrupt on the CPU that submitted.
 
 import type {Cpu} from '../../machine/cpu.ts';
-import {type Code, Timer} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
+import {type Code, Timer} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import type {Kernel} from '../kernel.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';

@@ -9,7 +9,7 @@
 // The stores of the clearing overlap; RFO_OVERLAP says by how much. Not modelled: pcpu_alloc_mutex,
 // growing the chunk list, and populating chunks.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {SpinLock} from '../locking/spinlock.ts';
 import type {MmStruct} from '../mm_types.ts';

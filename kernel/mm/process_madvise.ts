@@ -2,7 +2,7 @@
 // process. Another process may only be told COLD, PAGEOUT, WILLNEED and COLLAPSE (6.1+); oneself,
 // since 6.13, anything. What was done before an error counts: the answer is then the bytes done.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EBADF, EINVAL, ENOSYS, ESRCH} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_SWAP} from '../arch/x86/mm/pgtable_bits.ts';
 import {CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM} from '../clone_flags.ts';

@@ -7,7 +7,7 @@
 // mmap_lock is held for read, or only the VMA's lock is: faults in the same table may be under way.
 // One that was asleep meanwhile finds that its entry is no longer where it was, and is taken again.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEVEL_PAGES, slotAt} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_TABLE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';

@@ -6,7 +6,7 @@
 // the same, by splitting as the emulation does, with the old kernel's notification around it; the
 // number of VMAs and rmap's search of non-linear ones (i_mmap_nonlinear) are not those kernels'.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR, EINVAL} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

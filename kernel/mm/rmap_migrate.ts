@@ -7,7 +7,7 @@
 // exclusive page stays (folio_try_share_anon_rmap_pte). Order by generation as in rmap_unmap.ts.
 // On the way back no notification is sent and nothing is flushed: what was absent becomes present.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear, setHuge, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

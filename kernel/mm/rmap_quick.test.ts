@@ -7,7 +7,7 @@ import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_SWAP, PTE_YOUNG} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {lru_add_drain_all} from './folio_lru.ts';
 import {LRU_INACTIVE_ANON} from './lru.ts';
 import {access, duplicate, mapAnon, type ProbeLog, runProcess} from './mm_testing.ts';

@@ -8,7 +8,7 @@
 // By generation: invalidate_page before 4.13 after the PTL, with 4.11 and 4.12
 // under it; pair from 4.13; invalidate_range under the PTL 3.19 to 6.5; out of the flush since 6.6.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_DIRTY,

@@ -4,7 +4,7 @@
 
 import type {Cpu} from '../../machine/cpu.ts';
 import {CpuMask} from '../../machine/cpumask.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteClear} from '../arch/x86/mm/pgtable.ts';
 import type {Kernel} from '../kernel.ts';
 import type {MmStruct} from '../mm_types.ts';

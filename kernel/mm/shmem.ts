@@ -5,7 +5,7 @@
 // everybody. swapoff walks the files that have entries: each once (5.1+), or for each slot (to
 // 5.0).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINTR, ENOMEM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -5,7 +5,7 @@
 // As in Linux what they free does not count as reclaimed pages: the allocation that waits finds it
 // on its next try.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -8,7 +8,7 @@
 // are a charge (costs) without contention. Not modelled: zswap, the zero map of 6.11+, THP swap-in.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {scaledCosts} from '../costs.ts';
 import type {Kernel} from '../kernel.ts';
 import {WaitQueue} from '../sched/wait_queue.ts';

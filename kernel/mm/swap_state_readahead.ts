@@ -3,7 +3,7 @@
 // the device, an aligned block around the slot. A window is at most 1 << page_cluster pages; a
 // fault that follows no other gets its page alone.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_SWAP} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';

@@ -5,7 +5,7 @@
 // again.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {zeroed} from '../../machine/zeroed.ts';
 import {EINVAL, EPERM} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';

@@ -9,7 +9,7 @@
 // entry gives an exclusive page, read-only as vm_page_prot says. Entries of shared memory are
 // shmem.ts's.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteSlot, setPte} from '../arch/x86/mm/pgtable.ts';
 import {
   PTE_KIND,

@@ -8,7 +8,7 @@
 // hole get new pages of zeros, which takes no disk. A large folio at an end of the range is cut
 // (truncate_folio.ts).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EINVAL, EOPNOTSUPP} from '../errno.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';

@@ -3,7 +3,7 @@
 // in the range can leave. A pin or another reference keeps it from being split: then it stays
 // whole, with zeros in the range; a clean one leaves whole instead and is read again.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';

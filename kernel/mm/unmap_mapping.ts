@@ -2,7 +2,7 @@
 // the order of the i_mmap tree, each overlap in a CLEAR pair, under i_mmap_rwsem (for read since
 // 6.1, for write before) and without mmap_lock.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {isBefore} from '../version.ts';

@@ -3,7 +3,7 @@
 // filled; anything else is EEXIST. The destination is one VMA, locked by itself (6.8+) or by
 // mmap_lock, both for reading. Nothing is told to notifiers: an empty entry has no shadow.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   MARKER_POISONED,
   PTE_DIRTY,

@@ -2,7 +2,7 @@
 // time, under the fault mutex of the file's page and the vma lock, as a fault does
 // (mfill_atomic_hugetlb, hugetlb_mfill_atomic_pte). There is no page of zeros for it.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {setHuge} from '../arch/x86/mm/pgtable.ts';
 import {
   MARKER_POISONED,

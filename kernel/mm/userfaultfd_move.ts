@@ -7,7 +7,7 @@
 //
 // Order at a run: S, both PTLs, clear, rmap and index, set, flush, PTLs, E.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEAF, pteClear, pteSlot, setPte, slotAt} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

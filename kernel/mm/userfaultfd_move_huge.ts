@@ -2,7 +2,7 @@
 // locks, the entry and its deposited page table go to the new place, flush, E. The huge page of
 // zeros moves as well.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {LEAF} from '../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

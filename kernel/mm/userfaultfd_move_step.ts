@@ -1,7 +1,7 @@
 // What UFFDIO_MOVE of pages and of huge pages have in common: where a move stands, the two locks of
 // a step, and the wait for a page that is being migrated.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteValue} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {UserfaultfdCtx} from '../fs/userfaultfd_types.ts';

@@ -1,7 +1,7 @@
 // mm/userfaultfd.c: mwriteprotect_range (UFFDIO_WRITEPROTECT, 5.7+), 6.18. Under mmap_lock for
 // reading; the range may span VMAs, each of which must be registered for write protection.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {EAGAIN, EINVAL, ENOENT} from '../errno.ts';
 import {uffdWork} from '../fs/userfaultfd_costs.ts';
 import {UFFD_FEATURE_WP_UNPOPULATED, type UserfaultfdCtx} from '../fs/userfaultfd_types.ts';

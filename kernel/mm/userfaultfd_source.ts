@@ -3,7 +3,7 @@
 // is not there the locks are given up, the source is touched as a kernel access to user memory, and
 // the copy is tried again.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {hardwareWalk, pteValue} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import {userAccess, userAccessSlow} from '../arch/x86/mm/user_fault.ts';

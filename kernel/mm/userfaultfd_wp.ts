@@ -2,7 +2,7 @@
 // released by change_protection, with its notifications; what is not there is marked first, where
 // the kind of memory wants that (userfaultfd_markers.ts).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE, PTE_UFFD_WP} from '../arch/x86/mm/pgtable_bits.ts';
 import {nextRange, PgtableCursor, startRange} from '../arch/x86/mm/pgtable_range.ts';

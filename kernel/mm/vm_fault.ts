@@ -1,7 +1,7 @@
 // struct vm_fault and the numbers around it: flags of a fault, its result bits, and the classes
 // that replays compare.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 import type {UserMm} from './user_mm.ts';

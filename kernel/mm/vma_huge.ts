@@ -3,7 +3,7 @@
 // or zap what the range maps (mprotect, munmap) split it there; this is for those that only change
 // flags.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {walkSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_HUGE} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';

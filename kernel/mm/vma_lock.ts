@@ -3,7 +3,7 @@
 // all at once (vma_end_write_all). Readers count in vma.lockReaders only while they may sleep: a
 // fault that runs through needs no count, because nothing interrupts it here.
 
-import type {Code, Waitable} from '../../machine/engine.ts';
+import type {Code, Waitable} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {UserMm} from './user_mm.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {computing, forkStorm, runToEnd, testKernel} from '../fork_testing.ts';
 import {sys_clone} from '../fork.ts';
 import {sys_wait4} from '../exit.ts';

@@ -29,7 +29,7 @@
 // the limit), huge vmalloc.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {KernelBug} from '../checks.ts';
 import type {Kernel} from '../kernel.ts';
 import type {SpinLock} from '../locking/spinlock.ts';

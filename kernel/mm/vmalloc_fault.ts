@@ -6,7 +6,7 @@
 // reference is a BUG on 64 bits. 64 bits: the PGD of current->active_mm. 32 bits: the one in CR3,
 // as the fault may come in the middle of a switch.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {KernelPgd} from '../arch/x86/mm/pgd_pool.ts';
 import {KernelBug} from '../checks.ts';
 import type {Kernel} from '../kernel.ts';

@@ -7,7 +7,7 @@
 // modelled: MGLRU, demotion, proportional stopping (a round that reaches its goal ends
 // there).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import {JIFFY_TICKS} from '../sched/tunables.ts';
 import type {Task} from '../task.ts';

@@ -6,7 +6,7 @@
 // belongs to nobody else.
 
 import {assert} from '../../machine/assert.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {blk_flush_plug} from './blk_plug.ts';

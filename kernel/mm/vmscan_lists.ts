@@ -1,7 +1,7 @@
 // mm/vmscan.c: taking folios off the old end of an LRU list and putting back what stays
 // (shrink_inactive_list, shrink_active_list).
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {lru_add_drain} from './folio_lru.ts';

@@ -2,7 +2,7 @@
 // list: folio_isolate_lru and reclaim_pages (MADV_PAGEOUT, 5.4+). Named pages go whether they were
 // used or not (ignore_references); everything else is shrink_folio_list's work as always.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {pteSlot} from '../arch/x86/mm/pgtable.ts';
 import {PTE_KIND, PTE_PRESENT, PTE_SPECIAL} from '../arch/x86/mm/pgtable_bits.ts';
 import type {Kernel} from '../kernel.ts';

@@ -1,6 +1,6 @@
 // Completions: wait until somebody says "done", which may have happened before.
 
-import type {Code, Process} from '../../machine/engine.ts';
+import type {Code, Process} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {WaitQueue} from './wait_queue.ts';

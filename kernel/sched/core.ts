@@ -8,8 +8,8 @@
 // remote CPU adds its wake-up latency.
 
 import {Cpu} from '../../machine/cpu.ts';
-import {type Code, Timer, type Waitable} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
+import {type Code, Timer, type Waitable} from '../../machine/process.ts';
 import {KernelBug} from '../checks.ts';
 import type {Kernel} from '../kernel.ts';
 import {TaskKilled} from '../signal_struct.ts';

@@ -11,8 +11,8 @@
 
 import {assert} from '../../machine/assert.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import {Timer} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
+import {Timer} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import {FairClass} from './fair.ts';

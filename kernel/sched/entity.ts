@@ -1,7 +1,7 @@
 // What the scheduler keeps per task. vruntime and need_resched are on the task itself, as others
 // look at them.
 
-import type {Timer} from '../../machine/engine.ts';
+import type {Timer} from '../../machine/process.ts';
 
 /**
  * A task that spins for a sleeping lock: it stops when it should give way, and when the owner stops

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import fc from 'fast-check';
-import {type Code, Timer} from '../../machine/engine.ts';
 import {PRIORITY} from '../../machine/priorities.ts';
+import {type Code, Timer} from '../../machine/process.ts';
 import {Mutex} from '../locking/mutex.ts';
 import {RwSemaphore} from '../locking/rwsem.ts';
 import type {Task} from '../task.ts';

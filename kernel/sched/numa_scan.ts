@@ -7,7 +7,7 @@
 // scans again. Linux looks at every tick (4 ms); here a task looks when it comes from user work and
 // now and then in a long run of accesses.
 
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import {change_prot_numa} from '../mm/mprotect_walk.ts';
 import type {UserMm} from '../mm/user_mm.ts';

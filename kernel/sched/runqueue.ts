@@ -9,7 +9,7 @@
 import {bug} from '../../machine/assert.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
 import type {Cpu} from '../../machine/cpu.ts';
-import type {Timer} from '../../machine/engine.ts';
+import type {Timer} from '../../machine/process.ts';
 import type {MmStruct} from '../mm_types.ts';
 import type {Task} from '../task.ts';
 

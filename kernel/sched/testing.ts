@@ -1,9 +1,9 @@
 // For tests: a kernel with nothing but locks and a scheduler on a real machine, and tasks on it.
 
-import type {Code} from '../../machine/engine.ts';
 import type {IpiMode} from '../../machine/ipi.ts';
 import {Machine} from '../../machine/machine.ts';
 import {loadMachine} from '../../machine/machines.ts';
+import type {Code} from '../../machine/process.ts';
 import {Checks} from '../checks.ts';
 import {kernelFacts} from '../design.ts';
 import type {Kernel} from '../kernel.ts';

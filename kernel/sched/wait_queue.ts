@@ -12,7 +12,7 @@
 //     q.finish(t);
 
 import type {CacheLine} from '../../machine/cache_line.ts';
-import type {Code, Process, Waitable} from '../../machine/engine.ts';
+import type {Code, Process, Waitable} from '../../machine/process.ts';
 import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 

@@ -8,7 +8,7 @@
 import type {EventColumns} from '../../formats/columns.ts';
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import type {PageContents} from '../contents.ts';
 import type {RecordedFiles} from './recorded_files.ts';
 

@@ -4,7 +4,7 @@ import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {io_submit, NO_STOP, sys_io_submit, waitsForTime} from '../../kernel/fs/aio.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   type BindingContext,
   type BindingTable,

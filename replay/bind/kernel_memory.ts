@@ -9,7 +9,7 @@ import {add_memory, remove_memory} from '../../kernel/arch/x86/mm/hotplug.ts';
 import {change_page_attr} from '../../kernel/arch/x86/mm/pageattr.ts';
 import {xen_mm_pin_all, xen_mm_unpin_all} from '../../kernel/arch/x86/xen/mmu.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   type BindingContext,
   type BindingTable,

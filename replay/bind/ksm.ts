@@ -9,7 +9,7 @@ import {propsFor, vmFlags} from '../../kernel/mm/mmap_prot.ts';
 import {ksm_disable_merge_any, ksm_enable_merge_any} from '../../kernel/mm/ksm_merge_any.ts';
 import {run_store} from '../../kernel/mm/ksm_sysfs.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {type BindingContext, type BindingTable, type Outcome, outcomeOf} from './binding.ts';
 
 function* ksm_run({kernel, events}: BindingContext, t: Task, i: number): Code<Outcome> {

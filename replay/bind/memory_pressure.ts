@@ -13,7 +13,7 @@ import {OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN} from '../../kernel/mm/oom_badness.
 import {oom_kill_process} from '../../kernel/mm/oom_kill.ts';
 import {do_truncate, punch_hole} from '../../kernel/mm/truncate.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   type BindingContext,
   type BindingTable,

@@ -32,7 +32,7 @@ import {
   X86_PF_WRITE,
 } from '../../kernel/mm/vm_fault.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   type BindingContext,
   type BindingTable,

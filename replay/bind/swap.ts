@@ -10,7 +10,7 @@ import {argNumber} from '../../formats/columns.ts';
 import {KIND} from '../../formats/kinds.ts';
 import {install_memcg, sys_swapoff, sys_swapon} from '../../kernel/mm/swapfile.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {type BindingContext, type BindingTable, type Outcome, PAGE_BYTES} from './binding.ts';
 
 /** 1 GiB. */

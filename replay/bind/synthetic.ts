@@ -7,7 +7,7 @@ import type {SpinLock} from '../../kernel/locking/spinlock.ts';
 import type {Kernel} from '../../kernel/kernel.ts';
 import type {Task} from '../../kernel/task.ts';
 import type {CacheLine} from '../../machine/cache_line.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {nsToTicks} from '../../machine/time.ts';
 import type {BindingContext, BindingTable, Outcome} from './binding.ts';
 

@@ -10,7 +10,7 @@ import {hugetlb_store, isHugetlbPath} from '../../kernel/mm/hugetlb_sysfs.ts';
 import {ksm_store} from '../../kernel/mm/ksm_sysfs.ts';
 import {isNumaPath, numa_store} from '../../kernel/sched/numa_sysctl.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {type BindingContext, type BindingTable, type Outcome, outcomeOf} from './binding.ts';
 
 const PREFIX = '/sys/kernel/mm/';

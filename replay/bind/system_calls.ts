@@ -30,7 +30,7 @@ import {do_mseal} from '../../kernel/mm/mseal.ts';
 import {type IoVec, process_madvise} from '../../kernel/mm/process_madvise.ts';
 import type {VmaProps} from '../../kernel/mm/vma.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {type BindingContext, PAGE_BYTES} from './binding.ts';
 
 const MAP_FIXED_NOREPLACE = 0x100000;

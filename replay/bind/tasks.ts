@@ -15,7 +15,7 @@ import {setOpenFiles} from '../../kernel/fs/file.ts';
 import {DEFAULT_STACK, type StackPlan} from '../../kernel/mm/exec_mmap.ts';
 import type {Task} from '../../kernel/task.ts';
 import {thread_group_empty} from '../../kernel/task_tree.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   NO_CHILD_YET,
   outcomeOf,

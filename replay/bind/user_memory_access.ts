@@ -20,7 +20,7 @@ import {
   X86_PF_WRITE,
 } from '../../kernel/mm/vm_fault.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {FIRST_INFERRED, type PageContents} from '../contents.ts';
 import {isBeforeProgram} from './before_program.ts';
 import {

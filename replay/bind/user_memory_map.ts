@@ -10,7 +10,7 @@ import {MAP_ANONYMOUS, MAP_FIXED, MAP_POPULATE} from '../../kernel/mm/mmap_prot.
 import {mmapPages} from '../../kernel/mm/mmap_props.ts';
 import {sys_munmap} from '../../kernel/mm/mmap_unmap.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   type BindingContext,
   type BindingTable,

@@ -11,7 +11,7 @@ import {do_mprotect} from '../../kernel/mm/mprotect.ts';
 import {do_mremap, MREMAP_FIXED, MREMAP_MAYMOVE} from '../../kernel/mm/mremap.ts';
 import {do_remap_file_pages} from '../../kernel/mm/remap_file_pages.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   type BindingContext,
   type BindingTable,

@@ -33,7 +33,7 @@ import {
 } from '../../kernel/fs/userfaultfd_types.ts';
 import {unitOf} from '../../kernel/mm/hugetlb_file.ts';
 import type {Task} from '../../kernel/task.ts';
-import type {Code} from '../../machine/engine.ts';
+import type {Code} from '../../machine/process.ts';
 import {
   type BindingContext,
   type BindingTable,

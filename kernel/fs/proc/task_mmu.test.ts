@@ -9,7 +9,7 @@ import {propsFor, vmFlags} from '../../mm/mmap_prot.ts';
 import {do_mprotect} from '../../mm/mprotect.ts';
 import type {MmStruct} from '../../mm_types.ts';
 import type {Task} from '../../task.ts';
-import type {Code} from '../../../machine/engine.ts';
+import type {Code} from '../../../machine/process.ts';
 import {clear_refs_write, pagemap_read} from './task_mmu.ts';
 
 const BASE = 0x5_5555_0000;

@@ -9,7 +9,7 @@
 // VM_SOFTDIRTY, then downgraded. Up to 4.12 every value flushed the mm; from 4.13 to 5.10 none did,
 // unless somebody else gathered at the same time (the fault that 912efa17e512 mended).
 
-import type {Code} from '../../../machine/engine.ts';
+import type {Code} from '../../../machine/process.ts';
 import {LEVEL_PAGES, pteValue, walkSlot} from '../../arch/x86/mm/pgtable.ts';
 import {
   is_migration_entry,

@@ -7,7 +7,7 @@
 // entries from init_mm before each use. An entry that becomes new between that copy and the end of
 // the use is missing, whatever the design; one that was removed dangles until the next copy.
 
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {Task} from '../../../task.ts';
 import {kernel_map_pages_in_pgd, unmap_pgd_range} from './pageattr.ts';

@@ -6,7 +6,7 @@
 // context switch. Nothing repairs other ranges: an entry of the direct map that is missing is an
 // oops. A fault cannot be taken everywhere: in an NMI it returned with IRET and so let NMIs nest.
 
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import {KernelBug} from '../../../checks.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {Task} from '../../../task.ts';

@@ -6,7 +6,7 @@
 // remove: vmemmap first, then the direct map. A BUG on the way lets go of the lock (pgd/base.ts).
 // Offlining the pages, sysfs and the zone lists are not modelled. 64 bits only.
 
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import {nsToTicks} from '../../../../machine/time.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {Task} from '../../../task.ts';

@@ -9,7 +9,7 @@
 // two, every PGD names a freed page. Since af2cf278ef4f (4.8) top-level entries stay and the PUD
 // table with them. Direct map: 1 GB pages where aligned, else 2 MB; vmemmap: 2 MB, 64 bytes a page.
 
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {Task} from '../../../task.ts';
 

@@ -4,7 +4,7 @@
 // before: the walk over two processes must be over before the stores of the fork have left the
 // store buffer, which takes about 200 ns.
 
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import {Rng} from '../../../../machine/rng.ts';
 import {nsToTicks} from '../../../../machine/time.ts';
 import {copy_process} from '../../../fork.ts';

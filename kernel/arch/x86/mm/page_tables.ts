@@ -11,7 +11,7 @@
 // which are simulated code.
 
 import type {Cpu} from '../../../../machine/cpu.ts';
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import type {StoreBuffers} from '../../../../machine/store_buffer.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {BulkLock} from '../../../locking/bulk_lock.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import type {Kernel} from '../../../kernel.ts';
 import type {Task} from '../../../task.ts';
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import {efi_map_region, efi_unmap_region} from './efi.ts';
 import {kernel_access, vmalloc_fault} from './fault.ts';
 import {add_memory, remove_memory} from './hotplug.ts';

@@ -9,7 +9,7 @@
 // cpa_lock is taken as with debug_pagealloc off, the normal case.
 
 import type {Cpu} from '../../../../machine/cpu.ts';
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import type {Kernel} from '../../../kernel.ts';
 import type {PgdVisitor} from '../../../pgd_design.ts';
 import type {Task} from '../../../task.ts';

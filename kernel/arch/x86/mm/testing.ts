@@ -1,8 +1,8 @@
 // A small machine with a kernel on it, for tests of this folder.
 
-import type {Code} from '../../../../machine/engine.ts';
 import {Machine} from '../../../../machine/machine.ts';
 import {loadMachine} from '../../../../machine/machines.ts';
+import type {Code} from '../../../../machine/process.ts';
 import {kernelFacts} from '../../../design.ts';
 import {startProcess} from '../../../init_task.ts';
 import {Kernel} from '../../../kernel.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import {PTHREAD_FLAGS} from '../../../clone_flags.ts';
 import {sys_wait4} from '../../../exit.ts';
 import {sys_clone} from '../../../fork.ts';

@@ -15,7 +15,7 @@
 
 import type {Cpu} from '../../../../machine/cpu.ts';
 import {CpuMask} from '../../../../machine/cpumask.ts';
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import type {Kernel} from '../../../kernel.ts';
 import {invalidate_secondary_tlbs} from '../../../mm/mmu_notifier.ts';
 import {

@@ -6,7 +6,7 @@
 // function: VMA lock, then mmap_lock, growth of stacks, retries. userAccess is the hardware in
 // front: it looks at the page table, and only what the MMU refuses becomes a fault.
 
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import type {Kernel} from '../../../kernel.ts';
 import {finish_mm_fault, is_fault_error, try_handle_mm_fault} from '../../../mm/memory.ts';
 import {anon_vma_prepare} from '../../../mm/memory_anon.ts';

@@ -7,7 +7,7 @@
 // began are not judged. What it must not miss is a PGD of a fork that is under way: that one is on
 // pgd_list, but on no task yet.
 
-import type {Code} from '../../../../machine/engine.ts';
+import type {Code} from '../../../../machine/process.ts';
 import {nsToTicks} from '../../../../machine/time.ts';
 import type {Cpu} from '../../../../machine/cpu.ts';
 import {KernelBug} from '../../../checks.ts';

@@ -5,7 +5,7 @@
 // locks are let go and only the task dies, so that the run can end and report; the finding says
 // what happened.
 
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
 import {KernelBug} from '../../../../checks.ts';
 import type {Kernel} from '../../../../kernel.ts';

@@ -17,7 +17,7 @@
 // creator is not finished. An mm that only a lazy kernel thread still uses is not "visible": the
 // lockless designs do not reach it, and no check here holds it against them.
 
-import {Timer} from '../../../../../machine/engine.ts';
+import {Timer} from '../../../../../machine/process.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {KernelPageTables} from '../page_tables.ts';

@@ -11,7 +11,7 @@
 
 import {CpuMask} from '../../../../../machine/cpumask.ts';
 import type {Cpu} from '../../../../../machine/cpu.ts';
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {MmStruct} from '../../../../mm_types.ts';

@@ -9,7 +9,7 @@
 // is the locked operation of spin_lock(&pgd_lock); the creator's is where the postings differ.
 
 import {assert} from '../../../../../machine/assert.ts';
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';

@@ -10,7 +10,7 @@
 // - every thread is visited, not every mm (Linus Torvalds).
 // The 32-bit walks (patches 08 and 09) have the RCU section, the NULL test and the index.
 
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {Task} from '../../../../task.ts';

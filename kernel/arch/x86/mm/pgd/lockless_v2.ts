@@ -6,7 +6,7 @@
 //   path has not, because both sides now hold task_lock of the same task;
 // - every thread is visited, and mm->pgd is still not indexed by address.
 
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
 import type {Task} from '../../../../task.ts';

@@ -7,7 +7,7 @@
 // `pgd-list-padded` is Waiman Long's proposal of 2015: the same with pgd_lock on a cache line of
 // its own. Where the lock lives is decided in kernel/layout.ts; the code is the same.
 
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';

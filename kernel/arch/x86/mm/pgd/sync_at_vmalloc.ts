@@ -9,7 +9,7 @@
 // whose populator has not come to its own sync yet. An entry that this CPU cannot see yet (it is in
 // another one's store buffer) is left to its populator.
 
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import type {Task} from '../../../../task.ts';
 import {LocklessDesign} from './lockless.ts';
 

@@ -11,8 +11,8 @@
 // walk.
 
 import type {Cpu} from '../../../../../machine/cpu.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import {nsToTicks} from '../../../../../machine/time.ts';
-import type {Code} from '../../../../../machine/engine.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';

@@ -7,7 +7,7 @@
 // disabled preemption holds up a grace period, which preemptible RCU before 4.20 did not promise:
 // reported as PROVE_RCU would, once a run.
 
-import type {Code} from '../../../../../machine/engine.ts';
+import type {Code} from '../../../../../machine/process.ts';
 import type {Kernel} from '../../../../kernel.ts';
 import type {MmStruct} from '../../../../mm_types.ts';
 import type {PgdVisitor} from '../../../../pgd_design.ts';
