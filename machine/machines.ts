@@ -7,7 +7,7 @@ import {basename, dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {assert} from './assert.ts';
 import {expandShorthand, parseShorthand, suggestShorthand} from './shorthand.ts';
-import {checkMachineSpec, MachineError, parseMachineSpec} from './spec.ts';
+import {checkMachineSpec, MachineError, parseMachineSpec, USAGE} from './spec.ts';
 import type {MachineSpec} from './spec_types.ts';
 import {Topology} from './topology.ts';
 
@@ -91,7 +91,7 @@ export function loadMachineSpec(text: string): MachineSpec {
   const short = parseShorthand(text);
   if (short !== null) return expandShorthand(text, short, loadMachineSpec(short.base));
   if (text.includes('/') || text.endsWith('.json')) return readSpec(text);
-  throw new MachineError(unknownMachine(text));
+  throw new MachineError(unknownMachine(text), USAGE);
 }
 
 function readSpec(path: string): MachineSpec {

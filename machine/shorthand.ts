@@ -4,7 +4,7 @@
 // its layout is the user's, every latency keeps the origin it had in the base.
 
 import type {CostKey, LinkKind, MachineSpec, Sourced} from './spec_types.ts';
-import {checkMachineSpec, MachineError, requiredCosts} from './spec.ts';
+import {checkMachineSpec, MachineError, requiredCosts, USAGE} from './spec.ts';
 
 /** Machine that lends its costs to a shorthand without `@`: one L3 per socket, and several. */
 export const DEFAULT_BASE = 'icelake-2s-6336y';
@@ -45,6 +45,7 @@ export function parseShorthand(text: string): Shorthand | null {
     throw new MachineError(
       `machine "${shape}": ${cores} cores do not divide into ${l3} L3 groups; ` +
         `did you mean ${respell(machine, nearestMultiple(machine))}?`,
+      USAGE,
     );
   const fallback = machine.l3PerSocket > 1 ? DEFAULT_BASE_SEVERAL_L3 : DEFAULT_BASE;
   return {...machine, base: base ?? fallback};
@@ -52,7 +53,10 @@ export function parseShorthand(text: string): Shorthand | null {
 
 function limit(shape: string, value: number, letter: string, what: string, most: number): void {
   if (value >= 1 && value <= most) return;
-  throw new MachineError(`machine "${shape}": ${value}${letter}: expected 1 to ${most} ${what}`);
+  throw new MachineError(
+    `machine "${shape}": ${value}${letter}: expected 1 to ${most} ${what}`,
+    USAGE,
+  );
 }
 
 function nearestMultiple({coresPerSocket, l3PerSocket}: Omit<Shorthand, 'base'>): number {

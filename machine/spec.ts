@@ -7,13 +7,16 @@
 import type {MachineSpec} from './spec_types.ts';
 import {COST_KEYS, type CostKey, LINK_KINDS, socketHops} from './spec_types.ts';
 
-/**
- * Bad machine file or name: `message` names file, field and remedy. `exitCode` 3 is the command
- * line's "bad input".
- */
+/** Exit codes of the command line: a name or shorthand of no machine, and a bad machine file. */
+export const USAGE = 2;
+const BAD_INPUT = 3;
+
+/** Bad machine file or name: `message` names file, field and remedy. */
 export class MachineError extends Error {
-  readonly exitCode = 3;
-  constructor(message: string) {
+  constructor(
+    message: string,
+    readonly exitCode: typeof USAGE | typeof BAD_INPUT = BAD_INPUT,
+  ) {
     super(message);
     this.name = 'MachineError';
   }
