@@ -8,7 +8,7 @@ import {sys_clone} from '../kernel/fork.ts';
 import type {Task} from '../kernel/task.ts';
 import {type Callee, type Code, Routine, type Waitable} from '../machine/process.ts';
 import {nsToTicks} from '../machine/time.ts';
-import {BLOCKS, LATER, type Outcome} from './bind/binding.ts';
+import {BLOCKS, LATER, type Outcome, type QuickOutcome} from './bind/binding.ts';
 import {BINDINGS, QUICK_BINDINGS} from './bind/table.ts';
 import type {TraceCopy} from './copy.ts';
 import {blocksOnOthers} from './dependencies.ts';
@@ -113,17 +113,11 @@ export class TrackRun extends Routine {
           break;
         case BEGIN:
           this.begin();
-          this.from = 0;
           this.next = CARRY_OUT;
           break;
         case CARRY_OUT: {
-          const {context} = this.copy;
-          const quick = QUICK_BINDINGS[this.kind];
-          const did = quick === undefined ? BLOCKS : quick(context, t, this.event, this.from);
-          if (did === LATER) {
-            this.from = context.resume;
-            return undefined;
-          }
+          const did = this.carryOutAtOnce();
+          if (did === LATER) return undefined;
           this.next = COME_BACK;
           if (did === BLOCKS) return this.carryOut();
           result = did;
@@ -153,6 +147,7 @@ export class TrackRun extends Routine {
     recorder.lateness.record(Math.max(0, this.began - copy.intendedTick(op)));
     files.reached(op);
     this.observer?.began(t, op);
+    this.from = 0;
   }
 
   private end(): void {
@@ -251,6 +246,15 @@ export class TrackRun extends Routine {
     const {t} = this;
     t.pinnedCpu = cpu;
     if (t.cpu.id !== cpu) yield* this.run.kernel.sched.sleep(t, nsToTicks(MIGRATION_NS));
+  }
+
+  /** The plain half of the operation, on from where it stopped. */
+  private carryOutAtOnce(): QuickOutcome {
+    const {context} = this.copy;
+    const quick = QUICK_BINDINGS[this.kind];
+    const did = quick === undefined ? BLOCKS : quick(context, this.t, this.event, this.from);
+    this.from = context.resume;
+    return did;
   }
 
   /** The code of the operation where it may block. */
