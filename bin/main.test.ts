@@ -1,27 +1,9 @@
 import assert from 'node:assert/strict';
-import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
-import {tmpdir} from 'node:os';
+import {writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {test} from 'node:test';
 import {EXIT} from '../formats/errors.ts';
-import {main} from './main.ts';
-import {TextOutput} from './streams.ts';
-
-async function run(...argv: string[]): Promise<{code: number; out: string; err: string}> {
-  const out = new TextOutput();
-  const err = new TextOutput();
-  const code = await main(argv, out, err);
-  return {code, out: out.text, err: err.text};
-}
-
-async function inScratch(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'mmreplay-'));
-  try {
-    await body(folder);
-  } finally {
-    rmSync(folder, {recursive: true});
-  }
-}
+import {inScratch, run} from './testing.ts';
 
 test('an unknown verb, machine, kernel or design is a usage or input error in one line', async () => {
   assert.equal((await run('nosuch')).code, EXIT.usage);

@@ -2,43 +2,42 @@
 
 import assert from 'node:assert/strict';
 import {spawnSync} from 'node:child_process';
-import {existsSync, mkdtempSync, rmSync} from 'node:fs';
-import {tmpdir} from 'node:os';
+import {existsSync} from 'node:fs';
 import {join} from 'node:path';
 import {test} from 'node:test';
 import {EXIT} from '../formats/errors.ts';
-import {main} from './main.ts';
-import {program} from './package_info.ts';
-import {TextOutput} from './streams.ts';
+import {programPath} from './package_info.ts';
+import {inScratch, type Result, run} from './testing.ts';
 
-const skip = existsSync(program('mmreplay')) ? false : 'not built: npm run build';
+const PROGRAM = programPath('mmreplay');
+const skip = existsSync(PROGRAM) ? false : 'not built: npm run build';
 
-function runProgram(...argv: string[]): {status: number | null; stdout: string; stderr: string} {
-  return spawnSync(process.execPath, [program('mmreplay'), ...argv], {encoding: 'utf8'});
+function runProgram(...argv: string[]): Result {
+  const {status, stdout, stderr} = spawnSync(process.execPath, [PROGRAM, ...argv], {
+    encoding: 'utf8',
+  });
+  return {code: status ?? -1, out: stdout, err: stderr};
 }
 
-async function runModules(...argv: string[]): Promise<string> {
-  const out = new TextOutput();
-  assert.equal(await main(argv, out, new TextOutput()), EXIT.ok);
-  return out.text;
+/** The same command carried out by the modules, which must succeed. */
+async function runModules(...argv: string[]): Promise<Result> {
+  const result = await run(...argv);
+  assert.equal(result.code, EXIT.ok, result.err);
+  return result;
 }
 
 test('the installed program prints what the modules print', {skip}, async () => {
-  assert.equal(runProgram('designs').stdout, await runModules('designs'));
-  assert.equal(runProgram('nosuch').status, EXIT.usage);
+  assert.deepEqual(runProgram('designs'), await runModules('designs'));
+  assert.equal(runProgram('nosuch').code, EXIT.usage);
 });
 
-test('the installed program compares in two threads as the modules do in one', {skip}, async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'mmreplay-'));
-  try {
+test('the installed program compares in two threads as the modules do in one', {skip}, () =>
+  inScratch(async (folder) => {
     const trace = join(folder, 'a.mmt');
     await runModules('generate', 'fork-storm', 'workers=2', 'children=4', '-o', trace);
     const compare = ['compare', trace, '--machine', '2s2c1t', '--seeds', '2', '--json'];
     const designs = ['--a', 'pgd=pgd-list', '--b', 'pgd=lockless-2015-09'];
     const argv = [...compare, ...designs];
-    const {stdout} = runProgram(...argv, '--jobs', '2');
-    assert.equal(stdout, await runModules(...argv, '--jobs', '1'));
-  } finally {
-    rmSync(folder, {recursive: true});
-  }
-});
+    assert.deepEqual(runProgram(...argv, '--jobs', '2'), await runModules(...argv, '--jobs', '1'));
+  }),
+);

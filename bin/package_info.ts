@@ -6,8 +6,11 @@ import {packageRoot} from '../formats/schema.ts';
 
 export {packageRoot};
 
+/** This runs as compiled, not from the sources. */
+export const isCompiled = !import.meta.url.endsWith('.ts');
+
 /** A compiled program of this folder, `bench_child` for instance: a bundle (docs/decisions.md). */
-export function program(name: string): string {
+export function programPath(name: string): string {
   return join(packageRoot(), 'dist', 'bin', `${name}.js`);
 }
 

@@ -7,23 +7,10 @@ import {join} from 'node:path';
 import {after, before, test} from 'node:test';
 import {setTimeout as wait} from 'node:timers/promises';
 import {EXIT} from '../../formats/errors.ts';
-import {main} from '../main.ts';
-import {TextOutput} from '../streams.ts';
-
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
+import {type Result, run} from '../testing.ts';
 
 let folder = '';
 let trace = '';
-
-async function run(...argv: string[]): Promise<Result> {
-  const [out, err] = [new TextOutput(), new TextOutput()];
-  const code = await main(argv, out, err);
-  return {code, out: out.text, err: err.text};
-}
 
 before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'mmreplay-'));

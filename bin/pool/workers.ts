@@ -10,7 +10,7 @@ import {Worker, type WorkerOptions} from 'node:worker_threads';
 import {EXIT, UserError} from '../../formats/errors.ts';
 import type {LoadedTrace} from '../../formats/reader.ts';
 import type {RunReport} from '../../results/run.ts';
-import {program} from '../package_info.ts';
+import {isCompiled, programPath} from '../package_info.ts';
 import {errorOf, type Failure} from './failure.ts';
 import {type ReplayJob, traceKey} from './jobs.ts';
 import {Schedule} from './schedule.ts';
@@ -141,7 +141,7 @@ class Crew {
 /** Starts a thread at worker.ts: compiled, or from the sources, which take the loader of tsx. */
 function startWorker(loaded: readonly LoadedTrace[]): Worker {
   const options: WorkerOptions = {workerData: {loaded}};
-  if (!import.meta.url.endsWith('.ts')) return new Worker(program('pool/worker'), options);
+  if (isCompiled) return new Worker(programPath('pool/worker'), options);
   const [tsx, worker] = [import.meta.resolve('tsx/esm/api'), import.meta.resolve('./worker.ts')];
   const code = `import('${tsx}').then((tsx) => { tsx.register(); return import('${worker}'); })`;
   return new Worker(code, {...options, eval: true, execArgv: []});

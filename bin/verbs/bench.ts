@@ -15,7 +15,7 @@ import {
   RECORDINGS_VARIABLE,
 } from '../../replay/benches.ts';
 import type {Invocation} from '../main.ts';
-import {packageRoot, program} from '../package_info.ts';
+import {isCompiled, packageRoot, programPath} from '../package_info.ts';
 import {Progress} from '../progress.ts';
 
 /** Name and version of what `bench --json` prints. */
@@ -85,9 +85,9 @@ export function benchVerb(program: Command, invocation: Invocation): void {
 
 /** Compiled, or from the sources. */
 async function runChild(name: string): Promise<Figures> {
-  const args = import.meta.url.endsWith('.ts')
-    ? ['--import', 'tsx', join(packageRoot(), 'bin', 'bench_child.ts'), name]
-    : [program('bench_child'), name];
+  const args = isCompiled
+    ? [programPath('bench_child'), name]
+    : ['--import', 'tsx', join(packageRoot(), 'bin', 'bench_child.ts'), name];
   const {stdout} = await promisify(execFile)(process.execPath, args);
   return JSON.parse(stdout) as Figures;
 }
