@@ -53,7 +53,6 @@ export class TrackRun extends Routine {
   private event = -1;
   private kind = -1;
   private began = 0;
-  private sleepTicks = 0;
   /** Where its quick binding goes on. */
   private from = 0;
   private outcome: Outcome = 'done';
@@ -78,18 +77,17 @@ export class TrackRun extends Routine {
       switch (this.next) {
         // Sleep and think time as sched.sleep and sched.userRun have them, without their code.
         case NEXT_OPERATION:
-          if (this.place === this.track.ops.length) return this.finish();
+          if (this.place === this.track.ops.length) return this.sleepForEver();
           this.op = this.track.ops[this.place++];
           this.next = ARRIVE;
-          this.sleepTicks = this.recordedSleepTicks();
-          if (this.sleepTicks === 0) break;
+          if (this.recordedSleepTicks() === 0) break;
           sched.enterSleep(t);
           this.next = FALL_ASLEEP;
           if (t.cpu.settle()) return undefined;
           break;
         case FALL_ASLEEP:
           this.next = ARRIVE;
-          if (sched.fallAsleep(t, this.sleepTicks)) return undefined;
+          if (sched.fallAsleep(t, this.recordedSleepTicks())) return undefined;
           break;
         case ARRIVE: {
           this.next = GET_READY;
@@ -152,16 +150,13 @@ export class TrackRun extends Routine {
 
   private end(): void {
     const {copy, t, op, outcome} = this;
-    const {recorder, kernel} = this.run;
-    const ticks = kernel.machine.engine.now + t.cpu.pendingTicks - this.began;
-    recorder.record(this.kind, ticks, outcome);
-    this.observer?.ended(t, op, ticks, outcome);
+    this.note(this.run.kernel.machine.engine.now + t.cpu.pendingTicks - this.began, outcome);
     copy.gate.finish(op);
   }
 
-  private finish(): Callee {
-    this.over();
-    return this.sleepForEver();
+  private note(ticks: number, outcome: Outcome): void {
+    this.run.recorder.record(this.kind, ticks, outcome);
+    this.observer?.ended(this.t, this.op, ticks, outcome);
   }
 
   /**
@@ -173,25 +168,22 @@ export class TrackRun extends Routine {
     const {onDone} = process;
     process.onDone = () => {
       onDone?.();
-      this.over();
+      this.endTrack();
     };
   }
 
   /** The task does no more operations: those that it had left will never come. */
-  private over(): void {
+  private endTrack(): void {
     const {copy, t, track} = this;
     if (!copy.markEnded(track)) return;
-    if (this.kind === KIND.exit) {
-      const {kernel, recorder} = this.run;
-      const ticks = Math.max(0, kernel.machine.engine.now - this.began);
-      recorder.record(KIND.exit, ticks, 'done');
-      this.observer?.ended(t, this.op, ticks, 'done');
-    }
+    const {now} = this.run.kernel.machine.engine;
+    if (this.kind === KIND.exit) this.note(Math.max(0, now - this.began), 'done');
     if (t.signal!.oomMm !== null) copy.leaveBarriers(track);
     copy.closeTrack(track);
   }
 
   private *sleepForEver(): Code {
+    this.endTrack();
     this.t.process!.daemon = true;
     for (;;) yield* park(this.run.kernel, this.t, END_OF_TRACE);
   }
@@ -306,7 +298,6 @@ export class TrackRun extends Routine {
 
   private *waitForEver(): Code<Outcome> {
     this.run.recorder.skipped++;
-    this.over();
     yield* this.sleepForEver();
     return 'skipped';
   }
