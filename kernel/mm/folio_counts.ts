@@ -66,6 +66,13 @@ export function addPteMapping(pages: Pages, head: number, pfn: number): boolean 
   return first;
 }
 
+/** The counts of the folio for `nr` more PTEs, `first` of them each the first of its page. */
+export function addPteMappings(pages: Pages, head: number, nr: number, first: number): void {
+  if (!folio_test_large(pages, head)) return;
+  pages.prev[head + 1] += nr;
+  pages.index[head + 1] += first;
+}
+
 /** Counts one PTE less. True when no PTE maps that page any more. */
 export function removePteMapping(pages: Pages, head: number, pfn: number): boolean {
   pages.mapcount.decrement(pfn);

@@ -12,7 +12,7 @@ import type {Kernel} from '../kernel.ts';
 import type {Task} from '../task.ts';
 import type {AddressSpace} from './address_space.ts';
 import {filemap_get_page, shmem_add_page} from './filemap.ts';
-import {addPteMapping} from './folio_counts.ts';
+import {addPteMappings} from './folio_counts.ts';
 import {folio_add_lru_vma} from './folio_lru.ts';
 import {alloc_anon_page, anon_vma_prepare} from './memory_anon.ts';
 import {NEED_HOOK, NEED_MEMORY, NEED_PTL, NEED_READ, NEED_SHMEM} from './memory_need.ts';
@@ -177,14 +177,21 @@ function set_pte_range(
   nr: number,
   word: number,
 ): number {
+  const {entries, flags} = pt;
+  const {mapcount} = pages;
   let mapped = 0;
+  let first = 0;
   for (let n = 0; n < nr; n++) {
-    if (pt.flags[slot + n] !== 0) continue;
-    setPte(pt, slot + n, pfn + n, word);
-    addPteMapping(pages, head, pfn + n);
+    if (flags[slot + n] !== 0) continue;
+    entries[slot + n] = pfn + n;
+    flags[slot + n] = word;
+    if (mapcount.isZero(pfn + n)) first++;
+    mapcount.increment(pfn + n);
     mapped++;
   }
+  pt.population[slot >>> 9] += mapped;
   pages.refcount.add(head, mapped);
+  addPteMappings(pages, head, mapped, first);
   return mapped;
 }
 
